@@ -1,0 +1,10 @@
+//! The volcano: it stores flares.
+//!
+//! A request runs through these layers, top to bottom: the door it comes in by (`server` for
+//! clients, `console` for administrators), the slice that it belongs to (`slice`: sessions, ledger,
+//! what may be answered when), the operation's meaning (`namespace`: reads a [`view`], decides, and
+//! gives out the changes of one [`record`]), and the `store` (log, database, bodies).
+
+pub mod record;
+pub mod rows;
+pub mod view;

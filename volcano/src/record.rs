@@ -1,0 +1,156 @@
+//! Records: what a slice's log is made of.
+//!
+//! A record is *physical*: puts and deletes of rows and byte ranges of bodies, with every
+//! value decided by the primary that made it. Mirrors, replay after a crash and
+//! undo need one small function, `Store::apply`, and no
+//! knowledge of POSIX. (slice, epoch, sequence) names one record for ever; applying
+//! it twice, or over a newer row, changes nothing.
+
+use bytes::Bytes;
+use magma_common::handle::Handle;
+use magma_common::key::Key;
+use magma_common::name::Name;
+use magma_common::proto::operation::Outcome;
+use magma_common::proto::{OpId, SessionId};
+use magma_common::time::Timestamp;
+use magma_common::topology::{Epoch, Seq, SliceId};
+use serde::{Deserialize, Serialize};
+
+use crate::rows::{BodyId, EntryRow, FlareRow, LockRow, ReferenceRow, SessionRow};
+
+/// One entry of a slice's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Whose log.
+    pub slice: SliceId,
+    /// Under which configuration of the slice it was made.
+    pub epoch: Epoch,
+    /// Its place, one more than its predecessor's.
+    pub seq: Seq,
+    /// The primary's clock, never before its predecessor's.
+    pub time: Timestamp,
+    /// What it changes, in this order.
+    pub changes: Vec<Change>,
+    /// What the operation that made it is answered with, for the ledger; none for the volcano's own records.
+    pub outcome: Option<Outcome>,
+}
+
+/// One change of one row or of one range of a body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Inserts or replaces a flare's row.
+    PutFlare(FlareRow),
+    /// Removes a flare with its entries, references, extended attributes, small body and locks. Its body, if any, has its own change.
+    DeleteFlare(Key),
+    /// Inserts or replaces the bytes of a small body (at most [`INLINE_MAX`](crate::rows::INLINE_MAX)); empty removes the row.
+    PutInline {
+        /// The flare.
+        flare: Key,
+        /// All its bytes.
+        data: Bytes,
+    },
+    /// Inserts or replaces a directory entry.
+    PutEntry {
+        /// The directory.
+        dir: Key,
+        /// The entry.
+        entry: EntryRow,
+    },
+    /// Removes a directory entry.
+    DeleteEntry {
+        /// The directory.
+        dir: Key,
+        /// Its name.
+        name: Name,
+    },
+    /// Inserts or replaces a back reference.
+    PutReference {
+        /// The flare that is referred to.
+        flare: Key,
+        /// The reference.
+        reference: ReferenceRow,
+    },
+    /// Removes the back reference that this operation made under this parent and name.
+    DeleteReference {
+        /// The flare that is referred to.
+        flare: Key,
+        /// The directory.
+        parent: Key,
+        /// The name in it.
+        name: Name,
+        /// The operation that made it.
+        made_by: OpId,
+    },
+    /// Inserts or replaces an extended attribute.
+    PutXattr {
+        /// The flare.
+        flare: Key,
+        /// Full name.
+        name: Name,
+        /// Value.
+        value: Bytes,
+    },
+    /// Removes an extended attribute.
+    DeleteXattr {
+        /// The flare.
+        flare: Key,
+        /// Full name.
+        name: Name,
+    },
+    /// Replaces all locks of one flare; empty removes them.
+    PutLocks {
+        /// The flare.
+        flare: Key,
+        /// Its locks.
+        locks: Vec<LockRow>,
+    },
+    /// Opens or renews a session.
+    PutSession(SessionRow),
+    /// Ends a session for ever.
+    EndSession(SessionId),
+    /// Changes bytes of a body.
+    Body {
+        /// Which body.
+        body: BodyId,
+        /// Whose it is.
+        flare: Handle,
+        /// How.
+        change: BodyChange,
+    },
+}
+
+/// A change of a body's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BodyChange {
+    /// Bytes at or above everything ever written to this body. They are in the body before the
+    /// record is in the log, so the log does not carry them; until the body is synced their blocks have no checksum.
+    Append {
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+    },
+    /// Bytes below that mark. They are carried here and reach the body only when this record is on the volcano's own disk.
+    Overwrite {
+        /// First byte.
+        offset: u64,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// Makes a range below that mark a hole, under the same rule as an overwrite.
+    Zero {
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+    },
+    /// Reserves space for a range. Reads are not affected.
+    Reserve {
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+    },
+    /// The body is not used any more; its file goes when this record is on disk.
+    Drop,
+}
