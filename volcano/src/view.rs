@@ -69,6 +69,8 @@ pub trait View {
     fn session(&self, id: SessionId) -> Result<Option<SessionRow>, ReadError>;
     /// All open sessions.
     fn sessions(&self) -> Result<Vec<SessionRow>, ReadError>;
+    /// Up to `limit` keys above `after` of flares without a name, ascending.
+    fn orphans(&self, after: Option<Key>, limit: usize) -> Result<Vec<Key>, ReadError>;
     /// Bytes of a body, with what is still to be written to its file laid over; checksums are verified. Holes and bytes beyond the file are zeros.
     fn read_body(&self, body: BodyId, offset: u64, length: usize) -> Result<Bytes, ReadError>;
     /// The first offset at or after `offset`, below `end`, that holds data; `None` if there is none.

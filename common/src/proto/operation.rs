@@ -148,7 +148,7 @@ operations! {
     24 reads   Readdir => ReaddirReply;
     25 reads   Readlink => ReadlinkReply;
     26 mutates Open => Attr;
-    27 reads   Release => ();
+    27 mutates Release => ();
     28 reads   Read => ReadReply;
     29 mutates Write => WriteReply;
     30 reads   Commit => CommitReply;
@@ -545,7 +545,7 @@ pub struct Open {
     pub truncate: bool,
 }
 
-/// Gives opens back.
+/// Gives opens back. It carries an operation id, so that a retry does not give back twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     /// The flare.
