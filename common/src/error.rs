@@ -96,6 +96,8 @@ flare_errors! {
     NotSymlink = "not a symbolic link" => INVAL,
     /// The caller was interrupted or went away while it waited.
     Interrupted = "interrupted" => INTR,
+    /// The session holds as many flares open as it may.
+    TooManyOpen = "too many open files" => NFILE,
 }
 
 impl From<crate::name::NameError> for FlareError {
