@@ -1,0 +1,203 @@
+//! The ledger: what became of the operations that clients may still ask about.
+//!
+//! It is an index over the recent log, not a table of its own: every record carries
+//! the outcome of the operation that made it, and a start reads the retained
+//! segments again. Operations that changed nothing durable (an open, the release
+//! of one) are kept in memory only: what they did is gone after a restart too.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use magma_common::proto::limits::MAX_UNACKNOWLEDGED;
+use magma_common::proto::operation::Outcome;
+use magma_common::proto::{OpId, SessionId};
+use magma_common::topology::Seq;
+
+/// How long the outcome of a call without a session is kept; Linux's knfsd keeps its replies as long (`RC_EXPIRE`).
+pub const CALL_RETENTION: Duration = Duration::from_secs(120);
+/// Most calls without a session that are kept; beyond it the oldest go early.
+const MAX_CALLS: usize = 400_000;
+
+/// The outcome of an operation that was done before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The record that did it; `None` if nothing was recorded.
+    pub seq: Option<Seq>,
+    /// What it was answered.
+    pub outcome: Outcome,
+}
+
+/// What the ledger knows of an operation id.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Finding<'a> {
+    /// Nothing: it is new.
+    New,
+    /// It was done, and this was the answer.
+    Done(&'a Done),
+    /// The client said that it has the answer, so this is no retry of anybody who still listens.
+    Acknowledged,
+    /// New, but the session has to acknowledge some outcomes first.
+    Full,
+}
+
+#[derive(Default)]
+struct SessionOutcomes {
+    acknowledged: u64,
+    done: BTreeMap<u64, Done>,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Ledger {
+    sessions: HashMap<SessionId, SessionOutcomes>,
+    calls: HashMap<u128, Done>,
+    call_ages: VecDeque<(Duration, u128)>,
+}
+
+impl Ledger {
+    /// What became of this operation.
+    pub fn find(&self, id: OpId) -> Finding<'_> {
+        match id {
+            OpId::Call(call) => self.calls.get(&call).map_or(Finding::New, Finding::Done),
+            OpId::Session { session, sequence } => {
+                let Some(outcomes) = self.sessions.get(&session) else { return Finding::New };
+                if sequence <= outcomes.acknowledged {
+                    Finding::Acknowledged
+                } else if let Some(done) = outcomes.done.get(&sequence) {
+                    Finding::Done(done)
+                } else if outcomes.done.len() >= MAX_UNACKNOWLEDGED {
+                    Finding::Full
+                } else {
+                    Finding::New
+                }
+            }
+        }
+    }
+
+    /// Keeps an outcome. `now` is the monotonic clock.
+    pub fn keep(&mut self, now: Duration, seq: Option<Seq>, outcome: Outcome) {
+        let done = Done { seq, outcome };
+        match done.outcome.id {
+            OpId::Session { session, sequence } => {
+                let outcomes = self.sessions.entry(session).or_default();
+                if sequence > outcomes.acknowledged {
+                    outcomes.done.insert(sequence, done);
+                }
+            }
+            OpId::Call(call) => {
+                if self.calls.insert(call, done).is_none() {
+                    self.call_ages.push_back((now, call));
+                }
+                while self.call_ages.len() > MAX_CALLS {
+                    self.forget_oldest_call();
+                }
+            }
+        }
+    }
+
+    /// The session has all outcomes up to this sequence number.
+    pub fn acknowledge(&mut self, session: SessionId, upto: u64) {
+        let Some(outcomes) = self.sessions.get_mut(&session) else {
+            self.sessions.insert(session, SessionOutcomes { acknowledged: upto, done: BTreeMap::new() });
+            return;
+        };
+        if upto > outcomes.acknowledged {
+            outcomes.acknowledged = upto;
+            outcomes.done = outcomes.done.split_off(&upto.saturating_add(1));
+        }
+    }
+
+    /// The session is over; nobody may ask any more.
+    pub fn end(&mut self, session: SessionId) {
+        self.sessions.remove(&session);
+    }
+
+    /// Drops calls older than [`CALL_RETENTION`].
+    pub fn expire(&mut self, now: Duration) {
+        while self.call_ages.front().is_some_and(|(kept, _)| now.saturating_sub(*kept) > CALL_RETENTION) {
+            self.forget_oldest_call();
+        }
+    }
+
+    fn forget_oldest_call(&mut self) {
+        if let Some((_, call)) = self.call_ages.pop_front() {
+            self.calls.remove(&call);
+        }
+    }
+
+    /// The first record that a start would have to read again to know all outcomes that are kept; `None` if it need not read any.
+    pub fn oldest_needed(&self) -> Option<Seq> {
+        let of_sessions = self.sessions.values().flat_map(|s| s.done.values()).filter_map(|done| done.seq).min();
+        // Calls are kept in the order of their records.
+        let of_calls = self.call_ages.iter().find_map(|(_, call)| self.calls.get(call).and_then(|done| done.seq));
+        [of_sessions, of_calls].into_iter().flatten().min()
+    }
+
+    /// Number of outcomes kept.
+    pub fn len(&self) -> usize {
+        self.calls.len() + self.sessions.values().map(|s| s.done.len()).sum::<usize>()
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use bytes::Bytes;
+
+    const SESSION: SessionId = SessionId(7);
+
+    fn outcome(id: OpId) -> Outcome {
+        Outcome { id, opcode: 21, reply: Bytes::from_static(b"reply") }
+    }
+
+    fn op(sequence: u64) -> OpId {
+        OpId::Session { session: SESSION, sequence }
+    }
+
+    #[test]
+    fn a_retry_finds_the_first_outcome_until_it_is_acknowledged() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.find(op(1)), Finding::New);
+        ledger.keep(Duration::ZERO, Some(Seq(10)), outcome(op(1)));
+        assert!(matches!(ledger.find(op(1)), Finding::Done(done) if done.seq == Some(Seq(10))));
+        assert_eq!(ledger.oldest_needed(), Some(Seq(10)));
+        ledger.acknowledge(SESSION, 1);
+        assert_eq!(ledger.find(op(1)), Finding::Acknowledged);
+        assert_eq!(ledger.find(op(2)), Finding::New);
+        assert_eq!(ledger.oldest_needed(), None);
+    }
+
+    #[test]
+    fn an_outcome_that_arrives_after_its_acknowledgement_is_not_kept() {
+        let mut ledger = Ledger::default();
+        ledger.acknowledge(SESSION, 5);
+        ledger.keep(Duration::ZERO, Some(Seq(1)), outcome(op(3)));
+        assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn a_session_that_acknowledges_nothing_is_stopped_at_the_limit() {
+        let mut ledger = Ledger::default();
+        for sequence in 1..=MAX_UNACKNOWLEDGED as u64 {
+            ledger.keep(Duration::ZERO, Some(Seq(sequence)), outcome(op(sequence)));
+        }
+        assert_eq!(ledger.find(op(MAX_UNACKNOWLEDGED as u64 + 1)), Finding::Full);
+        assert!(matches!(ledger.find(op(1)), Finding::Done(_)), "retries are still answered");
+    }
+
+    #[test]
+    fn calls_are_forgotten_after_their_retention_and_not_before() {
+        let mut ledger = Ledger::default();
+        ledger.keep(Duration::from_secs(1), Some(Seq(1)), outcome(OpId::Call(9)));
+        ledger.expire(Duration::from_secs(121));
+        assert!(matches!(ledger.find(OpId::Call(9)), Finding::Done(_)));
+        ledger.expire(Duration::from_secs(122));
+        assert_eq!(ledger.find(OpId::Call(9)), Finding::New);
+    }
+}

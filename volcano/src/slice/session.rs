@@ -1,0 +1,224 @@
+//! Sessions: who is alive, and what they hold open.
+//!
+//! Sessions are opened and ended by records; how long one has been silent and which
+//! flares it holds open is known in memory only. After a restart every session
+//! gets one full lease, and no flare without a name dies until each session that
+//! was alive has said which flares it still holds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use magma_common::handle::Handle;
+use magma_common::proto::SessionId;
+
+use crate::namespace::Opens;
+use crate::rows::SessionRow;
+
+/// A session that has been silent for this long is ended.
+pub const SESSION_LEASE: Duration = Duration::from_secs(60);
+/// Most sessions at a time.
+pub const MAX_SESSIONS: usize = 20_000;
+/// Most flares that one session may hold open.
+const MAX_OPENS: usize = 1 << 20;
+
+struct Alive {
+    row: SessionRow,
+    heard: Duration,
+    /// Said since this volcano's start what it holds open, or began after it.
+    reported: bool,
+    opens: HashMap<Handle, u32>,
+}
+
+/// The sessions of a slice.
+#[derive(Default)]
+pub struct Sessions {
+    alive: BTreeMap<SessionId, Alive>,
+    /// How many sessions hold a flare open.
+    holders: HashMap<Handle, u32>,
+    unreported: usize,
+}
+
+impl Sessions {
+    /// Takes over a session that was alive before the restart.
+    pub fn recover(&mut self, row: SessionRow, now: Duration) {
+        self.unreported += 1;
+        self.alive.insert(row.id, Alive { row, heard: now, reported: false, opens: HashMap::new() });
+    }
+
+    /// Begins a session.
+    pub fn begin(&mut self, row: SessionRow, now: Duration) {
+        self.alive.insert(row.id, Alive { row, heard: now, reported: true, opens: HashMap::new() });
+    }
+
+    /// Notes a sign of life; false if there is no such session.
+    pub fn hear(&mut self, id: SessionId, now: Duration) -> bool {
+        self.alive.get_mut(&id).map(|session| session.heard = now).is_some()
+    }
+
+    /// Forgets a session; the flares that nobody holds open any more.
+    pub fn end(&mut self, id: SessionId) -> Vec<Handle> {
+        let Some(session) = self.alive.remove(&id) else { return Vec::new() };
+        self.unreported -= usize::from(!session.reported);
+        session.opens.into_keys().filter(|handle| self.drop_holder(handle)).collect()
+    }
+
+    fn drop_holder(&mut self, handle: &Handle) -> bool {
+        match self.holders.get_mut(handle) {
+            Some(holders) if *holders > 1 => {
+                *holders -= 1;
+                false
+            }
+            _ => {
+                self.holders.remove(handle);
+                true
+            }
+        }
+    }
+
+    /// Notes `count` opens; false if the session is unknown or holds too many.
+    pub fn open(&mut self, id: SessionId, handle: Handle, count: u32) -> bool {
+        let Some(session) = self.alive.get_mut(&id) else { return false };
+        if let Some(opens) = session.opens.get_mut(&handle) {
+            *opens = opens.saturating_add(count);
+            return true;
+        }
+        if session.opens.len() >= MAX_OPENS {
+            return false;
+        }
+        session.opens.insert(handle, count);
+        *self.holders.entry(handle).or_default() += 1;
+        true
+    }
+
+    /// Gives opens back; true if nobody holds the flare open any more.
+    pub fn release(&mut self, id: SessionId, handle: Handle, count: u32) -> bool {
+        let Some(opens) = self.alive.get_mut(&id).map(|session| &mut session.opens) else { return false };
+        match opens.get_mut(&handle) {
+            None => return false,
+            Some(open) if *open > count => {
+                *open -= count;
+                return false;
+            }
+            Some(_) => {}
+        }
+        opens.remove(&handle);
+        self.drop_holder(&handle)
+    }
+
+    /// The session has said all that it holds; true if it was the last one to be waited for.
+    pub fn report(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.alive.get_mut(&id) else { return false };
+        if session.reported {
+            return false;
+        }
+        session.reported = true;
+        self.unreported -= 1;
+        self.unreported == 0
+    }
+
+    /// Whether every session that was alive at the start has said what it holds.
+    pub fn all_reported(&self) -> bool {
+        self.unreported == 0
+    }
+
+    /// Sessions that have been silent for longer than their lease.
+    pub fn silent(&self, now: Duration) -> Vec<SessionId> {
+        self.alive
+            .iter()
+            .filter(|(_, session)| now.saturating_sub(session.heard) > SESSION_LEASE)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Number of sessions.
+    pub fn len(&self) -> usize {
+        self.alive.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.alive.is_empty()
+    }
+
+    /// Number of flares that are open.
+    pub fn open_flares(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// Each session with how long it has been silent and how many flares it holds open.
+    pub fn list(&self, now: Duration) -> impl Iterator<Item = (&SessionRow, Duration, usize)> {
+        self.alive.values().map(move |s| (&s.row, now.saturating_sub(s.heard), s.opens.len()))
+    }
+}
+
+impl Opens for Sessions {
+    fn is_open(&self, handle: &Handle) -> bool {
+        self.unreported > 0 || self.holders.contains_key(handle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use magma_common::handle::BirthNumber;
+    use magma_common::key::Key;
+    use magma_common::time::Timestamp;
+
+    fn row(id: u64) -> SessionRow {
+        SessionRow { id: SessionId(id), client: "test".into(), opened: Timestamp::default() }
+    }
+
+    fn file() -> Handle {
+        Handle { key: Key::from_bytes([7; 20]), birth: BirthNumber(9) }
+    }
+
+    #[test]
+    fn a_flare_is_open_until_its_last_holder_gives_it_back() {
+        let mut sessions = Sessions::default();
+        sessions.begin(row(1), Duration::ZERO);
+        sessions.begin(row(2), Duration::ZERO);
+        assert!(sessions.open(SessionId(1), file(), 1));
+        assert!(sessions.open(SessionId(1), file(), 1));
+        assert!(sessions.open(SessionId(2), file(), 1));
+        assert!(!sessions.release(SessionId(1), file(), 1));
+        assert!(!sessions.release(SessionId(1), file(), 1));
+        assert!(sessions.is_open(&file()));
+        assert_eq!(sessions.end(SessionId(2)), vec![file()]);
+        assert!(!sessions.is_open(&file()));
+    }
+
+    #[test]
+    fn releasing_more_than_was_opened_harms_nobody() {
+        let mut sessions = Sessions::default();
+        sessions.begin(row(1), Duration::ZERO);
+        assert!(!sessions.release(SessionId(1), file(), 1));
+        sessions.open(SessionId(1), file(), 1);
+        assert!(sessions.release(SessionId(1), file(), 99));
+        assert!(!sessions.release(SessionId(1), file(), 1));
+    }
+
+    #[test]
+    fn after_a_restart_everything_counts_as_open_until_all_have_reported() {
+        let mut sessions = Sessions::default();
+        sessions.recover(row(1), Duration::ZERO);
+        sessions.recover(row(2), Duration::ZERO);
+        assert!(sessions.is_open(&file()));
+        assert!(!sessions.report(SessionId(1)));
+        assert!(!sessions.report(SessionId(1)), "twice from one session counts once");
+        assert!(sessions.is_open(&file()));
+        sessions.end(SessionId(2));
+        assert!(sessions.all_reported());
+        assert!(!sessions.is_open(&file()));
+    }
+
+    #[test]
+    fn silence_ends_a_session_only_after_its_lease() {
+        let mut sessions = Sessions::default();
+        sessions.begin(row(1), Duration::ZERO);
+        assert!(sessions.silent(SESSION_LEASE).is_empty());
+        sessions.hear(SessionId(1), Duration::from_secs(5));
+        assert!(sessions.silent(SESSION_LEASE + Duration::from_secs(5)).is_empty());
+        assert_eq!(sessions.silent(SESSION_LEASE + Duration::from_secs(6)), vec![SessionId(1)]);
+    }
+}
