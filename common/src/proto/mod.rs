@@ -4,9 +4,12 @@
 //! ([`header`]), a body (the operation's fields in postcard's encoding) and,
 //! for bulk data, a payload that is never copied into the codec.
 
+mod check;
+pub mod frame;
 pub mod header;
 pub mod limits;
 pub mod operation;
+mod routing;
 
 pub use header::{Credentials, Durability, OpId, SessionId};
 pub use operation::{Failure, Operation, Reply, Request};

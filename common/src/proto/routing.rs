@@ -1,0 +1,99 @@
+//! Which flare a request is about, and so which slice, and so which volcano.
+
+use super::operation::Request;
+use crate::handle::Handle;
+use crate::key::Key;
+
+impl Request {
+    /// The flare that routes the request: the directory for operations on names (rename: the
+    /// destination, which drives it), the flare itself otherwise. `None` for what any volcano answers.
+    pub fn handle(&self) -> Option<Handle> {
+        let handle = match self {
+            Self::OpenSession(_)
+            | Self::KeepAlive(_)
+            | Self::EndSession(_)
+            | Self::ReclaimOpens(_)
+            | Self::FetchTopology(_)
+            | Self::Statfs(_) => return None,
+            Self::StatMany(op) => return op.handles.first().copied(),
+            Self::Lookup(op) => op.dir,
+            Self::LookupParent(op) => op.dir,
+            Self::Create(op) => op.dir,
+            Self::Mkdir(op) => op.dir,
+            Self::Symlink(op) => op.dir,
+            Self::Mknod(op) => op.dir,
+            Self::Link(op) => op.dir,
+            Self::Unlink(op) => op.dir,
+            Self::Rmdir(op) => op.dir,
+            Self::Rename(op) => op.to_dir,
+            Self::Readdir(op) => op.dir,
+            Self::Getattr(op) => op.handle,
+            Self::Setattr(op) => op.handle,
+            Self::Access(op) => op.handle,
+            Self::Readlink(op) => op.handle,
+            Self::Open(op) => op.handle,
+            Self::Release(op) => op.handle,
+            Self::Read(op) => op.handle,
+            Self::Write(op) => op.handle,
+            Self::Commit(op) => op.handle,
+            Self::Allocate(op) => op.handle,
+            Self::Seek(op) => op.handle,
+            Self::GetXattr(op) => op.handle,
+            Self::SetXattr(op) => op.handle,
+            Self::ListXattr(op) => op.handle,
+            Self::RemoveXattr(op) => op.handle,
+            Self::Lock(op) => op.handle,
+            Self::TestLock(op) => op.handle,
+        };
+        Some(handle)
+    }
+
+    /// The key that routes the request; `None` for what any volcano answers.
+    pub fn key(&self) -> Option<Key> {
+        self.handle().map(|handle| handle.key)
+    }
+
+    /// Whether success gives the session one more open of the flare in the reply.
+    pub fn opens(&self) -> bool {
+        match self {
+            Self::Open(_) => true,
+            Self::Create(create) => create.open,
+            _ => false,
+        }
+    }
+
+    /// Whether it may wait for another client as long as its deadline allows.
+    pub fn waits(&self) -> bool {
+        matches!(self, Self::Lock(lock) if lock.wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::handle::BirthNumber;
+    use crate::name::Name;
+    use crate::proto::operation::{FetchTopology, Rename, RenameHow, StatMany};
+
+    #[test]
+    fn a_rename_goes_to_the_directory_that_gains_the_name() {
+        let here = Handle { key: Key::from_bytes([1; 20]), birth: BirthNumber(1) };
+        let there = Handle { key: Key::from_bytes([2; 20]), birth: BirthNumber(2) };
+        let name = Name::new(&b"x"[..]).unwrap();
+        let rename = Rename {
+            from_dir: here,
+            from_name: name.clone(),
+            to_dir: there,
+            to_name: name,
+            how: RenameHow::Replace,
+        };
+        assert_eq!(Request::from(rename).key(), Some(there.key));
+    }
+
+    #[test]
+    fn what_names_no_flare_goes_anywhere() {
+        assert_eq!(Request::from(FetchTopology).key(), None);
+        assert_eq!(Request::from(StatMany { handles: Vec::new() }).key(), None);
+    }
+}
