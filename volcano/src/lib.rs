@@ -5,6 +5,8 @@
 //! what may be answered when), the operation's meaning (`namespace`: reads a [`view`], decides, and
 //! gives out the changes of one [`record`]), and the `store` (log, database, bodies).
 
+pub mod cli;
+pub mod config;
 pub mod record;
 pub mod rows;
 pub mod view;
