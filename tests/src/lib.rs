@@ -1,1 +1,16 @@
-//! Placeholder.
+//! What holds across crates: a [`model`] of POSIX semantics in memory, random [`operation`]s, and the ways to carry
+//! them out for real: [`through_client`] speaks the flare protocol, [`through_files`] uses a mounted tree.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "everything here is test code: a broken expectation ends the test"
+)]
+
+pub mod model;
+pub mod operation;
+pub mod through_client;
+pub mod through_files;
