@@ -1,0 +1,69 @@
+//! CREATE: a regular file, unchecked, guarded or exclusive (RFC 1813 §3.3.8).
+
+use magma_common::attr::Kind;
+use magma_common::error::FlareError;
+use magma_common::proto::limits::MAX_FILE_SIZE;
+use magma_common::proto::operation::{Create, CreateHow, MadeReply};
+
+use super::data::content;
+use super::naming::{self, Newborn};
+use super::permission::{self, READ, WRITE};
+use super::plan::{Caller, Plan, Stop};
+use super::privileges;
+use crate::rows::{EntryRow, FlareRow};
+
+pub(super) fn create(plan: &mut Plan<'_>, caller: &Caller<'_>, op: &Create) -> Result<MadeReply, Stop> {
+    if let (_, Some(found)) = naming::find(plan, caller, &op.dir, &op.name)? {
+        return take_existing(plan, caller, op, &found);
+    }
+    if op.set.size.is_some_and(|size| size > MAX_FILE_SIZE) {
+        return Err(FlareError::FileTooBig.into());
+    }
+    let dir = naming::free(plan, caller, &op.dir, &op.name)?;
+    let newborn = Newborn { kind: Kind::File, mode: op.mode, umask: op.umask, rdev: 0, set: &op.set };
+    let mut row = naming::make(plan, caller, &dir, &op.name, &newborn)?;
+    row.size = op.set.size.unwrap_or(0);
+    if let CreateHow::Exclusive(verifier) = op.how {
+        row.verifier = Some(verifier);
+    }
+    plan.put(row.clone());
+    Ok(MadeReply { attr: plan.attr(&row)?, created: true, dir: plan.wcc(&op.dir)? })
+}
+
+/// The name exists: an error, the first answer again (exclusive), or the file that is there (unchecked).
+fn take_existing(
+    plan: &mut Plan<'_>,
+    caller: &Caller<'_>,
+    op: &Create,
+    found: &EntryRow,
+) -> Result<MadeReply, Stop> {
+    let mut row = naming::child_of(plan, found)?;
+    match op.how {
+        CreateHow::Exclusive(verifier) if row.kind == Kind::File && row.verifier == Some(verifier) => {}
+        CreateHow::Unchecked if row.kind == Kind::File => open_existing(plan, caller, op, &mut row)?,
+        CreateHow::Unchecked if row.kind == Kind::Directory => return Err(FlareError::IsDirectory.into()),
+        _ => return Err(FlareError::Exists.into()),
+    }
+    Ok(MadeReply { attr: plan.attr(&row)?, created: false, dir: plan.wcc(&op.dir)? })
+}
+
+/// Somebody else was faster. How the caller means to use its open is not known here, so it must have both permissions.
+fn open_existing(
+    plan: &mut Plan<'_>,
+    caller: &Caller<'_>,
+    op: &Create,
+    row: &mut FlareRow,
+) -> Result<(), Stop> {
+    let who = caller.credentials;
+    if op.open {
+        permission::require(plan, who, row, READ | WRITE)?;
+    }
+    if let Some(size) = op.set.size {
+        permission::require(plan, who, row, WRITE)?;
+        privileges::strip_by_write(plan, who, row)?;
+        content::resize(plan, row, size)?;
+        plan.touch_content(row);
+        plan.put(row.clone());
+    }
+    Ok(())
+}

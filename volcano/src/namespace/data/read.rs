@@ -1,0 +1,30 @@
+//! READ (RFC 1813 §3.3.6).
+
+use bytes::Bytes;
+use magma_common::proto::limits::MAX_IO;
+use magma_common::proto::operation::{Read, ReadReply};
+
+use super::content;
+use crate::namespace::permission::{self, READ};
+use crate::namespace::plan::{Caller, Plan, Stop};
+use crate::namespace::times;
+
+pub(in crate::namespace) fn read(
+    plan: &mut Plan<'_>,
+    caller: &Caller<'_>,
+    op: &Read,
+) -> Result<(ReadReply, Bytes), Stop> {
+    let mut row = super::file(plan, &op.handle)?;
+    let who = caller.credentials;
+    // An NFS client checked when it opened the file; its owner may have changed the mode since.
+    if !op.opened && !permission::owns(who, &row) {
+        permission::require(plan, who, &row, READ)?;
+    }
+    let length = op.length.min(MAX_IO);
+    let data = content::read(plan, &row, op.offset, length.into())?;
+    if length > 0 {
+        times::note_read(plan, &mut row);
+    }
+    let eof = op.offset.saturating_add(data.len() as u64) >= row.size;
+    Ok((ReadReply { eof, attr: plan.attr(&row)? }, data))
+}

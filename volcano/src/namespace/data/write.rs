@@ -1,0 +1,44 @@
+//! WRITE and COMMIT (RFC 1813 §3.3.7, §3.3.21). The slice puts the verifier in and decides when they are answered.
+
+use bytes::Bytes;
+use magma_common::error::FlareError;
+use magma_common::proto::limits::MAX_IO;
+use magma_common::proto::operation::{Commit, CommitReply, Write, WriteAt, WriteReply};
+
+use super::content;
+use crate::namespace::permission::{self, WRITE};
+use crate::namespace::plan::{Caller, Plan, Stop};
+use crate::namespace::privileges;
+
+pub(in crate::namespace) fn write(
+    plan: &mut Plan<'_>,
+    caller: &Caller<'_>,
+    op: &Write,
+    payload: &Bytes,
+) -> Result<WriteReply, Stop> {
+    if payload.len() > MAX_IO as usize {
+        return Err(FlareError::BadRequest.into());
+    }
+    let mut row = super::file(plan, &op.handle)?;
+    let who = caller.credentials;
+    if !op.opened && !permission::owns(who, &row) {
+        permission::require(plan, who, &row, WRITE)?;
+    }
+    let offset = match op.at {
+        WriteAt::Offset(offset) => offset,
+        WriteAt::End => row.size,
+    };
+    if !payload.is_empty() {
+        privileges::strip_by_write(plan, who, &mut row)?;
+        content::write(plan, &mut row, offset, payload)?;
+        plan.touch_content(&mut row);
+        plan.put(row);
+    }
+    Ok(WriteReply { offset, verifier: 0, wcc: plan.wcc(&op.handle)? })
+}
+
+/// Nothing changes: what is asked for is that everything up to now is on disk before the answer.
+pub(in crate::namespace) fn commit(plan: &mut Plan<'_>, op: &Commit) -> Result<CommitReply, Stop> {
+    plan.row(&op.handle)?;
+    Ok(CommitReply { verifier: 0, wcc: plan.wcc(&op.handle)? })
+}

@@ -1,0 +1,322 @@
+//! The plan of one operation: what it reads, with its own changes laid over, and what it changes.
+
+use bytes::Bytes;
+use magma_common::attr::{Attr, Kind, Wcc, WccAttr};
+use magma_common::error::FlareError;
+use magma_common::handle::{BirthNumber, Handle};
+use magma_common::key::Key;
+use magma_common::name::Name;
+use magma_common::proto::{Credentials, Failure, OpId, SessionId};
+use magma_common::time::Timestamp;
+use magma_common::topology::{Epoch, Seq};
+
+use crate::record::{BodyChange, Change};
+use crate::rows::{BodyId, Content, EntryRow, FlareRow, INLINE_MAX, LockRow};
+use crate::view::{ReadError, View};
+
+/// Sizes that count as used storage are multiples of this, in bytes (`st_blocks`).
+const SECTOR: u64 = 512;
+
+/// On whose behalf an operation is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Who is checked for permission.
+    pub credentials: &'a Credentials,
+    /// Whose locks and opens they are.
+    pub session: SessionId,
+}
+
+/// Who holds flares open. It decides whether a flare without a name dies.
+pub trait Opens {
+    /// Whether any session has the flare open, or may have it open as far as is known.
+    fn is_open(&self, handle: &Handle) -> bool;
+}
+
+/// When and where the record that the plan becomes will stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The slice's clock.
+    pub now: Timestamp,
+    /// The record's place in the slice's log.
+    pub seq: Seq,
+    /// The slice's epoch.
+    pub epoch: Epoch,
+    /// The operation; it names the references that the operation makes.
+    pub op: OpId,
+}
+
+/// Why an operation came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// It was refused; nothing has changed.
+    #[error(transparent)]
+    Failure(Box<Failure>),
+    /// The store cannot answer: the volcano must not go on.
+    #[error(transparent)]
+    Store(ReadError),
+}
+
+impl From<FlareError> for Stop {
+    fn from(error: FlareError) -> Self {
+        Self::Failure(Box::new(error.into()))
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(Box::new(failure))
+    }
+}
+
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Checksum { .. } => FlareError::Io.into(),
+            fatal => Self::Store(fatal),
+        }
+    }
+}
+
+/// Bytes for a body at an offset at or above everything ever written to it. They are written before the record.
+pub type Append = (BodyId, u64, Bytes);
+
+/// What a plan has come to.
+#[derive(Debug, Default)]
+pub struct Planned {
+    /// The record's changes, in order; none if nothing changes.
+    pub changes: Vec<Change>,
+    /// The bytes of the [`BodyChange::Append`]s among them.
+    pub appends: Vec<Append>,
+}
+
+/// One operation in the making.
+///
+/// Make it with [`new`](Self::new), let one operation run on it, take the result with [`finish`](Self::finish).
+pub struct Plan<'a> {
+    pub(super) view: &'a dyn View,
+    pub(super) opens: &'a dyn Opens,
+    pub(super) moment: Moment,
+    random: &'a mut dyn FnMut() -> u64,
+    /// Rows as they were before the operation, for its "before" attributes and to read each only once.
+    loaded: Vec<FlareRow>,
+    changes: Vec<Change>,
+    appends: Vec<Append>,
+    /// Bytes that the operation needs so far.
+    needed: u64,
+}
+
+impl<'a> Plan<'a> {
+    /// A plan without changes. `random` gives birth numbers and body numbers.
+    pub fn new(
+        view: &'a dyn View,
+        opens: &'a dyn Opens,
+        moment: Moment,
+        random: &'a mut dyn FnMut() -> u64,
+    ) -> Self {
+        let (loaded, changes, appends) = Default::default();
+        Self { view, opens, moment, random, loaded, changes, appends, needed: 0 }
+    }
+
+    /// The changes of everything that was planned. After a failure they must be thrown away.
+    pub fn finish(self) -> Planned {
+        Planned { changes: self.changes, appends: self.appends }
+    }
+
+    /// The flare with this handle as the plan leaves it; stale if it is gone or another bears its key.
+    pub(super) fn row(&mut self, handle: &Handle) -> Result<FlareRow, Stop> {
+        if handle.birth == BirthNumber::INTERNAL {
+            return Err(FlareError::ReadOnly.into());
+        }
+        match self.row_by_key(&handle.key)? {
+            Some(row) if row.handle == *handle => Ok(row),
+            _ => Err(FlareError::Stale.into()),
+        }
+    }
+
+    /// The directory with this handle.
+    pub(super) fn directory(&mut self, handle: &Handle) -> Result<FlareRow, Stop> {
+        let row = self.row(handle)?;
+        if row.kind == Kind::Directory { Ok(row) } else { Err(FlareError::NotDirectory.into()) }
+    }
+
+    fn row_by_key(&mut self, key: &Key) -> Result<Option<FlareRow>, Stop> {
+        for change in self.changes.iter().rev() {
+            match change {
+                Change::PutFlare(row) if row.handle.key == *key => return Ok(Some(row.clone())),
+                Change::DeleteFlare(dead) if dead == key => return Ok(None),
+                _ => {}
+            }
+        }
+        if let Some(row) = self.loaded.iter().find(|row| row.handle.key == *key) {
+            return Ok(Some(row.clone()));
+        }
+        let row = self.view.flare(key)?;
+        self.loaded.extend(row.clone());
+        Ok(row)
+    }
+
+    /// An entry of a directory as the plan leaves it.
+    pub(super) fn entry(&self, dir: &Key, wanted: &Name) -> Result<Option<EntryRow>, Stop> {
+        for change in self.changes.iter().rev() {
+            match change {
+                Change::PutEntry { dir: at, entry } if at == dir && entry.name == *wanted => {
+                    return Ok(Some(entry.clone()));
+                }
+                Change::DeleteEntry { dir: at, name } if at == dir && name == wanted => return Ok(None),
+                _ => {}
+            }
+        }
+        Ok(self.view.entry(dir, wanted)?)
+    }
+
+    /// The bytes of a small body as the plan leaves them.
+    pub(super) fn inline(&self, wanted: &Key) -> Result<Bytes, Stop> {
+        let planned = self.changes.iter().rev().find_map(|change| match change {
+            Change::PutInline { flare, data } if flare == wanted => Some(data.clone()),
+            _ => None,
+        });
+        planned.map_or_else(|| Ok(self.view.inline(wanted)?), Ok)
+    }
+
+    /// An extended attribute as the plan leaves it.
+    pub(super) fn xattr(&self, of: &Key, wanted: &Name) -> Result<Option<Bytes>, Stop> {
+        for change in self.changes.iter().rev() {
+            match change {
+                Change::PutXattr { flare, name, value } if flare == of && name == wanted => {
+                    return Ok(Some(value.clone()));
+                }
+                Change::DeleteXattr { flare, name } if flare == of && name == wanted => return Ok(None),
+                _ => {}
+            }
+        }
+        Ok(self.view.xattr(of, wanted)?)
+    }
+
+    /// All locks of a flare as the plan leaves them.
+    pub(super) fn locks(&self, wanted: &Key) -> Result<Vec<LockRow>, Stop> {
+        let planned = self.changes.iter().rev().find_map(|change| match change {
+            Change::PutLocks { flare, locks } if flare == wanted => Some(locks.clone()),
+            _ => None,
+        });
+        planned.map_or_else(|| Ok(self.view.locks(wanted)?), Ok)
+    }
+
+    /// Adds a change.
+    pub(super) fn push(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// Plans a flare's row. A row planned before is replaced where it stands, so that a new flare's row stays ahead of what hangs on it.
+    pub(super) fn put(&mut self, row: FlareRow) {
+        let planned = self.changes.iter_mut().find_map(|change| match change {
+            Change::PutFlare(planned) if planned.handle.key == row.handle.key => Some(planned),
+            _ => None,
+        });
+        match planned {
+            Some(planned) => *planned = row,
+            None => self.changes.push(Change::PutFlare(row)),
+        }
+    }
+
+    /// Plans bytes that are written to a body before the record.
+    pub(super) fn append(&mut self, flare: Handle, body: BodyId, offset: u64, data: Bytes) {
+        let length = data.len() as u64;
+        self.push(Change::Body { body, flare, change: BodyChange::Append { offset, length } });
+        self.appends.push((body, offset, data));
+    }
+
+    /// Stamps a row as changed by this plan: a ctime that never goes back, and the record's number. The stamp.
+    pub(super) fn touch(&self, row: &mut FlareRow) -> Timestamp {
+        if row.change != self.moment.seq.0 {
+            row.ctime = self.stamp(row);
+            row.change = self.moment.seq.0;
+        }
+        row.ctime
+    }
+
+    /// [`touch`](Self::touch), and the content has changed as well.
+    pub(super) fn touch_content(&self, row: &mut FlareRow) {
+        row.mtime = self.touch(row);
+    }
+
+    /// The clock, but later than the flare's last change.
+    pub(super) fn stamp(&self, row: &FlareRow) -> Timestamp {
+        if row.change == self.moment.seq.0 { row.ctime } else { self.moment.now.max(row.ctime.next()) }
+    }
+
+    /// Refuses the operation if there is no space for so many more bytes.
+    pub(super) fn need(&mut self, bytes: u64) -> Result<(), Stop> {
+        self.needed = self.needed.saturating_add(bytes);
+        if bytes > 0 && self.view.space().available < self.needed {
+            return Err(FlareError::NoSpace.into());
+        }
+        Ok(())
+    }
+
+    /// 64 random bits.
+    pub(super) fn random(&mut self) -> u64 {
+        (self.random)()
+    }
+
+    /// Whether the flare is held open.
+    pub(super) fn is_open(&self, handle: &Handle) -> bool {
+        self.opens.is_open(handle)
+    }
+
+    /// What the doors show of a row.
+    pub(super) fn attr(&self, row: &FlareRow) -> Result<Attr, Stop> {
+        let used = match (row.kind, row.content) {
+            (Kind::File, Content::Inline) if row.size > INLINE_MAX => self.inline(&row.key())?.len() as u64,
+            (Kind::File, Content::Body { body, .. }) => self.body_used(row, body)?,
+            (Kind::File | Kind::Directory, _) => row.size,
+            _ => 0,
+        };
+        Ok(row.attr(used.next_multiple_of(SECTOR)))
+    }
+
+    fn body_used(&self, row: &FlareRow, wanted: BodyId) -> Result<u64, Stop> {
+        let existed = self.loaded.iter().any(|before| {
+            before.handle == row.handle
+                && matches!(before.content, Content::Body { body, .. } if body == wanted)
+        });
+        let stored = if existed { self.view.body_used(wanted)? } else { 0 };
+        let planned = self.appends.iter().filter(|(body, ..)| *body == wanted);
+        Ok(planned.map(|(.., data)| data.len() as u64).sum::<u64>() + stored)
+    }
+
+    /// A flare's attributes before the operation and as the plan leaves them.
+    pub(super) fn wcc(&mut self, handle: &Handle) -> Result<Wcc, Stop> {
+        let after = match self.row_by_key(&handle.key)? {
+            Some(row) if row.handle == *handle => Some(self.attr(&row)?),
+            _ => None,
+        };
+        Ok(Wcc { before: self.before(handle), after })
+    }
+
+    /// A flare's row without the plan's changes; none if the handle is stale.
+    pub(super) fn stored_row(&self, handle: &Handle) -> Result<Option<FlareRow>, Stop> {
+        if let Some(row) = self.loaded.iter().find(|row| row.handle == *handle) {
+            return Ok(Some(row.clone()));
+        }
+        Ok(self.view.flare(&handle.key)?.filter(|row| row.handle == *handle))
+    }
+
+    /// What the doors show of a row without the plan's changes.
+    pub(super) fn stored_attr(&self, row: &FlareRow) -> Result<Attr, Stop> {
+        let used = match (row.kind, row.content) {
+            (Kind::File, Content::Inline) if row.size > INLINE_MAX => {
+                self.view.inline(&row.key())?.len() as u64
+            }
+            (Kind::File, Content::Body { body, .. }) => self.view.body_used(body)?,
+            (Kind::File | Kind::Directory, _) => row.size,
+            _ => 0,
+        };
+        Ok(row.attr(used.next_multiple_of(SECTOR)))
+    }
+
+    /// A flare's attributes before the operation, if it was read.
+    pub(super) fn before(&self, handle: &Handle) -> Option<WccAttr> {
+        let row = self.loaded.iter().find(|row| row.handle == *handle)?;
+        Some(WccAttr { size: row.size, mtime: row.mtime, ctime: row.ctime })
+    }
+}

@@ -1,0 +1,108 @@
+//! The child's part in being made: a key is reserved and the flare stands there with its first reference.
+
+use magma_common::attr::Kind;
+use magma_common::error::FlareError;
+use magma_common::handle::{BirthNumber, Handle};
+use magma_common::key::BirthString;
+use magma_common::name::Name;
+use magma_common::time::Timestamp;
+
+use crate::namespace::plan::{Plan, Stop};
+use crate::record::Change;
+use crate::rows::{Content, FIRST_COOKIE, FlareRow, Life, ReferenceRow};
+
+/// Bits of a generation number that hold the position in the log; the epoch stands above them.
+const POSITION_BITS: u32 = 40;
+/// What a new flare takes at least, in bytes: its row, an entry, a reference, and all of them once more in the log.
+const BYTES_PER_FLARE: u64 = 1024;
+
+/// What a flare is born as.
+#[derive(Clone, Debug)]
+pub(in crate::namespace) struct Birth {
+    pub(in crate::namespace) kind: Kind,
+    pub(in crate::namespace) mode: u32,
+    pub(in crate::namespace) uid: u32,
+    pub(in crate::namespace) gid: u32,
+    pub(in crate::namespace) rdev: u64,
+}
+
+/// Makes the flare that will be called `name` in `parent`.
+pub(in crate::namespace) fn reserve(
+    plan: &mut Plan<'_>,
+    parent: &FlareRow,
+    name: &Name,
+    born: Birth,
+) -> Result<FlareRow, Stop> {
+    plan.need(BYTES_PER_FLARE)?;
+    let birth = free_birth_string(plan, parent, name)?;
+    let number = plan.random().max(BirthNumber::ROOT.0 + 1);
+    let now = plan.moment.now;
+    let row = FlareRow {
+        handle: Handle { key: birth.key(), birth: BirthNumber(number) },
+        birth,
+        kind: born.kind,
+        life: Life::Named,
+        mode: born.mode,
+        nlink: if born.kind == Kind::Directory { 2 } else { 1 },
+        uid: born.uid,
+        gid: born.gid,
+        rdev: born.rdev,
+        size: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        btime: now,
+        change: plan.moment.seq.0,
+        content: Content::Inline,
+        verifier: None,
+        entries: 0,
+        next_cookie: FIRST_COOKIE,
+        has_acl: false,
+    };
+    plan.put(row.clone());
+    let made_by = plan.moment.op;
+    let reference = ReferenceRow { parent: parent.handle, name: name.clone(), made_by };
+    plan.push(Change::PutReference { flare: row.key(), reference });
+    Ok(row)
+}
+
+/// The path, or where its key is taken one second try with a number that was never used.
+fn free_birth_string(plan: &Plan<'_>, parent: &FlareRow, name: &Name) -> Result<BirthString, Stop> {
+    let plain = parent.birth.child(name.as_bytes());
+    if !plan.view.ino_taken(plain.key().ino())? {
+        return Ok(plain);
+    }
+    let number = (plan.moment.epoch.0 << POSITION_BITS).wrapping_add(plan.moment.seq.0);
+    let second = plain.with_generation(number);
+    if plan.view.ino_taken(second.key().ino())? {
+        // One chance in 2^64 for each flare there is. A repeated request comes to another number.
+        return Err(FlareError::Unavailable.into());
+    }
+    Ok(second)
+}
+
+/// The root directory of a new network.
+pub fn root(now: Timestamp, mode: u32) -> FlareRow {
+    FlareRow {
+        handle: Handle::root(),
+        birth: BirthString::root(),
+        kind: Kind::Directory,
+        life: Life::Named,
+        mode,
+        nlink: 2,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        size: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        btime: now,
+        change: 0,
+        content: Content::Inline,
+        verifier: None,
+        entries: 0,
+        next_cookie: FIRST_COOKIE,
+        has_acl: false,
+    }
+}

@@ -1,0 +1,80 @@
+//! The directory's part: an entry comes, changes or goes, and the directory's times, size, counters and nlink with it.
+
+use magma_common::attr::Kind;
+use magma_common::error::FlareError;
+use magma_common::handle::Handle;
+use magma_common::name::Name;
+
+use crate::namespace::plan::{Plan, Stop};
+use crate::record::Change;
+use crate::rows::{EntryRow, FlareRow};
+
+/// What an entry adds to its directory's size, in bytes.
+const ENTRY_SIZE: u64 = 32;
+
+/// Adds an entry whose name is free.
+pub(in crate::namespace) fn add(
+    plan: &mut Plan<'_>,
+    dir: &Handle,
+    name: &Name,
+    child: &FlareRow,
+) -> Result<(), Stop> {
+    let mut dir = plan.directory(dir)?;
+    let cookie = dir.next_cookie;
+    dir.next_cookie += 1;
+    dir.entries += 1;
+    link_subdirectory(&mut dir, child.kind)?;
+    changed(plan, dir.clone());
+    put(plan, &dir, name, child, cookie);
+    Ok(())
+}
+
+/// Lets an existing entry lead to another flare. It keeps its place in listings.
+pub(in crate::namespace) fn replace(
+    plan: &mut Plan<'_>,
+    dir: &Handle,
+    old: &EntryRow,
+    child: &FlareRow,
+) -> Result<(), Stop> {
+    let mut dir = plan.directory(dir)?;
+    unlink_subdirectory(&mut dir, old.kind);
+    link_subdirectory(&mut dir, child.kind)?;
+    changed(plan, dir.clone());
+    put(plan, &dir, &old.name, child, old.cookie);
+    Ok(())
+}
+
+/// Removes an entry.
+pub(in crate::namespace) fn remove(plan: &mut Plan<'_>, dir: &Handle, old: &EntryRow) -> Result<(), Stop> {
+    let mut dir = plan.directory(dir)?;
+    dir.entries = dir.entries.saturating_sub(1);
+    unlink_subdirectory(&mut dir, old.kind);
+    plan.push(Change::DeleteEntry { dir: dir.key(), name: old.name.clone() });
+    changed(plan, dir);
+    Ok(())
+}
+
+fn put(plan: &mut Plan<'_>, dir: &FlareRow, name: &Name, child: &FlareRow, cookie: u64) {
+    let made_by = plan.moment.op;
+    let entry = EntryRow { name: name.clone(), child: child.handle, kind: child.kind, cookie, made_by };
+    plan.push(Change::PutEntry { dir: dir.key(), entry });
+}
+
+fn changed(plan: &mut Plan<'_>, mut dir: FlareRow) {
+    dir.size = dir.entries * ENTRY_SIZE;
+    plan.touch_content(&mut dir);
+    plan.put(dir);
+}
+
+fn link_subdirectory(dir: &mut FlareRow, child: Kind) -> Result<(), FlareError> {
+    if child == Kind::Directory {
+        dir.nlink = dir.nlink.checked_add(1).ok_or(FlareError::TooManyLinks)?;
+    }
+    Ok(())
+}
+
+fn unlink_subdirectory(dir: &mut FlareRow, child: Kind) {
+    if child == Kind::Directory {
+        dir.nlink = dir.nlink.saturating_sub(1);
+    }
+}

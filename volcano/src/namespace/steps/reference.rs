@@ -1,0 +1,95 @@
+//! The referred flare's part: a reference comes or goes, and with the last one, once nobody has it open, the flare.
+
+use magma_common::attr::Kind;
+use magma_common::handle::Handle;
+use magma_common::name::Name;
+
+use crate::namespace::plan::{Plan, Stop};
+use crate::record::{BodyChange, Change};
+use crate::rows::{Content, EntryRow, FlareRow, Life, ReferenceRow};
+
+/// Adds a reference: the flare is now also called `name` in `parent`.
+pub(in crate::namespace) fn add(
+    plan: &mut Plan<'_>,
+    flare: &Handle,
+    parent: &Handle,
+    name: &Name,
+) -> Result<FlareRow, Stop> {
+    let mut row = plan.row(flare)?;
+    if row.kind != Kind::Directory {
+        row.nlink += 1;
+    }
+    plan.touch(&mut row);
+    plan.put(row.clone());
+    let reference = ReferenceRow { parent: *parent, name: name.clone(), made_by: plan.moment.op };
+    plan.push(Change::PutReference { flare: row.key(), reference });
+    Ok(row)
+}
+
+/// Drops the reference that belongs to an entry of `parent`, while another one has taken its place.
+pub(in crate::namespace) fn drop_moved(
+    plan: &mut Plan<'_>,
+    parent: &Handle,
+    entry: &EntryRow,
+) -> Result<FlareRow, Stop> {
+    let mut row = plan.row(&entry.child)?;
+    if row.kind != Kind::Directory {
+        row.nlink = row.nlink.saturating_sub(1);
+    }
+    plan.touch(&mut row);
+    forget(plan, parent, entry);
+    plan.put(row.clone());
+    Ok(row)
+}
+
+/// Drops the reference that belongs to a removed entry of `parent`. Without references the flare is an
+/// orphan while it is held open, else it dies. The row as it is, or would be if it had not died.
+pub(in crate::namespace) fn drop_removed(
+    plan: &mut Plan<'_>,
+    parent: &Handle,
+    entry: &EntryRow,
+) -> Result<FlareRow, Stop> {
+    let mut row = plan.row(&entry.child)?;
+    row.nlink = if row.kind == Kind::Directory { 0 } else { row.nlink.saturating_sub(1) };
+    plan.touch(&mut row);
+    if row.nlink > 0 {
+        forget(plan, parent, entry);
+        plan.put(row.clone());
+        return Ok(row);
+    }
+    row.life = Life::Orphan;
+    if plan.is_open(&row.handle) {
+        forget(plan, parent, entry);
+        plan.put(row.clone());
+    } else {
+        bury(plan, &row);
+    }
+    Ok(row)
+}
+
+fn forget(plan: &mut Plan<'_>, parent: &Handle, entry: &EntryRow) {
+    plan.push(Change::DeleteReference {
+        flare: entry.child.key,
+        parent: parent.key,
+        name: entry.name.clone(),
+        made_by: entry.made_by,
+    });
+}
+
+/// Removes the flare and what hangs on it.
+fn bury(plan: &mut Plan<'_>, row: &FlareRow) {
+    if let Content::Body { body, .. } = row.content {
+        plan.push(Change::Body { body, flare: row.handle, change: BodyChange::Drop });
+    }
+    plan.push(Change::DeleteFlare(row.key()));
+}
+
+/// Somebody has given the flare's last open back: it dies if it has no name. Whether anybody still has it open is asked again.
+pub fn release_last(plan: &mut Plan<'_>, handle: Handle) -> Result<(), Stop> {
+    match plan.row(&handle) {
+        Ok(row) if row.life == Life::Orphan && !plan.is_open(&handle) => bury(plan, &row),
+        Ok(_) | Err(Stop::Failure(_)) => {}
+        Err(store) => return Err(store),
+    }
+    Ok(())
+}
