@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod namespace;
 pub mod record;
 pub mod rows;
 pub mod view;
