@@ -1,0 +1,91 @@
+//! What all operations of one mount share.
+
+use std::time::Duration;
+
+use fuser::{Generation, INodeNo};
+use magma_common::attr::Attr;
+use magma_common::client::Client;
+use magma_common::handle::{BirthNumber, Handle};
+
+use crate::held::HeldLocks;
+use crate::inode::InodeTable;
+use crate::open::{OpenFile, OpenTable};
+use crate::operation::directory::OpenDir;
+use crate::reply::{Attributes, Entry, Outcome, file_attr};
+
+/// How long the kernel may believe what it was told, and how it reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caching {
+    /// How long attributes are believed.
+    pub attributes: Duration,
+    /// How long names are believed.
+    pub names: Duration,
+    /// How long absent names are believed to be absent; zero for not at all.
+    pub absent_names: Duration,
+    /// No file's pages are cached: each read and write goes to the volcano.
+    pub direct_io: bool,
+}
+
+/// The longest that attributes and names may be believed: the client library's own grants are not longer.
+pub const MAX_TTL: Duration = Duration::from_secs(1);
+
+impl Default for Caching {
+    fn default() -> Self {
+        Self { attributes: MAX_TTL, names: MAX_TTL, absent_names: Duration::ZERO, direct_io: false }
+    }
+}
+
+/// One mount: the client, and what the kernel knows and holds.
+pub(crate) struct Core {
+    pub(crate) client: Client,
+    pub(crate) root: Handle,
+    pub(crate) caching: Caching,
+    pub(crate) inodes: InodeTable,
+    pub(crate) files: OpenTable<OpenFile>,
+    pub(crate) directories: OpenTable<OpenDir>,
+    pub(crate) locks: HeldLocks,
+}
+
+impl Core {
+    /// A mount of the tree below `root`.
+    pub(crate) fn new(client: Client, root: Handle, caching: Caching) -> Self {
+        Self {
+            client,
+            root,
+            caching,
+            inodes: InodeTable::new(root),
+            files: OpenTable::default(),
+            directories: OpenTable::default(),
+            locks: HeldLocks::default(),
+        }
+    }
+
+    /// The flare behind an inode.
+    pub(crate) fn handle(&self, number: INodeNo) -> Outcome<Handle> {
+        self.inodes.handle(number)
+    }
+
+    /// The reply that shows attributes. Every door shows the same number for a flare, the mount's root included.
+    pub(crate) fn attributes(&self, attr: &Attr) -> Attributes {
+        Attributes {
+            attr: file_attr(attr, INodeNo(attr.handle.ino().0)),
+            ttl: self.ttl(attr.handle, self.caching.attributes),
+        }
+    }
+
+    /// The reply that hands a flare out by name; counts the reference that the kernel gets with it.
+    pub(crate) fn entry(&self, attr: &Attr, parent: Handle) -> Outcome<Entry> {
+        let number = self.inodes.remember(attr.handle, parent)?;
+        Ok(Entry {
+            attr: file_attr(attr, number),
+            generation: Generation(attr.handle.birth.0),
+            attr_ttl: self.ttl(attr.handle, self.caching.attributes),
+            entry_ttl: self.ttl(attr.handle, self.caching.names),
+        })
+    }
+
+    /// What lies under `/.dht` is made when it is read, so nothing of it is believed for any time.
+    pub(crate) fn ttl(&self, handle: Handle, ttl: Duration) -> Duration {
+        if handle.birth == BirthNumber::INTERNAL { Duration::ZERO } else { ttl }
+    }
+}
