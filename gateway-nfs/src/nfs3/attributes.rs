@@ -1,0 +1,87 @@
+//! GETATTR, SETATTR and ACCESS (RFC 1813 §3.3.1, §3.3.2, §3.3.4).
+
+use magma_common::attr::Kind;
+use magma_common::proto::operation::{
+    ACCESS_DELETE, ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, Access, Setattr,
+};
+
+use super::door::{Door, Refusal};
+use super::status::Status;
+use super::wire;
+use crate::xdr::{Decoder, Encoder};
+
+const NFS_READ: u32 = 0x01;
+const NFS_LOOKUP: u32 = 0x02;
+const NFS_MODIFY: u32 = 0x04;
+const NFS_EXTEND: u32 = 0x08;
+const NFS_DELETE: u32 = 0x10;
+const NFS_EXECUTE: u32 = 0x20;
+
+/// What the bits of ACCESS come to for a directory. Directories are searched, not executed.
+const OF_DIRECTORY: &[(u32, u8)] = &[
+    (NFS_READ, ACCESS_READ),
+    (NFS_LOOKUP, ACCESS_EXECUTE),
+    (NFS_MODIFY, ACCESS_WRITE),
+    (NFS_EXTEND, ACCESS_WRITE),
+    (NFS_DELETE, ACCESS_DELETE),
+];
+/// And for everything else. Whether a file can be deleted is its directory's affair.
+const OF_FILE: &[(u32, u8)] = &[
+    (NFS_READ, ACCESS_READ),
+    (NFS_MODIFY, ACCESS_WRITE),
+    (NFS_EXTEND, ACCESS_WRITE),
+    (NFS_EXECUTE, ACCESS_EXECUTE),
+];
+
+pub(super) async fn getattr(
+    door: &Door<'_>,
+    mut arguments: Decoder,
+    out: &mut Encoder,
+) -> Result<(), Refusal> {
+    let handle = wire::handle(&mut arguments)?;
+    arguments.finish()?;
+    let target = door.target(&handle)?;
+    let attr = door.attributes(&target).await?;
+    out.u32(Status::Ok as u32);
+    wire::attributes(out, &attr, door.gateway.network);
+    Ok(())
+}
+
+pub(super) async fn setattr(
+    door: &Door<'_>,
+    mut arguments: Decoder,
+    out: &mut Encoder,
+) -> Result<(), Refusal> {
+    let handle = wire::handle(&mut arguments)?;
+    let set = wire::set_attr(&mut arguments)?;
+    let guard = wire::optional(&mut arguments, wire::time)?;
+    arguments.finish()?;
+    let target = door.writable(&handle)?;
+    let wcc = door.change(&target, Setattr { handle: target.handle, set, guard, opened: false }).await?;
+    out.u32(Status::Ok as u32);
+    door.wcc(out, &wcc);
+    Ok(())
+}
+
+pub(super) async fn access(
+    door: &Door<'_>,
+    mut arguments: Decoder,
+    out: &mut Encoder,
+) -> Result<(), Refusal> {
+    let handle = wire::handle(&mut arguments)?;
+    let asked = arguments.u32()?;
+    arguments.finish()?;
+    let target = door.target(&handle)?;
+    let mask = ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE | ACCESS_DELETE;
+    let reply = door.ask(&target, Access { handle: target.handle, mask }).await?;
+    let meaning = if reply.attr.kind == Kind::Directory { OF_DIRECTORY } else { OF_FILE };
+    let granted = meaning.iter().filter(|(_, needed)| reply.granted & needed != 0);
+    let mut granted = granted.fold(0, |bits, (bit, _)| bits | bit);
+    if target.export.read_only {
+        granted &= !(NFS_MODIFY | NFS_EXTEND | NFS_DELETE);
+    }
+    out.u32(Status::Ok as u32);
+    door.post_op(out, Some(&reply.attr));
+    out.u32(granted & asked);
+    Ok(())
+}
