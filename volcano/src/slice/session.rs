@@ -90,6 +90,22 @@ impl Sessions {
         true
     }
 
+    /// Sets how often a session has a flare open, as it says itself after a restart; false if it holds too many.
+    pub fn reclaim(&mut self, id: SessionId, handle: Handle, count: u32) -> bool {
+        self.release(id, handle, u32::MAX);
+        count == 0 || self.open(id, handle, count)
+    }
+
+    /// Whether the session may open one more flare.
+    pub fn may_open(&self, id: SessionId) -> bool {
+        self.alive.get(&id).is_some_and(|session| session.opens.len() < MAX_OPENS)
+    }
+
+    /// Whether there is such a session.
+    pub fn knows(&self, id: SessionId) -> bool {
+        self.alive.contains_key(&id)
+    }
+
     /// Gives opens back; true if nobody holds the flare open any more.
     pub fn release(&mut self, id: SessionId, handle: Handle, count: u32) -> bool {
         let Some(opens) = self.alive.get_mut(&id).map(|session| &mut session.opens) else { return false };
@@ -128,6 +144,11 @@ impl Sessions {
             .filter(|(_, session)| now.saturating_sub(session.heard) > SESSION_LEASE)
             .map(|(id, _)| *id)
             .collect()
+    }
+
+    /// How many sessions hold this flare open.
+    pub fn opens_of(&self, handle: &Handle) -> u32 {
+        self.holders.get(handle).copied().unwrap_or(0)
     }
 
     /// Number of sessions.

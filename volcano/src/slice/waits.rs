@@ -15,11 +15,21 @@ const MAX_WAITING: usize = 100_000;
 /// Who waits or holds: an owner number within a session.
 pub type Holder = (SessionId, u64);
 
+/// A request that cannot have its lock yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// The file.
+    pub flare: Handle,
+    /// Which family of locks.
+    pub family: LockFamily,
+    /// Who wants it.
+    pub who: Holder,
+    /// Who has it.
+    pub by: Holder,
+}
+
 struct Waiting<W> {
-    flare: Handle,
-    family: LockFamily,
-    who: Holder,
-    blocked_by: Holder,
+    blocked: Blocked,
     deadline: Option<Duration>,
     what: W,
 }
@@ -48,27 +58,19 @@ pub enum Refusal {
 }
 
 impl<W> LockWaits<W> {
-    /// Lets a request wait for `blocked_by`. POSIX locks are checked for deadlock, as `fcntl(2)` asks; flock's are not.
-    pub fn wait(
-        &mut self,
-        flare: Handle,
-        family: LockFamily,
-        who: Holder,
-        blocked_by: Holder,
-        deadline: Option<Duration>,
-        what: W,
-    ) -> Result<(), (Refusal, W)> {
+    /// Lets a request wait until `deadline` on the monotonic clock. POSIX locks are checked for deadlock, as `fcntl(2)` asks; flock's are not.
+    pub fn wait(&mut self, blocked: Blocked, deadline: Option<Duration>, what: W) -> Result<(), (Refusal, W)> {
         if self.waiting.len() >= MAX_WAITING {
             return Err((Refusal::TooMany, what));
         }
-        if family == LockFamily::Posix && self.leads_to(blocked_by, who) {
+        if blocked.family == LockFamily::Posix && self.leads_to(blocked.by, blocked.who) {
             return Err((Refusal::Deadlock, what));
         }
         let number = self.next;
         self.next += 1;
-        self.waiting.insert(number, Waiting { flare, family, who, blocked_by, deadline, what });
-        self.by_flare.entry(flare.key).or_default().push(number);
-        self.by_holder.entry(who).or_default().push(number);
+        self.waiting.insert(number, Waiting { blocked, deadline, what });
+        self.by_flare.entry(blocked.flare.key).or_default().push(number);
+        self.by_holder.entry(blocked.who).or_default().push(number);
         Ok(())
     }
 
@@ -81,7 +83,7 @@ impl<W> LockWaits<W> {
             }
             if seen.insert(holder) {
                 let waits = self.by_holder.get(&holder).into_iter().flatten().filter_map(|n| self.waiting.get(n));
-                next.extend(waits.filter(|w| w.family == LockFamily::Posix).map(|w| w.blocked_by));
+                next.extend(waits.map(|w| w.blocked).filter(|b| b.family == LockFamily::Posix).map(|b| b.by));
             }
         }
         false
@@ -113,8 +115,8 @@ impl<W> LockWaits<W> {
         let mut removed = Vec::with_capacity(numbers.len());
         for number in numbers {
             let Some(waiting) = self.waiting.remove(&number) else { continue };
-            unlist(&mut self.by_flare, &waiting.flare.key, number);
-            unlist(&mut self.by_holder, &waiting.who, number);
+            unlist(&mut self.by_flare, &waiting.blocked.flare.key, number);
+            unlist(&mut self.by_holder, &waiting.blocked.who, number);
             removed.push(waiting.what);
         }
         removed
@@ -150,25 +152,25 @@ mod tests {
         Handle { key: Key::from_bytes([n; 20]), birth: BirthNumber(1) }
     }
 
-    fn holder(n: u64) -> Holder {
-        (SessionId(n), n)
+    fn blocked(file: u8, family: LockFamily, who: u64, by: u64) -> Blocked {
+        Blocked { flare: flare(file), family, who: (SessionId(who), who), by: (SessionId(by), by) }
     }
 
     #[test]
     fn a_circle_of_posix_waiters_is_refused() {
         let mut waits = LockWaits::default();
-        waits.wait(flare(1), LockFamily::Posix, holder(1), holder(2), None, "1 for 2").unwrap();
-        waits.wait(flare(2), LockFamily::Posix, holder(2), holder(3), None, "2 for 3").unwrap();
-        let refused = waits.wait(flare(3), LockFamily::Posix, holder(3), holder(1), None, "3 for 1");
+        waits.wait(blocked(1, LockFamily::Posix, 1, 2), None, "1 for 2").unwrap();
+        waits.wait(blocked(2, LockFamily::Posix, 2, 3), None, "2 for 3").unwrap();
+        let refused = waits.wait(blocked(3, LockFamily::Posix, 3, 1), None, "3 for 1");
         assert_eq!(refused, Err((Refusal::Deadlock, "3 for 1")));
     }
 
     #[test]
     fn waking_a_flare_wakes_its_waiters_in_order_and_no_others() {
         let mut waits = LockWaits::default();
-        waits.wait(flare(1), LockFamily::Flock, holder(1), holder(9), None, "a").unwrap();
-        waits.wait(flare(2), LockFamily::Flock, holder(2), holder(9), None, "other").unwrap();
-        waits.wait(flare(1), LockFamily::Flock, holder(3), holder(9), None, "b").unwrap();
+        waits.wait(blocked(1, LockFamily::Flock, 1, 9), None, "a").unwrap();
+        waits.wait(blocked(2, LockFamily::Flock, 2, 9), None, "other").unwrap();
+        waits.wait(blocked(1, LockFamily::Flock, 3, 9), None, "b").unwrap();
         assert_eq!(waits.wake(&flare(1).key), vec!["a", "b"]);
         assert_eq!(waits.len(), 1);
     }
@@ -177,8 +179,8 @@ mod tests {
     fn a_waiter_goes_at_its_deadline_or_with_its_caller() {
         let mut waits = LockWaits::default();
         let at = |secs| Some(Duration::from_secs(secs));
-        waits.wait(flare(1), LockFamily::Flock, holder(1), holder(9), at(5), "five").unwrap();
-        waits.wait(flare(1), LockFamily::Flock, holder(2), holder(9), at(9), "nine").unwrap();
+        waits.wait(blocked(1, LockFamily::Flock, 1, 9), at(5), "five").unwrap();
+        waits.wait(blocked(1, LockFamily::Flock, 2, 9), at(9), "nine").unwrap();
         assert!(waits.expire(Duration::from_secs(4)).is_empty());
         assert_eq!(waits.expire(Duration::from_secs(5)), vec!["five"]);
         assert_eq!(waits.cancel(|what| *what == "nine"), vec!["nine"]);

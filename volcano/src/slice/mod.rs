@@ -1,0 +1,390 @@
+//! A slice of the keyspace: what turns requests into records and lets the answers go.
+//!
+//! [`Slice`] is a state machine without sockets, threads or clocks:
+//!
+//! * inputs, each with the time: [`Slice::request`], [`Slice::cancel`], [`Slice::batch_end`], [`Slice::synced`], [`Slice::tick`];
+//! * outputs: [`Slice::effects`], to be carried out after each input.
+//!
+//! A request is evaluated at once against the applied state. If it changes something, its changes become one
+//! record, applied and appended to the log. Its answer, and every other one, is held at the [`gate`] until all that
+//! it may depend on is safe. The [`ledger`] answers retries, the [`session`] table knows who is alive and
+//! holds what open, [`waits`] queues requests for locks.
+
+pub mod gate;
+pub mod ledger;
+mod perform;
+pub mod report;
+mod root;
+pub mod session;
+mod sessions;
+pub mod waits;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use magma_common::error::FlareError;
+use magma_common::key::Key;
+use magma_common::proto::frame::RequestHeader;
+use magma_common::proto::{Failure, Reply, Request};
+use magma_common::time::Timestamp;
+use magma_common::topology::{BootId, Epoch, Seq, SliceId, Topology, VolcanoId};
+
+use self::gate::{Gate, Need};
+use self::ledger::Ledger;
+use self::session::Sessions;
+use self::waits::LockWaits;
+use crate::dht::Figures;
+use crate::store::{Opened, Store, StoreError, SyncBodies, SyncDone, SyncJob};
+use crate::view::{ReadError, View};
+
+/// Figures about the volcano are taken anew after this long.
+const FIGURES_AGE: Duration = Duration::from_secs(1);
+
+/// The time of an input.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// A clock that only goes forward and counts time asleep (`CLOCK_BOOTTIME`).
+    pub monotonic: Duration,
+    /// The clock that files' times come from.
+    pub wall: Timestamp,
+}
+
+/// The caller's name for a request, by which its answer is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who asks, on whose behalf, under which operation id, how safe it must be.
+    pub header: RequestHeader,
+    /// When the caller gives up, on the monotonic clock.
+    pub deadline: Option<Duration>,
+    /// What is asked.
+    pub request: Request,
+    /// Bulk data.
+    pub payload: Bytes,
+}
+
+/// What a request came to.
+pub type Answer = Result<(Reply, Bytes), Failure>;
+
+/// Which slice this is, on which volcano, in which life of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The slice.
+    pub slice: SliceId,
+    /// The volcano.
+    pub volcano: VolcanoId,
+    /// This life of it.
+    pub boot: BootId,
+}
+
+/// Who waits for a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncFor {
+    /// Requests.
+    Replies,
+    /// The store's upkeep.
+    Upkeep,
+}
+
+/// Something to be done outside.
+pub enum Effect {
+    /// Deliver an answer.
+    Answer(Ticket, Answer),
+    /// Run this on another thread and hand the result to [`Slice::synced`], with what it is for.
+    Sync(SyncJob, SyncFor),
+    /// The store failed: stop serving.
+    Stop(String),
+}
+
+struct Held {
+    ticket: Ticket,
+    answer: Answer,
+}
+
+struct LockWait {
+    ticket: Ticket,
+    call: Call,
+}
+
+/// What evaluating a request led to.
+enum Verdict {
+    Answer(Answer, Need),
+    Wait(Box<waits::Blocked>),
+}
+
+/// Why something could not be done.
+enum Trouble {
+    /// Nothing was changed; the caller hears this.
+    Refused(FlareError),
+    /// The store failed: the slice stops serving rather than guess.
+    Fatal(String),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSpace(_) => Self::Refused(FlareError::NoSpace),
+            StoreError::TooLarge(_) => Self::Refused(FlareError::TooBig),
+            fatal => Self::Fatal(fatal.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Checksum { .. } => Self::Refused(FlareError::Io),
+            fatal => Self::Fatal(fatal.to_string()),
+        }
+    }
+}
+
+/// See the module's documentation.
+pub struct Slice {
+    identity: Identity,
+    topology: Topology,
+    store: Store,
+    ledger: Ledger,
+    sessions: Sessions,
+    waits: LockWaits<LockWait>,
+    gate: Gate<Held>,
+    effects: Vec<Effect>,
+    random: Box<dyn FnMut() -> u64>,
+    /// The time of the last record: the next one is not before it.
+    last_time: Timestamp,
+    /// Flares whose locks changed and whose waiters have not been woken yet.
+    locks_changed: VecDeque<Key>,
+    /// Requests served since the start.
+    served: u64,
+    figures: Figures,
+    figures_taken: Duration,
+    stopped: bool,
+}
+
+impl Slice {
+    /// Takes over an opened store. `topology` must name this volcano's boot already.
+    pub fn new(
+        identity: Identity,
+        topology: Topology,
+        store: Store,
+        opened: Opened,
+        random: Box<dyn FnMut() -> u64>,
+        now: Now,
+    ) -> Result<Self, ReadError> {
+        let mut sessions = Sessions::default();
+        for row in store.sessions()? {
+            sessions.recover(row, now.monotonic);
+        }
+        let mut ledger = Ledger::default();
+        for retained in opened.outcomes {
+            ledger.keep(now.monotonic, Some(retained.seq), retained.outcome);
+        }
+        let figures = report::figures(&store, now.wall);
+        Ok(Self {
+            identity,
+            topology,
+            store,
+            ledger,
+            sessions,
+            waits: LockWaits::default(),
+            gate: Gate::default(),
+            effects: Vec::new(),
+            random,
+            last_time: opened.time,
+            locks_changed: VecDeque::new(),
+            served: 0,
+            figures,
+            figures_taken: now.monotonic,
+            stopped: false,
+        })
+    }
+
+    /// A request came in. Call [`batch_end`](Self::batch_end) after the last one that was there to be read.
+    pub fn request(&mut self, now: Now, ticket: Ticket, call: Call) {
+        self.served += 1;
+        self.evaluate(now, ticket, call);
+        while let Some(flare) = self.locks_changed.pop_front() {
+            for waiter in self.waits.wake(&flare) {
+                self.evaluate(now, waiter.ticket, waiter.call);
+            }
+        }
+    }
+
+    fn evaluate(&mut self, now: Now, ticket: Ticket, call: Call) {
+        if self.stopped {
+            self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
+            return;
+        }
+        match self.serve(now, &call) {
+            Ok(Verdict::Answer(answer, need)) => self.gate.hold(Held { ticket, answer }, need),
+            Ok(Verdict::Wait(blocked)) => self.wait_for_lock(ticket, call, *blocked),
+            Err(Trouble::Refused(error)) => {
+                self.gate.hold(Held { ticket, answer: Err(error.into()) }, Need::Logged);
+            }
+            Err(Trouble::Fatal(reason)) => {
+                self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
+                self.fail(&reason);
+            }
+        }
+    }
+
+    fn wait_for_lock(&mut self, ticket: Ticket, call: Call, blocked: waits::Blocked) {
+        let deadline = call.deadline;
+        if let Err((refusal, waiter)) = self.waits.wait(blocked, deadline, LockWait { ticket, call }) {
+            let error = match refusal {
+                waits::Refusal::Deadlock => FlareError::Deadlock,
+                waits::Refusal::TooMany => FlareError::NoLocks,
+            };
+            self.gate.hold(Held { ticket: waiter.ticket, answer: Err(error.into()) }, Need::Logged);
+        }
+    }
+
+    /// The caller of this request went away: if it waits for a lock, it stops waiting.
+    pub fn cancel(&mut self, ticket: Ticket) {
+        for waiter in self.waits.cancel(|waiter| waiter.ticket == ticket) {
+            self.effects.push(Effect::Answer(waiter.ticket, Err(FlareError::Interrupted.into())));
+        }
+    }
+
+    /// All requests that were there have been handed over: the log goes out in one write, and the answers with it.
+    pub fn batch_end(&mut self) {
+        if self.stopped || !self.gate.wants_log() {
+            return;
+        }
+        if let Err(error) = self.store.flush() {
+            // A full disk stops nothing: the answers stay held, and the next tick tries again.
+            return self.trouble(error.into());
+        }
+        for held in self.gate.logged() {
+            self.effects.push(Effect::Answer(held.ticket, held.answer));
+        }
+        if self.gate.wants_sync() {
+            self.start_sync();
+        }
+    }
+
+    fn start_sync(&mut self) {
+        let bodies = self.gate.sync_starts();
+        match self.store.begin_sync(&SyncBodies::These(bodies)) {
+            Ok(job) => self.effects.push(Effect::Sync(job, SyncFor::Replies)),
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    /// A sync that was asked for has ended.
+    pub fn synced(&mut self, done: SyncDone, purpose: SyncFor) {
+        let finished = self.store.finish_sync(done);
+        if let Err(error) = &finished {
+            self.fail(&error.to_string());
+        }
+        if purpose == SyncFor::Upkeep {
+            return;
+        }
+        for held in self.gate.sync_ended() {
+            let answer = if finished.is_ok() { held.answer } else { Err(FlareError::Io.into()) };
+            self.effects.push(Effect::Answer(held.ticket, answer));
+        }
+        if self.gate.wants_sync() && !self.stopped {
+            self.start_sync();
+        }
+    }
+
+    /// Time has passed; to be called some ten times a second.
+    pub fn tick(&mut self, now: Now) {
+        if self.stopped {
+            return;
+        }
+        self.ledger.expire(now.monotonic);
+        for waiter in self.waits.expire(now.monotonic) {
+            self.effects.push(Effect::Answer(waiter.ticket, Err(FlareError::WouldBlock.into())));
+        }
+        for done in [self.end_silent_sessions(now), self.maintain(now)] {
+            if let Err(trouble) = done {
+                self.trouble(trouble);
+            }
+        }
+        if now.monotonic.saturating_sub(self.figures_taken) >= FIGURES_AGE {
+            self.take_figures(now);
+        }
+        self.batch_end();
+    }
+
+    fn maintain(&mut self, now: Now) -> Result<(), Trouble> {
+        self.store.keep_from(self.ledger.oldest_needed().unwrap_or(Seq(u64::MAX)));
+        let upkeep = self.store.maintain(now.monotonic)?;
+        self.effects.extend(upkeep.job.map(|job| Effect::Sync(job, SyncFor::Upkeep)));
+        Ok(())
+    }
+
+    /// Something that the volcano did by itself came to nothing.
+    fn trouble(&mut self, trouble: Trouble) {
+        match trouble {
+            Trouble::Refused(error) => tracing::warn!(target: "magma::volcano", %error, "housekeeping is put off"),
+            Trouble::Fatal(reason) => self.fail(&reason),
+        }
+    }
+
+    /// Something outside that the slice depends on has failed: it stops serving.
+    pub fn fail(&mut self, reason: &str) {
+        if !self.stopped {
+            self.stopped = true;
+            self.effects.push(Effect::Stop(reason.to_owned()));
+        }
+    }
+
+
+    /// What has to be done outside, in this order.
+    pub fn effects(&mut self) -> std::vec::Drain<'_, Effect> {
+        self.effects.drain(..)
+    }
+
+    /// What fences this slice's records.
+    fn epoch(&self) -> Epoch {
+        self.topology.slices.iter().find(|slice| slice.id == self.identity.slice).map_or(Epoch(0), |slice| slice.epoch)
+    }
+
+    /// The topology that this slice serves under.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The store's figures, at most about a second old.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    fn take_figures(&mut self, now: Now) {
+        self.figures = Figures { started: self.figures.started, ..report::figures(&self.store, now.wall) };
+        self.figures_taken = now.monotonic;
+    }
+
+    /// The store, to be looked at.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The sessions, to be looked at.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Requests served since the start.
+    pub fn served(&self) -> u64 {
+        self.served
+    }
+
+    /// Outcomes kept for retries, answers held, requests waiting for locks.
+    pub fn held(&self) -> (usize, usize, usize) {
+        (self.ledger.len(), self.gate.len(), self.waits.len())
+    }
+
+    /// Stops in order: everything on disk, a clean mark set.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.store.flush()?;
+        self.store.close()
+    }
+}

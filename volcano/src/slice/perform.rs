@@ -1,0 +1,281 @@
+//! Evaluating one request: from the ledger, or by a plan that becomes a record.
+
+use bytes::Bytes;
+use magma_common::error::FlareError;
+use magma_common::handle::Handle;
+use magma_common::proto::operation::{Outcome, WriteReply};
+use magma_common::proto::{Durability, OpId, Reply, Request};
+use magma_common::attr::Wcc;
+use magma_common::topology::Seq;
+
+use super::gate::Need;
+use super::ledger::Finding;
+use super::waits::Blocked;
+use super::{Call, Now, Slice, Trouble, Verdict};
+use crate::dht::{self, DhtState};
+use crate::namespace::{self, Caller, Moment, Plan, Stop};
+use crate::record::{Change, Record};
+use crate::rows::{BodyId, Content};
+use crate::view::View;
+
+impl Slice {
+    /// Evaluates a request; an error means that the store failed.
+    pub(super) fn serve(&mut self, now: Now, call: &Call) -> Result<Verdict, Trouble> {
+        let answer = match &call.request {
+            Request::OpenSession(request) => self.open_session(now, request)?,
+            Request::FetchTopology(_) => Ok((Reply::FetchTopology(self.topology.clone()), Bytes::new())),
+            _ if !self.sessions.hear(call.header.session, now.monotonic) => Err(FlareError::SessionEnded.into()),
+            request => {
+                self.ledger.acknowledge(call.header.session, call.header.acknowledged);
+                match request {
+                    Request::KeepAlive(keep_alive) => {
+                        self.ledger.acknowledge(call.header.session, keep_alive.acknowledged);
+                        self.keep_alive()
+                    }
+                    Request::ReclaimOpens(request) => self.reclaim_opens(now, call.header.session, request)?,
+                    Request::EndSession(_) => {
+                        self.end_session(now, call.header.session)?;
+                        Ok((Reply::EndSession(()), Bytes::new()))
+                    }
+                    _ => return self.serve_flare(now, call),
+                }
+            }
+        };
+        Ok(Verdict::Answer(answer, Need::Logged))
+    }
+
+    fn serve_flare(&mut self, now: Now, call: &Call) -> Result<Verdict, Trouble> {
+        if dht::concerns(&call.request) {
+            return self.serve_internal(&call.request);
+        }
+        if !call.request.mutates() {
+            return self.perform(now, call, Self::OWN_OPERATION);
+        }
+        let Some(id) = call.header.op_id() else { return Ok(refused(FlareError::BadRequest)) };
+        match self.ledger.find(id) {
+            Finding::New => self.perform(now, call, id),
+            Finding::Full => Ok(refused(FlareError::TooManyOutstanding)),
+            Finding::Acknowledged => Ok(refused(FlareError::BadRequest)),
+            Finding::Done(done) if done.outcome.opcode != call.request.opcode() => Ok(refused(FlareError::BadRequest)),
+            Finding::Done(done) => {
+                let answer = Reply::decode(done.outcome.opcode, &done.outcome.reply)
+                    .map(|reply| (reply, Bytes::new()))
+                    .map_err(Into::into);
+                let need = self.need(call)?;
+                Ok(Verdict::Answer(answer, need))
+            }
+        }
+    }
+
+    /// Answers a request about `/.dht`.
+    fn serve_internal(&self, request: &Request) -> Result<Verdict, Trouble> {
+        let root = self.store.flare(&Handle::root().key)?.ok_or_else(no_root)?;
+        let figures = [(self.identity.volcano, self.figures.clone())];
+        let state = DhtState {
+            topology: &self.topology,
+            figures: &figures,
+            taken: self.last_time,
+            root: &root.attr(0),
+        };
+        let answer = dht::answer(&state, request).unwrap_or_else(|| Err(FlareError::NotSupported.into()));
+        Ok(Verdict::Answer(answer, Need::Logged))
+    }
+
+    fn perform(&mut self, now: Now, call: &Call, id: OpId) -> Result<Verdict, Trouble> {
+        if let Some(key) = call.request.key()
+            && self.topology.slice_of(&key).is_none_or(|slice| slice.id != self.identity.slice)
+        {
+            return Ok(refused(FlareError::NotOwner));
+        }
+        if call.request.opens() && !self.sessions.may_open(call.header.session) {
+            return Ok(refused(FlareError::TooManyOpen));
+        }
+        let last_release = self.note_release(call);
+        let caller = Caller { credentials: &call.header.credentials, session: call.header.session };
+        let moment = self.moment(now, id);
+        let mut plan = Plan::new(&self.store, &self.sessions, moment, &mut self.random);
+        let executed = namespace::execute(&mut plan, &caller, &call.request, &call.payload)
+            .and_then(|reply| match last_release {
+                Some(handle) => namespace::release_last(&mut plan, handle).map(|()| reply),
+                None => Ok(reply),
+            });
+        let planned = plan.finish();
+        let (mut reply, payload) = match executed {
+            Ok(done) => done,
+            Err(Stop::Store(error)) => return Err(error.into()),
+            Err(Stop::Failure(failure)) => {
+                if failure.error == FlareError::WouldBlock
+                    && let Some(blocked) = self.blocked(call)?
+                {
+                    return Ok(Verdict::Wait(Box::new(blocked)));
+                }
+                return Ok(Verdict::Answer(Err(*failure), Need::Logged));
+            }
+        };
+        for (body, offset, data) in &planned.appends {
+            self.store.write_append(*body, *offset, data)?;
+        }
+        set_verifier(&mut reply, self.topology.write_verifier());
+        self.keep_outcome(now, call, id, &reply, planned.changes)?;
+        self.note_open(call, &reply);
+        let need = self.need(call)?;
+        Ok(Verdict::Answer(Ok((reply, payload)), need))
+    }
+
+    /// Turns the changes into a record that carries the outcome; without changes the outcome is kept in memory only.
+    fn keep_outcome(
+        &mut self,
+        now: Now,
+        call: &Call,
+        id: OpId,
+        reply: &Reply,
+        changes: Vec<Change>,
+    ) -> Result<(), Trouble> {
+        let outcome = if call.request.mutates() {
+            let reply = storable(reply).encode().map_err(|error| Trouble::Fatal(error.to_string()))?;
+            Some(Outcome { id, opcode: call.request.opcode(), reply: reply.into() })
+        } else {
+            None
+        };
+        if !changes.is_empty() {
+            self.record(now, changes, outcome)?;
+        } else if let Some(outcome) = outcome {
+            self.ledger.keep(now.monotonic, None, outcome);
+        }
+        Ok(())
+    }
+
+    /// Appends a record to the log and applies it.
+    pub(super) fn record(
+        &mut self,
+        now: Now,
+        changes: Vec<Change>,
+        outcome: Option<Outcome>,
+    ) -> Result<(), Trouble> {
+        let record = self.next_record(now, changes, outcome);
+        self.store.append(&record)?;
+        self.last_time = record.time;
+        for change in &record.changes {
+            if let Change::PutLocks { flare, .. } | Change::DeleteFlare(flare) = change {
+                self.locks_changed.push_back(*flare);
+            }
+        }
+        if let Some(outcome) = record.outcome {
+            self.ledger.keep(now.monotonic, Some(record.seq), outcome);
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_record(&self, now: Now, changes: Vec<Change>, outcome: Option<Outcome>) -> Record {
+        let Moment { now: time, seq, epoch, .. } = self.moment(now, Self::OWN_OPERATION);
+        Record { slice: self.identity.slice, epoch, seq, time, changes, outcome }
+    }
+
+    /// The time, place and id of the record that comes next. Times of a slice never go back, whatever the clock does.
+    fn moment(&self, now: Now, op: OpId) -> Moment {
+        Moment {
+            now: now.wall.max(self.last_time),
+            seq: Seq(self.store.last().0 + 1),
+            epoch: self.epoch(),
+            op,
+        }
+    }
+
+    /// The changes of something that the volcano does by itself.
+    pub(super) fn plan_internal(
+        &mut self,
+        now: Now,
+        steps: impl FnOnce(&mut Plan<'_>) -> Result<(), Stop>,
+    ) -> Result<Vec<Change>, Trouble> {
+        let moment = self.moment(now, Self::OWN_OPERATION);
+        let mut plan = Plan::new(&self.store, &self.sessions, moment, &mut self.random);
+        match steps(&mut plan) {
+            Ok(()) => Ok(plan.finish().changes),
+            Err(Stop::Store(error)) => Err(error.into()),
+            Err(Stop::Failure(failure)) => Err(Trouble::Refused(failure.error)),
+        }
+    }
+
+    /// What must have happened before this request may be answered.
+    fn need(&self, call: &Call) -> Result<Need, Trouble> {
+        let durable = matches!(call.request, Request::Commit(_))
+            || (call.header.durability == Durability::Stable && call.request.mutates());
+        if !durable {
+            return Ok(Need::Logged);
+        }
+        let handle = match &call.request {
+            Request::Commit(op) => Some(op.handle),
+            Request::Write(op) => Some(op.handle),
+            Request::Setattr(op) => Some(op.handle),
+            Request::Allocate(op) => Some(op.handle),
+            _ => None,
+        };
+        Ok(Need::OnDisk(handle.map_or(Ok(None), |handle| self.body_of(handle))?.into_iter().collect()))
+    }
+
+    fn body_of(&self, handle: Handle) -> Result<Option<BodyId>, Trouble> {
+        let row = self.store.flare(&handle.key)?;
+        Ok(row.and_then(|row| match row.content {
+            Content::Body { body, .. } => Some(body),
+            Content::Inline => None,
+        }))
+    }
+
+    /// Whom a lock request that may wait is blocked by.
+    fn blocked(&self, call: &Call) -> Result<Option<Blocked>, Trouble> {
+        let Request::Lock(lock) = &call.request else { return Ok(None) };
+        if !lock.wait {
+            return Ok(None);
+        }
+        let locks = self.store.locks(&lock.handle.key)?;
+        Ok(namespace::conflict(&locks, call.header.session, lock).map(|conflict| Blocked {
+            flare: lock.handle,
+            family: lock.family,
+            who: (call.header.session, lock.owner.owner),
+            by: (conflict.session, conflict.owner.owner),
+        }))
+    }
+
+    fn note_open(&mut self, call: &Call, reply: &Reply) {
+        let handle = match reply {
+            _ if !call.request.opens() => return,
+            Reply::Open(attr) => attr.handle,
+            Reply::Create(made) => made.attr.handle,
+            _ => return,
+        };
+        self.sessions.open(call.header.session, handle, 1);
+    }
+
+    fn note_release(&mut self, call: &Call) -> Option<Handle> {
+        match &call.request {
+            Request::Release(release) => {
+                self.sessions.release(call.header.session, release.handle, release.count).then_some(release.handle)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn no_root() -> Trouble {
+    Trouble::Fatal("the root directory is missing from the store".into())
+}
+
+fn refused(error: FlareError) -> Verdict {
+    Verdict::Answer(Err(error.into()), Need::Logged)
+}
+
+fn set_verifier(reply: &mut Reply, verifier: u64) {
+    match reply {
+        Reply::Write(write) => write.verifier = verifier,
+        Reply::Commit(commit) => commit.verifier = verifier,
+        _ => {}
+    }
+}
+
+/// What the ledger keeps of a reply: a write's attributes are not worth their space.
+fn storable(reply: &Reply) -> Reply {
+    match reply {
+        Reply::Write(write) => Reply::Write(WriteReply { wcc: Wcc::default(), ..write.clone() }),
+        other => other.clone(),
+    }
+}
