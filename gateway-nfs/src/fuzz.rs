@@ -28,13 +28,13 @@ pub fn fuzz_record(bytes: &[u8]) {
     let record = Bytes::copy_from_slice(bytes);
     let _ = nfs3::reply_bound(&record);
     if let Incoming::Call(call) = Incoming::parse(&record) {
-        nfs3::decode_arguments(call.procedure, &call.arguments);
+        let _ = nfs3::decode_arguments(call.procedure, &call.arguments);
     }
 }
 
 /// Decodes the bytes as the arguments of the NFSv3 procedure with this number.
 pub fn fuzz_arguments(procedure: u32, bytes: &[u8]) {
-    nfs3::decode_arguments(procedure, &Bytes::copy_from_slice(bytes));
+    let _ = nfs3::decode_arguments(procedure, &Bytes::copy_from_slice(bytes));
 }
 
 /// Opens the bytes as a file handle.

@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(
             hex,
             "010000000102030442099b4af021e53fd8fd4e056c2568d7c2e3ffa80000000000000001\
-             MAC"
+             7ef0b0dcee5f79fed2169d14cc6e07a3"
         );
     }
 

@@ -1,14 +1,17 @@
 //! GETATTR, SETATTR and ACCESS (RFC 1813 §3.3.1, §3.3.2, §3.3.4).
 
-use magma_common::attr::Kind;
+use bytes::Bytes;
+use magma_common::attr::{Kind, SetAttr};
 use magma_common::proto::operation::{
     ACCESS_DELETE, ACCESS_EXECUTE, ACCESS_READ, ACCESS_WRITE, Access, Setattr,
 };
 
+use magma_common::time::Timestamp;
+
 use super::door::{Door, Refusal};
 use super::status::Status;
 use super::wire;
-use crate::xdr::{Decoder, Encoder};
+use crate::xdr::{Decoder, Encoder, XdrError};
 
 const NFS_READ: u32 = 0x01;
 const NFS_LOOKUP: u32 = 0x02;
@@ -33,13 +36,40 @@ const OF_FILE: &[(u32, u8)] = &[
     (NFS_EXECUTE, ACCESS_EXECUTE),
 ];
 
-pub(super) async fn getattr(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    arguments.finish()?;
+/// `SETATTR3args`.
+pub(super) struct SetattrArguments {
+    handle: Bytes,
+    set: SetAttr,
+    /// Change nothing unless the file still has this ctime.
+    guard: Option<Timestamp>,
+}
+
+impl SetattrArguments {
+    pub(super) fn decode(mut from: Decoder) -> Result<Self, XdrError> {
+        let handle = wire::handle(&mut from)?;
+        let set = wire::set_attr(&mut from)?;
+        let guard = wire::optional(&mut from, wire::time)?;
+        from.finish()?;
+        Ok(Self { handle, set, guard })
+    }
+}
+
+/// `ACCESS3args`.
+pub(super) struct AccessArguments {
+    handle: Bytes,
+    asked: u32,
+}
+
+impl AccessArguments {
+    pub(super) fn decode(mut from: Decoder) -> Result<Self, XdrError> {
+        let (handle, asked) = (wire::handle(&mut from)?, from.u32()?);
+        from.finish()?;
+        Ok(Self { handle, asked })
+    }
+}
+
+pub(super) async fn getattr(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let handle = wire::only_handle(arguments)?;
     let target = door.target(&handle)?;
     let attr = door.attributes(&target).await?;
     out.u32(Status::Ok as u32);
@@ -47,15 +77,8 @@ pub(super) async fn getattr(
     Ok(())
 }
 
-pub(super) async fn setattr(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    let set = wire::set_attr(&mut arguments)?;
-    let guard = wire::optional(&mut arguments, wire::time)?;
-    arguments.finish()?;
+pub(super) async fn setattr(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let SetattrArguments { handle, set, guard } = SetattrArguments::decode(arguments)?;
     let target = door.writable(&handle)?;
     let wcc = door.change(&target, Setattr { handle: target.handle, set, guard, opened: false }).await?;
     out.u32(Status::Ok as u32);
@@ -63,14 +86,8 @@ pub(super) async fn setattr(
     Ok(())
 }
 
-pub(super) async fn access(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    let asked = arguments.u32()?;
-    arguments.finish()?;
+pub(super) async fn access(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let AccessArguments { handle, asked } = AccessArguments::decode(arguments)?;
     let target = door.target(&handle)?;
     let mask = ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE | ACCESS_DELETE;
     let reply = door.ask(&target, Access { handle: target.handle, mask }).await?;

@@ -16,13 +16,8 @@ const LISTING: u32 = 128 << 10;
 /// `FSF3_LINK | FSF3_SYMLINK | FSF3_HOMOGENEOUS | FSF3_CANSETTIME`.
 const PROPERTIES: u32 = 0x01 | 0x02 | 0x08 | 0x10;
 
-pub(super) async fn fsstat(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    arguments.finish()?;
+pub(super) async fn fsstat(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let handle = wire::only_handle(arguments)?;
     let target = door.target(&handle)?;
     let (attr, space) = tokio::join!(door.attributes(&target), door.ask(&target, Statfs));
     let (attr, space) = (attr?, space?);
@@ -39,13 +34,8 @@ pub(super) async fn fsstat(
     Ok(())
 }
 
-pub(super) async fn fsinfo(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    arguments.finish()?;
+pub(super) async fn fsinfo(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let handle = wire::only_handle(arguments)?;
     let target = door.target(&handle)?;
     let attr = door.attributes(&target).await?;
     out.u32(Status::Ok as u32);
@@ -65,13 +55,8 @@ pub(super) async fn fsinfo(
     Ok(())
 }
 
-pub(super) async fn pathconf(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    arguments.finish()?;
+pub(super) async fn pathconf(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let handle = wire::only_handle(arguments)?;
     let target = door.target(&handle)?;
     let attr = door.attributes(&target).await?;
     out.u32(Status::Ok as u32);

@@ -1,20 +1,43 @@
 //! RENAME and LINK (RFC 1813 §3.3.14, §3.3.15): two directories or a file and a directory, within one export.
 
+use bytes::Bytes;
 use magma_common::proto::operation::{Link, Rename, RenameHow};
 
 use super::door::{Door, Refusal, Target, new_name, old_name};
 use super::status::Status;
 use super::wire::{self, DirOp};
-use crate::xdr::{Decoder, Encoder};
+use crate::xdr::{Decoder, Encoder, XdrError};
 
-pub(super) async fn rename(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let from = wire::dir_op(&mut arguments)?;
-    let to = wire::dir_op(&mut arguments)?;
-    arguments.finish()?;
+/// `RENAME3args`.
+pub(super) struct RenameArguments {
+    from: DirOp,
+    to: DirOp,
+}
+
+impl RenameArguments {
+    pub(super) fn decode(mut arguments: Decoder) -> Result<Self, XdrError> {
+        let (from, to) = (wire::dir_op(&mut arguments)?, wire::dir_op(&mut arguments)?);
+        arguments.finish()?;
+        Ok(Self { from, to })
+    }
+}
+
+/// `LINK3args`.
+pub(super) struct LinkArguments {
+    handle: Bytes,
+    at: DirOp,
+}
+
+impl LinkArguments {
+    pub(super) fn decode(mut from: Decoder) -> Result<Self, XdrError> {
+        let (handle, at) = (wire::handle(&mut from)?, wire::dir_op(&mut from)?);
+        from.finish()?;
+        Ok(Self { handle, at })
+    }
+}
+
+pub(super) async fn rename(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let RenameArguments { from, to } = RenameArguments::decode(arguments)?;
     let (from_dir, to_dir) = (door.writable(&from.dir)?, door.writable(&to.dir)?);
     same_export(&from_dir, &to_dir)?;
     let rename = Rename {
@@ -31,10 +54,8 @@ pub(super) async fn rename(
     Ok(())
 }
 
-pub(super) async fn link(door: &Door<'_>, mut arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    let DirOp { dir, name } = wire::dir_op(&mut arguments)?;
-    arguments.finish()?;
+pub(super) async fn link(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let LinkArguments { handle, at: DirOp { dir, name } } = LinkArguments::decode(arguments)?;
     let (target, dir) = (door.writable(&handle)?, door.writable(&dir)?);
     same_export(&target, &dir)?;
     let link = Link { handle: target.handle, dir: dir.handle, name: new_name(name)? };

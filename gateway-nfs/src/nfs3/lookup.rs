@@ -9,13 +9,8 @@ use super::status::Status;
 use super::wire::{self, DirOp};
 use crate::xdr::{Decoder, Encoder};
 
-pub(super) async fn lookup(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let DirOp { dir, name } = wire::dir_op(&mut arguments)?;
-    arguments.finish()?;
+pub(super) async fn lookup(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let DirOp { dir, name } = wire::only_dir_op(arguments)?;
     let target = door.target(&dir)?;
     let EntryReply { attr, dir } = match &name[..] {
         b"." => itself(door, &target).await?,
@@ -54,13 +49,8 @@ pub(super) async fn parent_attributes(door: &Door<'_>, target: &Target<'_>) -> R
     parent(door, target).await.map(|entry| entry.attr)
 }
 
-pub(super) async fn readlink(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    arguments.finish()?;
+pub(super) async fn readlink(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let handle = wire::only_handle(arguments)?;
     let target = door.target(&handle)?;
     let reply = door.ask(&target, Readlink { handle: target.handle }).await?;
     out.u32(Status::Ok as u32);

@@ -29,8 +29,10 @@ use crate::gateway::Gateway;
 use crate::rpc::connection::{ConnectionId, Peer};
 use crate::rpc::message::{Accept, Call, Incoming, accepted};
 use crate::rpc::reply_cache::CallId;
-use crate::xdr::{Body, Decoder, Encoder};
+use crate::xdr::{Body, Decoder, Encoder, XdrError};
 use door::{Door, Refusal};
+use read::ReadArguments;
+use readdir::Listing;
 
 pub(crate) const PROGRAM: u32 = 100_003;
 pub(crate) const VERSION: u32 = 3;
@@ -260,15 +262,70 @@ pub(crate) fn reply_bound(record: &Bytes) -> usize {
     }
     let arguments = Decoder::new(call.arguments);
     let bulk = match Procedure::from_number(call.procedure) {
-        Some(Procedure::Read) => read::count(arguments),
-        Some(Procedure::Readdir) => readdir::count(arguments, false),
-        Some(Procedure::Readdirplus) => readdir::count(arguments, true),
-        _ => Ok(0),
+        Some(Procedure::Read) => ReadArguments::decode(arguments).map_or(0, |read| read.count as usize),
+        Some(Procedure::Readdir) => Listing::decode(arguments, false).map_or(0, |listing| listing.bytes),
+        Some(Procedure::Readdirplus) => Listing::decode(arguments, true).map_or(0, |listing| listing.bytes),
+        _ => 0,
     };
-    SMALL_REPLY + bulk.unwrap_or(0).min(MAX_IO) as usize
+    SMALL_REPLY + bulk.min(MAX_IO as usize)
 }
 
-/// Decodes arguments and forgets them.
-pub(crate) fn decode_arguments(procedure: u32, arguments: &Bytes) {
-    let _ = (procedure, arguments);
+/// Decodes the arguments of a procedure, to see whether they decode.
+pub(crate) fn decode_arguments(procedure: u32, arguments: &Bytes) -> Result<(), XdrError> {
+    let from = Decoder::new(arguments.clone());
+    let Some(procedure) = Procedure::from_number(procedure) else { return Err(XdrError::BadValue) };
+    match procedure {
+        Procedure::Null => Ok(()),
+        Procedure::Getattr
+        | Procedure::Readlink
+        | Procedure::Fsstat
+        | Procedure::Fsinfo
+        | Procedure::Pathconf => wire::only_handle(from).map(drop),
+        Procedure::Lookup | Procedure::Remove | Procedure::Rmdir => wire::only_dir_op(from).map(drop),
+        Procedure::Setattr => attributes::SetattrArguments::decode(from).map(drop),
+        Procedure::Access => attributes::AccessArguments::decode(from).map(drop),
+        Procedure::Read => ReadArguments::decode(from).map(drop),
+        Procedure::Write => write::WriteArguments::decode(from).map(drop),
+        Procedure::Create => create::CreateArguments::decode(from).map(drop),
+        Procedure::Mkdir => create::MkdirArguments::decode(from).map(drop),
+        Procedure::Symlink => create::SymlinkArguments::decode(from).map(drop),
+        Procedure::Mknod => create::MknodArguments::decode(from).map(drop),
+        Procedure::Rename => link::RenameArguments::decode(from).map(drop),
+        Procedure::Link => link::LinkArguments::decode(from).map(drop),
+        Procedure::Readdir => Listing::decode(from, false).map(drop),
+        Procedure::Readdirplus => Listing::decode(from, true).map(drop),
+        Procedure::Commit => write::commit_arguments(from).map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use proptest::prelude::*;
+
+    #[test]
+    fn procedures_have_the_numbers_of_the_standard() {
+        for (number, procedure) in (0..).zip(Procedure::ALL) {
+            assert_eq!(procedure as u32, number);
+        }
+        assert_eq!(Procedure::from_number(22), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_arguments_or_not_without_a_panic(
+            procedure in 0u32..23, bytes in proptest::collection::vec(any::<u8>(), 0..200)
+        ) {
+            let _ = decode_arguments(procedure, &Bytes::from(bytes));
+        }
+
+        #[test]
+        fn small_words_reach_deep_into_the_arguments_without_a_panic(
+            procedure in 0u32..23, words in proptest::collection::vec(0u32..10, 0..60)
+        ) {
+            let bytes: Bytes = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            let _ = decode_arguments(procedure, &bytes);
+        }
+    }
 }

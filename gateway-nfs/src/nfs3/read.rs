@@ -1,5 +1,6 @@
 //! READ (RFC 1813 §3.3.6).
 
+use bytes::Bytes;
 use magma_common::proto::limits::MAX_IO;
 use magma_common::proto::operation::Read;
 
@@ -8,10 +9,24 @@ use super::status::Status;
 use super::wire;
 use crate::xdr::{Decoder, Encoder, XdrError};
 
-pub(super) async fn read(door: &Door<'_>, mut arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    let (offset, count) = (arguments.u64()?, arguments.u32()?);
-    arguments.finish()?;
+/// `READ3args`.
+pub(super) struct ReadArguments {
+    handle: Bytes,
+    offset: u64,
+    /// Bytes asked for.
+    pub(super) count: u32,
+}
+
+impl ReadArguments {
+    pub(super) fn decode(mut from: Decoder) -> Result<Self, XdrError> {
+        let (handle, offset, count) = (wire::handle(&mut from)?, from.u64()?, from.u32()?);
+        from.finish()?;
+        Ok(Self { handle, offset, count })
+    }
+}
+
+pub(super) async fn read(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let ReadArguments { handle, offset, count } = ReadArguments::decode(arguments)?;
     let target = door.target(&handle)?;
     // NFS has no open files: who could read when the file was opened may read on, so its owner always may.
     let read = Read { handle: target.handle, offset, length: count.min(MAX_IO), opened: false };
@@ -22,10 +37,4 @@ pub(super) async fn read(door: &Door<'_>, mut arguments: Decoder, out: &mut Enco
     out.bool(reply.eof);
     out.last_opaque(data);
     Ok(())
-}
-
-/// How many bytes the call asks for.
-pub(super) fn count(mut arguments: Decoder) -> Result<u32, XdrError> {
-    let (_handle, _offset) = (wire::handle(&mut arguments)?, arguments.u64()?);
-    arguments.u32()
 }

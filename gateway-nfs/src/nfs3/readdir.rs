@@ -3,6 +3,7 @@
 //! `.` and `..` are the entries with cookies 1 and 2; the volcano's begin with 3 and stay
 //! valid while entries come and go. Hence the cookie verifier is always the same and never refused.
 
+use bytes::Bytes;
 use magma_common::attr::Attr;
 use magma_common::handle::Handle;
 use magma_common::proto::limits::{MAX_IO, MAX_STAT_MANY};
@@ -25,51 +26,38 @@ const FRAME: usize = POST_OP_ATTR_LEN + 8 + 4 + 4;
 /// Most entries asked of the volcano at once.
 const MAX_ENTRIES: usize = MAX_STAT_MANY;
 
-/// The arguments of both procedures.
+/// `READDIR3args` and `READDIRPLUS3args`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Listing {
+pub(super) struct Listing {
+    handle: Bytes,
     cookie: u64,
     /// Bytes of names, numbers and cookies wanted; READDIRPLUS only.
     dir_bytes: usize,
     /// Bytes of the reply allowed.
-    bytes: usize,
+    pub(super) bytes: usize,
     plus: bool,
 }
 
-pub(super) async fn readdir(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    let listing = Listing::decode(&mut arguments, false)?;
-    list(door, &door.target(&handle)?, &listing, out).await
+pub(super) async fn readdir(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    list(door, &Listing::decode(arguments, false)?, out).await
 }
 
 pub(super) async fn readdirplus(
     door: &Door<'_>,
-    mut arguments: Decoder,
+    arguments: Decoder,
     out: &mut Encoder,
 ) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    let listing = Listing::decode(&mut arguments, true)?;
-    list(door, &door.target(&handle)?, &listing, out).await
-}
-
-/// How many bytes of reply the call allows.
-pub(super) fn count(mut arguments: Decoder, plus: bool) -> Result<u32, XdrError> {
-    let _handle = wire::handle(&mut arguments)?;
-    let listing = Listing::decode(&mut arguments, plus)?;
-    Ok(u32::try_from(listing.bytes).unwrap_or(MAX_IO))
+    list(door, &Listing::decode(arguments, true)?, out).await
 }
 
 impl Listing {
-    fn decode(from: &mut Decoder, plus: bool) -> Result<Self, XdrError> {
+    pub(super) fn decode(mut from: Decoder, plus: bool) -> Result<Self, XdrError> {
+        let handle = wire::handle(&mut from)?;
         let (cookie, _verifier) = (from.u64()?, from.u64()?);
         let dir_bytes = if plus { from.u32()? as usize } else { usize::MAX };
         let bytes = from.u32()?.min(MAX_IO) as usize;
         from.finish()?;
-        Ok(Self { cookie, dir_bytes, bytes, plus })
+        Ok(Self { handle, cookie, dir_bytes, bytes, plus })
     }
 
     /// How many entries are worth asking for: as many as fit if their names are short.
@@ -90,12 +78,8 @@ fn plain_len(name: usize) -> usize {
     4 + 8 + opaque_len(name) + 8
 }
 
-async fn list(
-    door: &Door<'_>,
-    target: &Target<'_>,
-    listing: &Listing,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
+async fn list(door: &Door<'_>, listing: &Listing, out: &mut Encoder) -> Result<(), Refusal> {
+    let target = &door.target(&listing.handle)?;
     let readdir = Readdir {
         dir: target.handle,
         cookie: if listing.cookie <= DOT_DOT { 0 } else { listing.cookie },
@@ -191,7 +175,7 @@ mod tests {
     use super::*;
 
     fn listing(dir_bytes: usize, bytes: usize, plus: bool) -> Listing {
-        Listing { cookie: 0, dir_bytes, bytes, plus }
+        Listing { handle: Bytes::new(), cookie: 0, dir_bytes, bytes, plus }
     }
 
     #[test]

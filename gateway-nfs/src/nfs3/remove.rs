@@ -8,22 +8,16 @@ use super::status::Status;
 use super::wire::{self, DirOp};
 use crate::xdr::{Decoder, Encoder};
 
-pub(super) async fn remove(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let DirOp { dir, name } = wire::dir_op(&mut arguments)?;
-    arguments.finish()?;
+pub(super) async fn remove(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let DirOp { dir, name } = wire::only_dir_op(arguments)?;
     let target = door.writable(&dir)?;
     let removed = door.change(&target, Unlink { dir: target.handle, name: old_name(name)? }).await?;
     reply(door, &removed.dir, out);
     Ok(())
 }
 
-pub(super) async fn rmdir(door: &Door<'_>, mut arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
-    let DirOp { dir, name } = wire::dir_op(&mut arguments)?;
-    arguments.finish()?;
+pub(super) async fn rmdir(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let DirOp { dir, name } = wire::only_dir_op(arguments)?;
     let target = door.writable(&dir)?;
     // RFC 1813 §3.3.13 has it so.
     if &name[..] == b".." {

@@ -39,6 +39,20 @@ pub(super) fn filename(from: &mut Decoder) -> Result<Bytes, XdrError> {
     Ok(Bytes::copy_from_slice(&from.opaque(usize::MAX)?))
 }
 
+/// The arguments of procedures that take a handle and nothing else.
+pub(super) fn only_handle(mut from: Decoder) -> Result<Bytes, XdrError> {
+    let handle = handle(&mut from)?;
+    from.finish()?;
+    Ok(handle)
+}
+
+/// The arguments of procedures that take a directory and a name and nothing else.
+pub(super) fn only_dir_op(mut from: Decoder) -> Result<DirOp, XdrError> {
+    let at = dir_op(&mut from)?;
+    from.finish()?;
+    Ok(at)
+}
+
 pub(super) fn dir_op(from: &mut Decoder) -> Result<DirOp, XdrError> {
     Ok(DirOp { dir: handle(from)?, name: filename(from)? })
 }

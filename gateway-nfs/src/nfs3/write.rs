@@ -1,5 +1,6 @@
 //! WRITE and COMMIT (RFC 1813 §3.3.7, §3.3.21).
 
+use bytes::Bytes;
 use magma_common::proto::Durability;
 use magma_common::proto::limits::MAX_IO;
 use magma_common::proto::operation::{Commit, Write, WriteAt};
@@ -11,7 +12,7 @@ use crate::xdr::{Decoder, Encoder, XdrError};
 
 /// `stable_how`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stability {
+pub(super) enum Stability {
     Unstable = 0,
     DataSync = 1,
     FileSync = 2,
@@ -28,15 +29,37 @@ impl Stability {
     }
 }
 
-pub(super) async fn write(door: &Door<'_>, mut arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    let (offset, count) = (arguments.u64()?, arguments.u32()?);
-    let stability = Stability::decode(&mut arguments)?;
-    let mut data = arguments.opaque(usize::MAX)?;
-    arguments.finish()?;
-    if data.len() != count as usize {
-        return Err(Refusal::Garbage);
+/// `WRITE3args`.
+pub(super) struct WriteArguments {
+    handle: Bytes,
+    offset: u64,
+    stability: Stability,
+    /// A slice of the record that brought it.
+    data: Bytes,
+}
+
+impl WriteArguments {
+    pub(super) fn decode(mut from: Decoder) -> Result<Self, XdrError> {
+        let (handle, offset, count) = (wire::handle(&mut from)?, from.u64()?, from.u32()?);
+        let stability = Stability::decode(&mut from)?;
+        let data = from.opaque(usize::MAX)?;
+        from.finish()?;
+        if data.len() != count as usize {
+            return Err(XdrError::BadValue);
+        }
+        Ok(Self { handle, offset, stability, data })
     }
+}
+
+/// The file of `COMMIT3args`. The range is of no use: committing part of a file would not be cheaper.
+pub(super) fn commit_arguments(mut from: Decoder) -> Result<Bytes, XdrError> {
+    let (handle, _offset, _count) = (wire::handle(&mut from)?, from.u64()?, from.u32()?);
+    from.finish()?;
+    Ok(handle)
+}
+
+pub(super) async fn write(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let WriteArguments { handle, offset, stability, mut data } = WriteArguments::decode(arguments)?;
     let target = door.writable(&handle)?;
     // More than was offered in FSINFO is written in part, which the client sees from the count.
     data.truncate(MAX_IO as usize);
@@ -58,16 +81,9 @@ pub(super) async fn write(door: &Door<'_>, mut arguments: Decoder, out: &mut Enc
     Ok(())
 }
 
-pub(super) async fn commit(
-    door: &Door<'_>,
-    mut arguments: Decoder,
-    out: &mut Encoder,
-) -> Result<(), Refusal> {
-    let handle = wire::handle(&mut arguments)?;
-    let (_offset, _count) = (arguments.u64()?, arguments.u32()?);
-    arguments.finish()?;
+pub(super) async fn commit(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
+    let handle = commit_arguments(arguments)?;
     let target = door.writable(&handle)?.with_durability(Durability::Stable);
-    // All of the file: a range would not make it cheaper.
     let reply = door.ask(&target, Commit { handle: target.handle }).await?;
     out.u32(Status::Ok as u32);
     door.wcc(out, &reply.wcc);
