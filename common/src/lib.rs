@@ -1,6 +1,6 @@
 //! What every part of MagmaFS shares: the identity of flares ([`key`], [`handle`],
 //! [`name`]), the topology of the lava network ([`topology`]), the flare protocol
-//! ([`proto`]), the authenticated transport under it (`transport`, [`auth`]) and the
+//! ([`proto`]), the authenticated transport under it ([`transport`], [`auth`]) and the
 //! client library that the front ends are built on ([`client`]).
 //!
 //! It does not store anything and decides nothing about files: that is the volcano's work.
@@ -17,3 +17,4 @@ pub mod options;
 pub mod proto;
 pub mod time;
 pub mod topology;
+pub mod transport;

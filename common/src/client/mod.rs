@@ -1,4 +1,16 @@
 //! The client library: one cloneable handle through which every front end talks to the lava network.
+//!
+//! It keeps connections and a session, sends each operation to the owner of the flare it names, and sends it again
+//! under the same operation id until it is answered. It decides nothing about files.
+
+pub mod cache;
+mod control;
+mod network;
+mod opens;
+mod operation;
+mod releases;
+mod retry;
+mod session;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,11 +18,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use self::cache::Cache;
+use self::network::Network;
+use self::operation::Limits;
 use crate::attr::Attr;
+use crate::error::FlareError;
 use crate::handle::Handle;
-use crate::proto::operation::{Read, ReadReply, Write, WriteReply};
-use crate::proto::{Credentials, Durability, Failure, Operation};
+use crate::name::Name;
+use crate::proto::limits::MAX_STAT_MANY;
+use crate::proto::operation::{
+    EndSession, Getattr, Lookup, LookupParent, Read, ReadReply, StatMany, Write, WriteReply,
+};
+use crate::proto::{Credentials, Durability, Failure, Operation, Reply, Request, SessionId};
 use crate::topology::Topology;
+use crate::transport::link::Dialer;
 
 /// A host that a client was told to contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +85,9 @@ pub enum ConnectError {
         /// Which host.
         host: String,
     },
+    /// The key's text cannot be used at all.
+    #[error("{0}")]
+    Key(#[from] crate::auth::KeyError),
     /// The volcano speaks another version of the protocol.
     #[error("the volcano at {host} speaks another version of the flare protocol")]
     Version {
@@ -72,61 +96,193 @@ pub enum ConnectError {
     },
 }
 
+/// How long [`Client::close`] waits for the volcano to hear of it.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
 /// A connected client. Clones share its connections, session and caches.
 #[derive(Clone)]
 pub struct Client {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    network: Arc<Network>,
+    limits: Limits,
+    cache: Cache,
+    patience: Option<Duration>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.network.stop();
+    }
 }
 
 impl Client {
-    /// Connects to the first host that answers and opens a session. Must be called inside a tokio runtime.
+    /// Connects to the first host that answers and opens a session. Must be called inside a tokio runtime, on which the
+    /// client's tasks stay; its methods may be called from any thread and without a runtime.
+    ///
+    /// Fails after a few seconds if no host can be reached. From then on the client is patient.
     pub async fn connect(config: ClientConfig) -> Result<Self, ConnectError> {
-        let _ = config;
-        unimplemented!()
+        let key = config.key;
+        // Stretching keeps a processor busy for a tenth of a second.
+        let keys = tokio::task::spawn_blocking(move || key.stretch()).await;
+        let keys = keys.unwrap_or(Err(crate::auth::KeyError::Stretch))?;
+        let dialer = Dialer::new(keys.client())
+            .map_err(|error| ConnectError::Unreachable { hosts: String::new(), reason: error.to_string() })?;
+        let network = Network::connect(config.hosts, config.name, dialer).await?;
+        network.run(releases::run(Arc::clone(&network)));
+        let inner =
+            Inner { network, limits: Limits::new(), cache: Cache::new(), patience: config.patience };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    async fn perform(
+        &self,
+        context: &Context,
+        request: Request,
+        payload: Bytes,
+    ) -> Result<(Reply, Bytes), Failure> {
+        let Inner { network, limits, cache, patience } = &*self.inner;
+        operation::perform(network, limits, cache, context, *patience, request, payload).await
     }
 
     /// Does an operation without payload: goes to the owner of the flare it names and retries under the same operation id until the deadline.
     pub async fn call<O: Operation>(&self, context: &Context, operation: O) -> Result<O::Reply, Failure> {
-        let _ = (context, operation, &self.inner);
-        unimplemented!()
+        let (reply, _) = self.perform(context, operation.into(), Bytes::new()).await?;
+        O::reply(reply).ok_or_else(|| FlareError::Io.into())
     }
 
     /// Reads; the bytes come beside the reply.
     pub async fn read(&self, context: &Context, read: Read) -> Result<(ReadReply, Bytes), Failure> {
-        let _ = (context, read);
-        unimplemented!()
+        let (reply, payload) = self.perform(context, read.into(), Bytes::new()).await?;
+        let reply = Read::reply(reply).ok_or(FlareError::Io)?;
+        Ok((reply, payload))
     }
 
     /// Writes all of `data`, at most [`MAX_IO`](crate::proto::limits::MAX_IO) bytes.
     pub async fn write(&self, context: &Context, write: Write, data: Bytes) -> Result<WriteReply, Failure> {
-        let _ = (context, write, data);
-        unimplemented!()
+        let (reply, _) = self.perform(context, write.into(), data).await?;
+        Write::reply(reply).ok_or_else(|| FlareError::Io.into())
     }
 
     /// Walks an absolute or relative path of slash-separated names from the root, without following symbolic links.
     pub async fn walk(&self, context: &Context, path: &[u8]) -> Result<Attr, Failure> {
-        let _ = (context, path);
-        unimplemented!()
+        let mut at = self.call(context, Getattr { handle: Handle::root() }).await?;
+        for part in path.split(|byte| *byte == b'/') {
+            let dir = at.handle;
+            at = match part {
+                b"" | b"." => continue,
+                b".." => self.call(context, LookupParent { dir }).await?.attr,
+                name => {
+                    let name = Name::new(Bytes::copy_from_slice(name)).map_err(FlareError::from)?;
+                    self.call(context, Lookup { dir, name }).await?.attr
+                }
+            };
+        }
+        Ok(at)
+    }
+
+    /// Attributes that were true at most [`cache::LIFETIME`] ago, and not before this client's last change.
+    pub async fn cached_getattr(&self, context: &Context, handle: Handle) -> Result<Attr, Failure> {
+        if let Some(attr) = self.inner.cache.attributes(&handle) {
+            return Ok(attr);
+        }
+        let asked = self.inner.cache.ask(&handle);
+        let attr = self.call(context, Getattr { handle }).await?;
+        self.inner.cache.keep_attributes(asked, &attr);
+        Ok(attr)
+    }
+
+    /// A lookup whose answer was true at most [`cache::LIFETIME`] ago, and not before this client's last change.
+    pub async fn cached_lookup(&self, context: &Context, dir: Handle, name: Name) -> Result<Attr, Failure> {
+        let cache = &self.inner.cache;
+        if let Some(attr) = cache.name(&dir, &name, &context.credentials) {
+            return Ok(attr);
+        }
+        let asked = cache.ask(&dir);
+        let found = self.call(context, Lookup { dir, name: name.clone() }).await?;
+        cache.keep_name(asked, &dir, &name, &context.credentials, &found.attr);
+        Ok(found.attr)
+    }
+
+    /// Attributes of many flares, one result each in the same order; every owner is asked once per
+    /// [`MAX_STAT_MANY`] flares, all of them at the same time.
+    pub async fn stat_many(
+        &self,
+        context: &Context,
+        handles: &[Handle],
+    ) -> Result<Vec<Result<Attr, FlareError>>, Failure> {
+        let topology = self.topology();
+        let mut by_owner: Vec<(Option<crate::topology::VolcanoId>, Vec<usize>)> = Vec::new();
+        for (place, handle) in handles.iter().enumerate() {
+            let owner = topology.owner_of(&handle.key).map(|member| member.id);
+            match by_owner.iter_mut().rev().find(|(of, places)| *of == owner && places.len() < MAX_STAT_MANY) {
+                Some((_, places)) => places.push(place),
+                None => by_owner.push((owner, vec![place])),
+            }
+        }
+        let mut asked = Vec::with_capacity(by_owner.len());
+        for (_, places) in by_owner {
+            let part: Vec<_> = places.iter().filter_map(|place| handles.get(*place).copied()).collect();
+            let (client, context) = (self.clone(), context.clone());
+            let ask = async move { client.call(&context, StatMany { handles: part }).await };
+            asked.push((places, AbortOnDrop(self.inner.network.runtime().spawn(ask))));
+        }
+        let mut results = vec![Err(FlareError::Io); handles.len()];
+        for (places, mut task) in asked {
+            let part = (&mut task.0).await.map_err(|_| FlareError::Interrupted)??;
+            for (place, result) in places.into_iter().zip(part) {
+                if let Some(slot) = results.get_mut(place) {
+                    *slot = result;
+                }
+            }
+        }
+        Ok(results)
     }
 
     /// Gives one open back, without waiting: releases travel in batches.
     pub fn release(&self, handle: Handle) {
-        let _ = handle;
-        unimplemented!()
+        if !self.inner.network.opens.release(handle) {
+            tracing::debug!(target: "magma::net", ?handle, "released, but not open");
+        }
+    }
+
+    /// The present session. When it is another one than before, locks taken under the former are gone.
+    pub fn session(&self) -> SessionId {
+        self.inner.network.session().map_or(SessionId::NONE, |session| session.id)
     }
 
     /// The topology as we know it.
     pub fn topology(&self) -> Arc<Topology> {
-        unimplemented!()
+        self.inner.network.topology()
     }
 
-    /// Ends the session in order.
+    /// Ends the session in order: waits, but not for long, until the volcano has heard of it.
     pub async fn close(self) {
-        unimplemented!()
+        let network = Arc::clone(&self.inner.network);
+        let farewell = async {
+            releases::flush(&network).await;
+            if let (Some(link), Some(session)) = (network.home(), network.session()) {
+                // A session that is not ended now ends by its lease.
+                let _ = control::ask(&link, Some(&session), EndSession.into()).await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_LIMIT, farewell).await;
+        network.stop();
+        network.finish().await;
     }
 
     /// The address of ours that the volcano sees, for the log.
     pub fn local_address(&self) -> Option<IpAddr> {
-        unimplemented!()
+        self.inner.network.home()?.local_ip()
+    }
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
