@@ -1,0 +1,219 @@
+//! `./magma test`: every check, in order, each with a closing line, and the sum at the end.
+
+mod cargo;
+mod licences;
+mod tools;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::error::{Doing, Error, Result, wrong};
+use crate::programs::Programs;
+use crate::suites::{self, Suite};
+use crate::tally::Tally;
+use crate::testing::command::{self, Show};
+use crate::testing::process::tail;
+use crate::testing::signals;
+
+/// Lines of each log shown when a suite has failed.
+const SHOWN_LINES: usize = 40;
+/// A suite that has reached its own limit cleans up in this time.
+const CLEAN_UP: Duration = Duration::from_secs(90);
+
+/// Options of the test command.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Steps or suites, by their name or a part of it between dashes ("fuse", "pjdfstest-nfs") [default: all].
+    names: Vec<String>,
+    /// Show the names and stop.
+    #[arg(long)]
+    list: bool,
+    /// Go on with the programs that are built.
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// One thing that the test command does.
+struct Step {
+    name: String,
+    about: String,
+    work: Work,
+}
+
+enum Work {
+    /// Something done from here.
+    Plain(fn(&Programs, &Path) -> Result<Tally>),
+    /// A suite in a network namespace of its own.
+    Suite(&'static Suite),
+}
+
+/// Runs what was asked for; whether all of it passed.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let programs = Programs::locate()?;
+    let all = steps();
+    if options.list {
+        for step in &all {
+            println!("{:<20} {}", step.name, step.about);
+        }
+        return Ok(true);
+    }
+    let chosen = choose(all, &options.names)?;
+    let runs_suites = chosen.iter().any(|step| matches!(step.work, Work::Suite(_)));
+    if runs_suites && !rustix::process::geteuid().is_root() {
+        return wrong(
+            "the suites mount file systems and make network namespaces: run them as root, \
+             or choose among format lint licences unit",
+        );
+    }
+    if runs_suites {
+        if !options.no_build {
+            cargo::build(&programs, &log_folder(&programs, "build")?)?;
+        }
+        tools::prepare(&programs, &log_folder(&programs, "tools")?)?;
+    }
+    let results = run_all(&programs, &chosen)?;
+    Ok(summarise(&results))
+}
+
+/// The outcome of one step.
+struct Done {
+    name: String,
+    tally: Tally,
+    took: Duration,
+}
+
+fn run_all(programs: &Programs, chosen: &[Step]) -> Result<Vec<Done>> {
+    let mut results = Vec::new();
+    for step in chosen {
+        println!("\n=== {}: {}", step.name, step.about);
+        let begin = Instant::now();
+        let logs = log_folder(programs, &step.name)?;
+        let outcome = match &step.work {
+            Work::Plain(work) => work(programs, &logs),
+            Work::Suite(suite) => in_namespace(programs, suite, &logs),
+        };
+        signals::check()?;
+        let tally = outcome.unwrap_or_else(|error| {
+            println!("  FAILED  {}: {error}", step.name);
+            Tally::FAILED
+        });
+        if tally.failed > 0 {
+            show_logs(&logs);
+        }
+        let took = begin.elapsed();
+        println!("{}: {tally} ({} s)", step.name, took.as_secs());
+        results.push(Done { name: step.name.clone(), tally, took });
+    }
+    Ok(results)
+}
+
+fn summarise(results: &[Done]) -> bool {
+    let mut total = Tally::default();
+    println!("\n=== summary");
+    for done in results {
+        println!("{:<20} {} ({} s)", done.name, done.tally, done.took.as_secs());
+        total.add(&done.tally);
+    }
+    println!("{total}");
+    total.failed == 0 && total.passed > 0
+}
+
+fn steps() -> Vec<Step> {
+    let plain = |name: &str, about: &str, work| Step {
+        name: name.to_owned(),
+        about: about.to_owned(),
+        work: Work::Plain(work),
+    };
+    let mut all = vec![
+        plain("format", "the source is formatted by rustfmt", cargo::format),
+        plain("lint", "clippy finds nothing", cargo::lint),
+        plain("licences", "every dependency has a licence that deny.toml allows", licences::check),
+        plain("unit", "unit, property and in-process tests", cargo::unit),
+    ];
+    all.extend(suites::ALL.iter().map(|suite| Step {
+        name: suite.name.to_owned(),
+        about: suite.about.to_owned(),
+        work: Work::Suite(suite),
+    }));
+    all
+}
+
+/// Keeps the steps that were named. A name that names nothing is refused: it would pass as a test of nothing.
+fn choose(all: Vec<Step>, names: &[String]) -> Result<Vec<Step>> {
+    let matches =
+        |step: &Step, name: &String| step.name == *name || step.name.split('-').any(|part| part == name);
+    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|step| matches(step, name))) {
+        return wrong(format!("there is no step \"{unknown}\"; ./magma test --list shows them"));
+    }
+    Ok(all
+        .into_iter()
+        .filter(|step| names.is_empty() || names.iter().any(|name| matches(step, name)))
+        .collect())
+}
+
+/// Runs a suite as a process of its own, in a network namespace of its own.
+fn in_namespace(programs: &Programs, suite: &Suite, logs: &Path) -> Result<Tally> {
+    let report = logs.join("report.json");
+    let mut command = Command::new(programs.integration().join("guest/network"));
+    command.arg(programs.binary("magma-integration")?).arg("suite").arg(suite.name);
+    command.arg("--folder").arg(logs).arg("--report").arg(&report);
+    let status =
+        command::run(suite.name, &mut command, &logs.join("suite.log"), Show::Yes, suite.limit + CLEAN_UP)?;
+    match std::fs::read_to_string(&report) {
+        Ok(text) => {
+            let mut tally: Tally = serde_json::from_str(&text)
+                .map_err(|error| Error::Wrong(format!("{}: {error}", report.display())))?;
+            if !status.success() && tally.failed == 0 {
+                tally.failed += 1;
+            }
+            Ok(tally)
+        }
+        Err(_) => wrong(format!("the suite ended with {status} and reported nothing")),
+    }
+}
+
+/// A new folder for the logs of a step.
+fn log_folder(programs: &Programs, name: &str) -> Result<PathBuf> {
+    let folder = programs.runs().join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).doing(|| format!("cannot remove {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(&folder).doing(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Shows the ends of the processes' logs, and where all of it is.
+fn show_logs(folder: &Path) {
+    println!("--- logs in {}", folder.display());
+    for inner in [folder.join("logs"), folder.join("lava/logs")] {
+        let Ok(entries) = std::fs::read_dir(&inner) else { continue };
+        for entry in entries.flatten() {
+            match tail(&entry.path(), SHOWN_LINES) {
+                Ok(text) if text.is_empty() => {}
+                Ok(text) => println!("--- end of {}\n{text}", entry.path().display()),
+                Err(error) => println!("--- {}: {error}", entry.path().display()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{choose, steps};
+
+    #[test]
+    fn a_part_of_a_name_chooses_every_step_that_has_it() {
+        let chosen = choose(steps(), &["fuse".to_owned()]).unwrap();
+        assert!(chosen.len() >= 3);
+        assert!(chosen.iter().all(|step| step.name.ends_with("-fuse")));
+        assert_eq!(choose(steps(), &["lint".to_owned()]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused() {
+        assert!(choose(steps(), &["nonsense".to_owned()]).is_err());
+    }
+}
