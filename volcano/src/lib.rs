@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod dht;
 pub mod namespace;
 pub mod record;

@@ -1,0 +1,276 @@
+//! The commands: what can be typed, and what it means.
+
+use magma_common::logging::{Channel, Channels};
+
+use super::text::escape_name;
+use super::words;
+
+/// A command line, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// An empty line, or one that begins with `#`.
+    Nothing,
+    /// `cache load`.
+    CacheLoad,
+    /// `cat PATH...`.
+    Cat(Vec<Vec<u8>>),
+    /// `cd [PATH]`.
+    Cd(Option<Vec<u8>>),
+    /// `debug on X` and `debug off X`.
+    Debug {
+        /// On or off.
+        on: bool,
+        /// Which channels.
+        channels: Channels,
+    },
+    /// `erase [-r] PATH...`.
+    Erase {
+        /// Directories with all that is in them.
+        recursive: bool,
+        /// What.
+        paths: Vec<Vec<u8>>,
+    },
+    /// `exit` and `quit`.
+    Exit,
+    /// `help [COMMAND]`.
+    Help(Option<&'static Entry>),
+    /// `inspect PATH|KEY`.
+    Inspect(Vec<u8>),
+    /// `lava`.
+    Lava,
+    /// `ls [-l] [PATH...]`.
+    Ls(Vec<Vec<u8>>),
+    /// `print acl`.
+    PrintAcl,
+    /// `print cache`.
+    PrintCache,
+    /// `print debug`.
+    PrintDebug,
+    /// `pwd`.
+    Pwd,
+    /// `shutdown`.
+    Shutdown,
+}
+
+/// A command's line in the help.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// How it is typed.
+    pub(super) usage: &'static str,
+    /// What it does.
+    pub(super) about: &'static str,
+}
+
+const fn entry(usage: &'static str, about: &'static str) -> Entry {
+    Entry { usage, about }
+}
+
+/// Every command, in the order of the help.
+pub(super) const ENTRIES: &[Entry] = &[
+    entry("cache load", "show how full the caches are"),
+    entry("cat PATH...", "show files, bytes that are not text as \\xNN; ^C stops"),
+    entry("cd [PATH]", "go to a directory, or to the root"),
+    entry("debug off X", "stop logging the details of channel X (a name, letters, or all)"),
+    entry("debug on X", "log the details of channel X (a name, letters, or all)"),
+    entry("erase [-r] PATH...", "remove files and empty directories; with -r directories and all in them"),
+    entry("exit", "leave the console"),
+    entry("help [COMMAND]", "show this list"),
+    entry("inspect PATH|KEY", "show everything known of a flare"),
+    entry("lava", "show the network: volcanos, slices, what they hold"),
+    entry("ls [-l] [PATH...]", "list a directory: mode, owner, group, size, time (UTC), name"),
+    entry("print acl", "show who may mount what"),
+    entry("print cache", "show the caches' figures"),
+    entry("print debug", "show the debug channels"),
+    entry("pwd", "show the directory we are in"),
+    entry("quit", "leave the console"),
+    entry("shutdown", "shut the network down in order"),
+];
+
+/// Understands a line; the error is what to tell the user.
+pub(super) fn parse(line: &[u8]) -> Result<Command, String> {
+    let words = words::split(line).map_err(|error| error.to_string())?;
+    let Some((name, rest)) = words.split_first() else { return Ok(Command::Nothing) };
+    if name.starts_with(b"#") {
+        return Ok(Command::Nothing);
+    }
+    match &name[..] {
+        b"cat" => some_paths("cat PATH...", rest).map(Command::Cat),
+        b"cd" => match rest {
+            [] => Ok(Command::Cd(None)),
+            [path] => Ok(Command::Cd(Some(path.clone()))),
+            _ => Err(usage("cd [PATH]")),
+        },
+        b"erase" => {
+            let (options, paths) = options(rest, b"r").map_err(|option| unknown("erase", option))?;
+            some_paths("erase [-r] PATH...", paths).map(|paths| Command::Erase { recursive: options, paths })
+        }
+        b"ls" => {
+            let (_, paths) = options(rest, b"l").map_err(|option| unknown("ls", option))?;
+            Ok(Command::Ls(paths.to_vec()))
+        }
+        b"inspect" => match rest {
+            [path] => Ok(Command::Inspect(path.clone())),
+            _ => Err(usage("inspect PATH|KEY")),
+        },
+        b"help" | b"?" => match rest {
+            [] => Ok(Command::Help(None)),
+            [command, ..] => help_for(command),
+        },
+        b"debug" => match rest {
+            [switch, channels @ ..] if !channels.is_empty() => match &switch[..] {
+                b"on" => debug(true, channels),
+                b"off" => debug(false, channels),
+                _ => Err(usage("debug on X, debug off X")),
+            },
+            _ => Err(usage("debug on X, debug off X")),
+        },
+        b"cache" => choose(rest, &[("load", Command::CacheLoad)], "cache load"),
+        b"print" => choose(
+            rest,
+            &[("acl", Command::PrintAcl), ("cache", Command::PrintCache), ("debug", Command::PrintDebug)],
+            "print acl, print cache, print debug",
+        ),
+        b"exit" | b"quit" => alone(rest, "exit", Command::Exit),
+        b"lava" => alone(rest, "lava", Command::Lava),
+        b"pwd" => alone(rest, "pwd", Command::Pwd),
+        b"shutdown" => alone(rest, "shutdown", Command::Shutdown),
+        _ => Err(format!("there is no command {}; `help` lists them", escape_name(name))),
+    }
+}
+
+fn usage(usage: &str) -> String {
+    format!("usage: {usage}")
+}
+
+fn unknown(command: &str, option: &[u8]) -> String {
+    format!("{command}: unknown option {}", escape_name(option))
+}
+
+fn some_paths(text: &str, paths: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, String> {
+    if paths.is_empty() { Err(usage(text)) } else { Ok(paths.to_vec()) }
+}
+
+fn alone(rest: &[Vec<u8>], text: &str, command: Command) -> Result<Command, String> {
+    if rest.is_empty() { Ok(command) } else { Err(usage(text)) }
+}
+
+fn choose(rest: &[Vec<u8>], choices: &[(&str, Command)], text: &str) -> Result<Command, String> {
+    let [word] = rest else { return Err(usage(text)) };
+    let chosen = choices.iter().find(|(name, _)| name.as_bytes() == &word[..]);
+    chosen.map(|(_, command)| command.clone()).ok_or_else(|| usage(text))
+}
+
+/// Whether any of the options was given, and what follows them. `--` ends the options.
+fn options<'a>(rest: &'a [Vec<u8>], known: &[u8]) -> Result<(bool, &'a [Vec<u8>]), &'a [u8]> {
+    let mut given = false;
+    let mut rest = rest;
+    while let Some((word, after)) = rest.split_first() {
+        match &word[..] {
+            b"--" => return Ok((given, after)),
+            [b'-', letters @ ..] if !letters.is_empty() => {
+                if letters.iter().any(|letter| !known.contains(letter)) {
+                    return Err(word);
+                }
+                given = true;
+                rest = after;
+            }
+            _ => break,
+        }
+    }
+    Ok((given, rest))
+}
+
+fn debug(on: bool, words: &[Vec<u8>]) -> Result<Command, String> {
+    let mut channels = Channels::NONE;
+    for word in words {
+        let text = escape_name(word);
+        let named = match Channel::from_text(&text) {
+            Some(channel) => Channels::NONE.with(channel, true),
+            None if text == "all" => {
+                Channel::ALL.iter().fold(Channels::NONE, |set, &channel| set.with(channel, true))
+            }
+            None => text.parse::<Channels>().map_err(|error| error.to_string())?,
+        };
+        channels = channels.union(named);
+    }
+    Ok(Command::Debug { on, channels })
+}
+
+fn help_for(command: &[u8]) -> Result<Command, String> {
+    let first_word = |entry: &Entry| entry.usage.split(' ').next().map(str::as_bytes) == Some(command);
+    let entry = ENTRIES.iter().find(|entry| first_word(entry));
+    entry
+        .map(|entry| Command::Help(Some(entry)))
+        .ok_or_else(|| format!("there is no command {}; `help` lists them", escape_name(command)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use proptest::prelude::*;
+
+    fn ok(line: &str) -> Command {
+        parse(line.as_bytes()).unwrap()
+    }
+
+    fn refusal(line: &str) -> String {
+        parse(line.as_bytes()).unwrap_err()
+    }
+
+    fn paths(paths: &[&str]) -> Vec<Vec<u8>> {
+        paths.iter().map(|path| path.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn every_command_of_the_help_is_understood() {
+        for entry in ENTRIES {
+            let line = entry.usage.replace("[-r] ", "-r ").replace("[-l] ", "-l ").replace(['[', ']'], "");
+            let line = line.replace(" X", " cache").replace("PATH|KEY", "/").replace("PATH...", "a b");
+            let line = line.replace("COMMAND", "ls");
+            assert!(parse(line.as_bytes()).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn options_end_at_the_first_path_or_at_two_dashes() {
+        assert_eq!(ok("ls -l a"), Command::Ls(paths(&["a"])));
+        assert_eq!(ok("ls"), Command::Ls(vec![]));
+        assert_eq!(ok("erase -r a -r"), Command::Erase { recursive: true, paths: paths(&["a", "-r"]) });
+        assert_eq!(ok("erase -- -r"), Command::Erase { recursive: false, paths: paths(&["-r"]) });
+        assert_eq!(refusal("ls -x"), "ls: unknown option -x");
+        assert_eq!(refusal("erase -r"), "usage: erase [-r] PATH...");
+    }
+
+    #[test]
+    fn channels_are_named_by_name_by_letters_or_all() {
+        let letters = |line| match ok(line) {
+            Command::Debug { on: true, channels } => channels.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(letters("debug on cache"), "c");
+        assert_eq!(letters("debug on fs B"), "Bfs");
+        assert_eq!(letters("debug on all").len(), Channel::ALL.len());
+        assert!(refusal("debug on nonsense").starts_with("`o` is no debug channel"));
+        assert_eq!(refusal("debug on"), "usage: debug on X, debug off X");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said() {
+        assert_eq!(refusal("sl"), "there is no command sl; `help` lists them");
+        assert_eq!(refusal("print"), "usage: print acl, print cache, print debug");
+        assert_eq!(refusal("pwd x"), "usage: pwd");
+        assert_eq!(refusal("cat 'x"), "the quote ' is not closed");
+        assert_eq!(ok("   "), Command::Nothing);
+        assert_eq!(ok("# a note in a script"), Command::Nothing);
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_a_command_or_a_message(line: Vec<u8>) {
+            if let Err(message) = parse(&line) {
+                prop_assert!(!message.is_empty() && !message.contains('\n'), "{}", message);
+            }
+        }
+    }
+}
