@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn handles_are_the_same_in_every_version_of_this_program() {
         let wire = Signer::new(&[7; 32]).seal(ExportId(0x0102_0304), Handle::root());
-        let hex: String = wire.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = wire.map(|byte| format!("{byte:02x}")).concat();
         assert_eq!(
             hex,
             "010000000102030442099b4af021e53fd8fd4e056c2568d7c2e3ffa80000000000000001\

@@ -27,9 +27,13 @@ pub struct Options {
     /// Where to serve NFS, MOUNT and portmap; may be repeated [default: 127.0.0.1:2049].
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub listen: Vec<Listen>,
-    /// A directory to export, and how: rw, ro, root_squash, no_root_squash, all_squash, secure, insecure, anonuid=N,
-    /// anongid=N, client=NETWORK (may be repeated) [default: /, for this host only].
-    #[arg(long = "export", value_name = "PATH[:OPTION,...]")]
+    /// A directory to export, and how; may be repeated.
+    #[arg(
+        long = "export",
+        value_name = "PATH[:OPTION,...]",
+        help = "A directory to export, and how: rw, ro, root_squash, no_root_squash, all_squash, secure, insecure, \
+                anonuid=N, anongid=N, client=NETWORK (may be repeated) [default: /, for this host only]"
+    )]
     pub exports: Vec<Export>,
     /// Answer changes of names and attributes before they are on disk: faster, and a power cut of all copies may undo the
     /// last ones although they were answered.

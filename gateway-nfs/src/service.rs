@@ -169,11 +169,11 @@ impl Running {
         };
         let exports: Vec<String> =
             self.gateway.exports.iter().map(|export| export.path.to_string()).collect();
-        let mut line = format!("magma-nfs ready: nfs on {}", list(self.addresses()));
-        if !self.portmap.is_empty() {
-            line += &format!("; portmap on {}", list(&self.portmap));
-        }
-        line + &format!("; exports {}", exports.join(", "))
+        let portmap = match list(&self.portmap) {
+            none if none.is_empty() => none,
+            some => format!("; portmap on {some}"),
+        };
+        format!("magma-nfs ready: nfs on {}{portmap}; exports {}", list(self.addresses()), exports.join(", "))
     }
 
     /// Stops: takes no more calls, answers those that run, and ends the session with the network.

@@ -80,7 +80,10 @@ pub(super) async fn getattr(door: &Door<'_>, arguments: Decoder, out: &mut Encod
 pub(super) async fn setattr(door: &Door<'_>, arguments: Decoder, out: &mut Encoder) -> Result<(), Refusal> {
     let SetattrArguments { handle, set, guard } = SetattrArguments::decode(arguments)?;
     let target = door.writable(&handle)?;
-    let wcc = door.change(&target, Setattr { handle: target.handle, set, guard, opened: false }).await?;
+    // NFS has no open files: who could write when the file was opened may cut it later, so its owner always may.
+    // For a path, the client has asked for ACCESS before.
+    let opened = set.size.is_some() && door.attributes(&target).await?.uid == target.uid();
+    let wcc = door.change(&target, Setattr { handle: target.handle, set, guard, opened }).await?;
     out.u32(Status::Ok as u32);
     door.wcc(out, &wcc);
     Ok(())

@@ -172,7 +172,7 @@ pub(super) async fn mknod(door: &Door<'_>, arguments: Decoder, out: &mut Encoder
 
 fn reply(door: &Door<'_>, target: &Target<'_>, made: &MadeReply, out: &mut Encoder) {
     out.u32(Status::Ok as u32);
-    wire::post_op_handle(out, &door.seal(target, made.attr.handle));
+    wire::post_op_handle(out, Some(&door.seal(target, made.attr.handle)));
     door.post_op(out, Some(&made.attr));
     door.wcc(out, &made.dir);
 }

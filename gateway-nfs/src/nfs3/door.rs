@@ -23,7 +23,7 @@ use crate::xdr::{Encoder, XdrError};
 
 /// How long a change whose outcome is open is followed up. After that the connection is closed, and the client,
 /// which then sends the same call again, is the one who goes on.
-const CHANGE_PATIENCE: Duration = Duration::from_mins(5);
+const CHANGE_PATIENCE: Duration = Duration::from_secs(300);
 /// Pause before a change is asked for again.
 const CHANGE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -191,6 +191,11 @@ impl<'a> Door<'a> {
 }
 
 impl Target<'_> {
+    /// As which user the caller acts.
+    pub(super) fn uid(&self) -> u32 {
+        self.context.credentials.uid
+    }
+
     fn within_patience(&self) -> Context {
         Context { deadline: Some(Instant::now() + PATIENCE), ..self.context.clone() }
     }

@@ -154,7 +154,8 @@ impl<'a, 'b> Page<'a, 'b> {
         self.out.u64(cookie);
         if self.listing.plus {
             self.door.post_op(self.out, attr);
-            wire::post_op_handle(self.out, &self.door.seal(self.target, handle));
+            // Without attributes the caller may list the directory but not search it: then no handle either.
+            wire::post_op_handle(self.out, attr.map(|_| self.door.seal(self.target, handle)).as_ref());
         }
         true
     }

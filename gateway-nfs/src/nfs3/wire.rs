@@ -145,9 +145,11 @@ pub(super) fn wcc(out: &mut Encoder, wcc: &Wcc, fsid: u64) {
 }
 
 /// `post_op_fh3`.
-pub(super) fn post_op_handle(out: &mut Encoder, handle: &[u8; WIRE_LEN]) {
-    out.bool(true);
-    out.opaque(handle);
+pub(super) fn post_op_handle(out: &mut Encoder, handle: Option<&[u8; WIRE_LEN]>) {
+    out.bool(handle.is_some());
+    if let Some(handle) = handle {
+        out.opaque(handle);
+    }
 }
 
 #[cfg(test)]
@@ -192,7 +194,7 @@ mod tests {
     #[test]
     fn a_handle_behind_a_bool_has_the_size_that_listings_count_with() {
         let mut out = Encoder::new();
-        post_op_handle(&mut out, &[0; WIRE_LEN]);
+        post_op_handle(&mut out, Some(&[0; WIRE_LEN]));
         assert_eq!(out.len(), POST_OP_HANDLE_LEN);
     }
 

@@ -1,4 +1,4 @@
-//! Who calls: AUTH_NONE and AUTH_SYS (RFC 5531 §8.1, appendix A).
+//! Who calls: `AUTH_NONE` and `AUTH_SYS` (RFC 5531 §8.1, appendix A).
 
 use bytes::Bytes;
 
@@ -6,9 +6,9 @@ use crate::xdr::{Decoder, XdrError};
 
 /// Longest body of a credential or verifier in bytes.
 pub(crate) const MAX_AUTH_BODY: usize = 400;
-/// Longest machine name of AUTH_SYS in bytes.
+/// Longest machine name of `AUTH_SYS` in bytes.
 const MAX_MACHINE_NAME: usize = 255;
-/// Most supplementary groups of AUTH_SYS.
+/// Most supplementary groups of `AUTH_SYS`.
 const MAX_GIDS: u32 = 16;
 
 const AUTH_NONE: u32 = 0;
@@ -23,7 +23,7 @@ pub(crate) enum Credential {
     Sys(SysCredential),
 }
 
-/// The ids of AUTH_SYS.
+/// The ids of `AUTH_SYS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SysCredential {
     /// The client's name for itself, for people.
@@ -74,7 +74,9 @@ mod tests {
         out.u32(1000);
         out.u32(100);
         out.u32(count);
-        gids.iter().for_each(|&gid| out.u32(gid));
+        for &gid in gids {
+            out.u32(gid);
+        }
         out.finish().head
     }
 

@@ -12,7 +12,7 @@ const MSG_ACCEPTED: u32 = 0;
 const MSG_DENIED: u32 = 1;
 const RPC_MISMATCH: u32 = 0;
 const AUTH_ERROR: u32 = 1;
-/// `auth_stat` AUTH_BADCRED: the credentials are malformed or of a flavour that is not served.
+/// `AUTH_BADCRED` of `auth_stat`: the credentials are malformed or of a flavour that is not served.
 const AUTH_BADCRED: u32 = 1;
 
 /// A call that asks for something.
