@@ -69,7 +69,7 @@ impl Core {
     pub(crate) fn attributes(&self, attr: &Attr) -> Attributes {
         Attributes {
             attr: file_attr(attr, INodeNo(attr.handle.ino().0)),
-            ttl: self.ttl(attr.handle, self.caching.attributes),
+            ttl: believed(attr.handle, self.caching.attributes),
         }
     }
 
@@ -79,13 +79,13 @@ impl Core {
         Ok(Entry {
             attr: file_attr(attr, number),
             generation: Generation(attr.handle.birth.0),
-            attr_ttl: self.ttl(attr.handle, self.caching.attributes),
-            entry_ttl: self.ttl(attr.handle, self.caching.names),
+            attributes_ttl: believed(attr.handle, self.caching.attributes),
+            name_ttl: believed(attr.handle, self.caching.names),
         })
     }
+}
 
-    /// What lies under `/.dht` is made when it is read, so nothing of it is believed for any time.
-    pub(crate) fn ttl(&self, handle: Handle, ttl: Duration) -> Duration {
-        if handle.birth == BirthNumber::INTERNAL { Duration::ZERO } else { ttl }
-    }
+/// What lies under `/.dht` is made when it is read, so nothing of it is believed for any time.
+pub(crate) fn believed(handle: Handle, ttl: Duration) -> Duration {
+    if handle.birth == BirthNumber::INTERNAL { Duration::ZERO } else { ttl }
 }

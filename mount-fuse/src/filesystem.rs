@@ -310,13 +310,13 @@ impl Filesystem for MagmaFs {
     fn flush(
         &self,
         request: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         fh: FileHandle,
         lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
         // Every write has been answered already. Without locks there is nothing to do.
-        if self.core.handle(ino).is_ok_and(|handle| !self.core.locks.any(handle)) {
+        if !self.core.locks_file(fh) {
             return reply.ok();
         }
         self.serve(
@@ -336,7 +336,10 @@ impl Filesystem for MagmaFs {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.serve(request, reply, |core, context| async move { core.release(context, fh).await });
+        if !self.core.locks_file(fh) {
+            return reply.answer(self.core.release(fh));
+        }
+        self.serve(request, reply, |core, context| async move { core.unlock_and_release(context, fh).await });
     }
 
     fn fsync(&self, request: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {

@@ -16,20 +16,28 @@ const MOUNT_FAILED: u8 = 32;
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if let Some(error) = error {
-                eprintln!("mount.magma: {error}");
-            }
+        Err(Failed::Now(error)) => {
+            eprintln!("mount.magma: {error}");
             ExitCode::from(MOUNT_FAILED)
         }
+        Err(Failed::InTheBackground) => ExitCode::from(MOUNT_FAILED),
     }
 }
 
-type Failed = Option<Box<dyn std::error::Error>>;
+enum Failed {
+    Now(Box<dyn std::error::Error>),
+    /// The process there has told why.
+    InTheBackground,
+}
 
-/// Does what the command line says; an error without a text has been told already.
+impl<E: std::error::Error + 'static> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::Now(Box::new(error))
+    }
+}
+
 fn run() -> Result<(), Failed> {
-    let plan = Arguments::parse().plan(&Surroundings::of_this_process()).map_err(told)?;
+    let plan = Arguments::parse().plan(&Surroundings::of_this_process())?;
     let stays = background::is_background();
     if plan.fake {
         eprintln!("mount.magma: -f with a source: nothing is mounted (--foreground stays in the foreground)");
@@ -41,16 +49,12 @@ fn run() -> Result<(), Failed> {
         }
     }
     if !stays && !plan.foreground {
-        return if background::start(&plan).map_err(told)? { Ok(()) } else { Err(None) };
+        return if background::start(&plan)? { Ok(()) } else { Err(Failed::InTheBackground) };
     }
-    mount(&plan, stays).map_err(Some)
+    mount(&plan, stays)
 }
 
-fn told(error: impl std::error::Error + 'static) -> Failed {
-    Some(Box::new(error))
-}
-
-fn mount(plan: &Plan, stays: bool) -> Result<(), Box<dyn std::error::Error>> {
+fn mount(plan: &Plan, stays: bool) -> Result<(), Failed> {
     if stays {
         background::detach()?;
     }

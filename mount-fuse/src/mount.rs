@@ -61,7 +61,7 @@ pub enum MountError {
         path: String,
         /// Why not.
         #[source]
-        reason: Failure,
+        reason: Box<Failure>,
     },
     /// What is to be mounted is a file.
     #[error("cannot mount /{0} of the network: it is not a directory")]
@@ -131,18 +131,14 @@ impl MountHandle {
             })
         });
         let session = session.transpose()?;
-        loop {
-            match events.recv() {
-                Ok(Event::Signal) => match unmount(&self.mountpoint, false) {
-                    Ok(()) => {}
-                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                        tracing::warn!(target: "magma::mount", "programs have files open here; they will get errors");
-                        unmount(&self.mountpoint, true)?;
-                        return self.finish();
-                    }
-                    Err(error) => return Err(error),
-                },
-                Ok(Event::Unmounted) | Err(mpsc::RecvError) => break,
+        while let Ok(Event::Signal) = events.recv() {
+            match unmount(&self.mountpoint, false) {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    tracing::warn!(target: "magma::mount", "programs have files open here; they will get errors");
+                    unmount(&self.mountpoint, true)?;
+                    return self.finish();
+                }
+                outcome => outcome?,
             }
         }
         let outcome = session.map_or(Ok(()), join_thread);
@@ -263,7 +259,7 @@ async fn connect(config: &MountConfig) -> Result<(Client, Handle), MountError> {
         deadline: Some(std::time::Instant::now() + WALK_LIMIT),
         call: None,
     };
-    let failed = |reason| MountError::Path { path: config.path.clone(), reason };
+    let failed = |reason| MountError::Path { path: config.path.clone(), reason: Box::new(reason) };
     let attr = client.walk(&context, config.path.as_bytes()).await.map_err(failed)?;
     if attr.kind != Kind::Directory {
         return Err(MountError::NotDirectory(config.path.clone()));

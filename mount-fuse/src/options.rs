@@ -13,6 +13,8 @@ use crate::core::{Caching, MAX_TTL};
 const MAX_THREADS: usize = 64;
 /// Largest read-ahead in KiB.
 const MAX_READ_AHEAD_KIB: u32 = 64 << 10;
+/// What the options of cache times want.
+const TTL: &str = "seconds from 0 to 1, like 0.5: what is cached for longer could be out of date at a close";
 /// NFS's default for `timeo` of a soft mount, in tenths of a second.
 const DEFAULT_TIMEO: u32 = 600;
 
@@ -191,11 +193,9 @@ impl OptionList {
     fn read_value(&mut self, option: &str, name: &str, value: &str) -> Result<(), OptionError> {
         let wrong = |wants| OptionError::Value { option: name.to_owned(), wants };
         let time = |wants| seconds(value).ok_or(wrong(wants));
-        const TTL: &str =
-            "seconds from 0 to 1, like 0.5: what is cached for longer could be out of date at a close";
         match name {
             "host" => {
-                self.hosts.push(value.parse().map_err(|_| wrong("a host, like 10.0.0.2 or wallace:12000"))?)
+                self.hosts.push(value.parse().map_err(|_| wrong("a host, like 10.0.0.2 or wallace:12000"))?);
             }
             "port" => self.port = Some(number(value, 1, u16::MAX).ok_or(wrong("a port, 1 to 65535"))?),
             "key" => self.key = Some(Secret::new(value)),
@@ -229,7 +229,7 @@ impl OptionList {
     }
 }
 
-fn number<N: FromStr + PartialOrd>(text: &str, least: N, most: N) -> Option<N> {
+fn number<N: FromStr + PartialOrd + Copy>(text: &str, least: N, most: N) -> Option<N> {
     text.parse().ok().filter(|number| *number >= least && *number <= most)
 }
 

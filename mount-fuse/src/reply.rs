@@ -29,6 +29,7 @@ pub(crate) fn errno(error: FlareError) -> Errno {
 }
 
 /// The errno for a failed operation.
+#[allow(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 pub(crate) fn failed(failure: Failure) -> Errno {
     errno(failure.error)
 }
@@ -96,16 +97,16 @@ pub(crate) struct Entry {
     /// Its birth number.
     pub(crate) generation: Generation,
     /// How long the kernel may believe the attributes.
-    pub(crate) attr_ttl: Duration,
+    pub(crate) attributes_ttl: Duration,
     /// How long the kernel may believe the name.
-    pub(crate) entry_ttl: Duration,
+    pub(crate) name_ttl: Duration,
 }
 
 impl Entry {
     /// No such name, and the kernel may believe that for a while. Inode 0 says so.
     pub(crate) fn absent(ttl: Duration) -> Self {
         let attr = unknown_attr(INodeNo(0), FileType::RegularFile);
-        Self { attr, generation: Generation(0), attr_ttl: ttl, entry_ttl: ttl }
+        Self { attr, generation: Generation(0), attributes_ttl: ttl, name_ttl: ttl }
     }
 }
 
@@ -165,10 +166,10 @@ answers! {
     ReplyEmpty(()) |reply, _done| reply.ok();
     ReplyData(Bytes) |reply, data| reply.data(&data);
     ReplyAttr(Attributes) |reply, it| reply.attr(&it.ttl, &it.attr);
-    ReplyEntry(Entry) |reply, it| reply.entry_with_ttls(&it.attr_ttl, &it.entry_ttl, &it.attr, it.generation);
+    ReplyEntry(Entry) |reply, it| reply.entry_with_ttls(&it.attributes_ttl, &it.name_ttl, &it.attr, it.generation);
     ReplyOpen(Opened) |reply, it| reply.opened(it.number, it.flags);
     ReplyCreate(Created) |reply, it| {
-        let ttl = it.entry.attr_ttl.min(it.entry.entry_ttl);
+        let ttl = it.entry.attributes_ttl.min(it.entry.name_ttl);
         reply.created(&ttl, &it.entry.attr, it.entry.generation, it.opened.number, it.opened.flags);
     };
     ReplyWrite(u32) |reply, written| reply.written(written);

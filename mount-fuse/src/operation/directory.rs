@@ -15,7 +15,7 @@ use magma_common::handle::Handle;
 use magma_common::proto::operation::{Dirent, Readdir};
 use tokio::sync::Mutex;
 
-use crate::core::Core;
+use crate::core::{Core, believed};
 use crate::reply::{Opened, Outcome, failed, file_attr, file_type, unknown_attr};
 
 /// Entries fetched when a directory is opened, and with each page after that.
@@ -108,7 +108,7 @@ impl Listing for ReplyDirectoryPlus {
             // The kernel asks for the attributes before it shows them.
             None => (unknown_attr(ino, file_type(entry.kind)), Duration::ZERO),
         };
-        let ttl = core.ttl(entry.handle, ttl);
+        let ttl = believed(entry.handle, ttl);
         let name = OsStr::from_bytes(entry.name.as_bytes());
         !self.add(ino, entry.cookie, name, &ttl, &attr, Generation(entry.handle.birth.0))
     }

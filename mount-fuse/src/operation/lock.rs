@@ -93,7 +93,14 @@ impl Core {
             start: wanted.start,
             end: wanted.last(),
         };
-        self.client.call(&context, test).await.map_err(failed)
+        let held = self.client.call(&context, test).await.map_err(failed)?;
+        Ok(held.map(|mut held| {
+            // A process number of another machine means nothing here.
+            if held.session != self.client.session() {
+                held.owner.pid = 0;
+            }
+            held
+        }))
     }
 
     pub(crate) async fn setlk(
@@ -146,6 +153,11 @@ impl Core {
             }
             sleep_until((began + MIN_RETRY).into()).await;
         }
+    }
+
+    /// Whether anybody may hold a lock of this open's file.
+    pub(crate) fn locks_file(&self, open: FileHandle) -> bool {
+        self.files.of(open).is_ok_and(|file| self.locks.any(file.handle))
     }
 
     /// A close by a process ends its POSIX locks of the file, whichever descriptor it closes.

@@ -14,7 +14,7 @@ use magma_common::proto::operation::{
     Unlink,
 };
 
-use crate::core::Core;
+use crate::core::{Core, believed};
 use crate::reply::{Entry, Outcome, errno, failed};
 
 /// A name as the kernel gave it.
@@ -74,7 +74,7 @@ impl Core {
                 Err(failure)
                     if failure.error == FlareError::NotFound && !self.caching.absent_names.is_zero() =>
                 {
-                    Ok(Entry::absent(self.ttl(dir, self.caching.absent_names)))
+                    Ok(Entry::absent(believed(dir, self.caching.absent_names)))
                 }
                 Err(failure) => Err(failed(failure)),
             },

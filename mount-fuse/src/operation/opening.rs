@@ -135,18 +135,24 @@ impl Core {
         Opened { number, flags: fopen }
     }
 
-    /// Gives an open back. Must run inside the client's runtime.
-    pub(crate) async fn release(&self, context: Context, number: FileHandle) -> Outcome<()> {
-        let Some(file) = self.files.remove(number) else { return Err(Errno::EBADF) };
-        let unlocked = self.unlock_ended(&context, file.handle, number).await;
-        self.client.release(file.handle);
-        unlocked
+    /// Gives an open back, and the locks that were taken through it.
+    pub(crate) async fn unlock_and_release(&self, context: Context, number: FileHandle) -> Outcome<()> {
+        let handle = self.files.of(number)?.handle;
+        let unlocked = self.unlock_ended(&context, handle, number).await;
+        self.release(number).and(unlocked)
     }
 
-    /// Gives an open back that nobody got to know.
+    /// Gives an open back through which no locks were taken. Does not wait for the network.
+    pub(crate) fn release(&self, number: FileHandle) -> Outcome<()> {
+        let file = self.files.remove(number).ok_or(Errno::EBADF)?;
+        self.client.release(file.handle);
+        Ok(())
+    }
+
+    /// Gives an open back that its caller did not live to know.
     pub(crate) fn abandon(&self, opened: &Opened) {
-        if let Some(file) = self.files.remove(opened.number) {
-            self.client.release(file.handle);
+        if self.release(opened.number).is_err() {
+            tracing::debug!(target: "magma::mount", ?opened, "abandoned twice");
         }
     }
 }
