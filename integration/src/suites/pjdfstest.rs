@@ -13,6 +13,7 @@ use crate::guest::Guest;
 use crate::lava::SUITE_PORTS;
 use crate::tally::Tally;
 use crate::testing::command::{self, Show};
+use crate::testing::scratch::Scratch;
 
 /// It names what Linux file systems offer beyond the standard, and two users that every Debian has. The nap
 /// between two changes whose times must differ is longer than the clock tick that the kernel stamps times with.
@@ -55,15 +56,16 @@ enum Outcome {
 
 /// Runs it through one door.
 pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
+    // Some cases run as other users, who must get to the mount wherever the checkout is.
+    let open_mount = Scratch::fresh(&std::env::temp_dir(), &format!("magma-{}", std::process::id()))?;
     let (scratch, mut lava) = context.lava()?;
     let log = context.log("pjdfstest")?;
     let limit = context.limit.saturating_sub(Duration::from_secs(60));
     let status = match through {
         Through::Fuse => {
             lava.start_volcano()?;
-            let mount = scratch.path().join("mnt");
-            lava.mount(&mount)?;
-            let folder = mount.join(folder_name(&mount));
+            lava.mount(open_mount.path())?;
+            let folder = open_mount.path().join(folder_name(open_mount.path()));
             std::fs::create_dir(&folder).doing(|| format!("cannot make {}", folder.display()))?;
             let configuration = scratch.path().join("pjdfstest.toml");
             std::fs::write(&configuration, CONFIGURATION)
@@ -95,6 +97,7 @@ pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
     };
     let mut tally = judge(&context.programs.integration(), through.name(), &log, status)?;
     Context::finish(scratch, lava, &mut tally);
+    open_mount.discard();
     Ok(tally)
 }
 
