@@ -1,0 +1,598 @@
+//! Bodies: the bytes of files that are too large for their rows, one file each.
+//!
+//! Bytes at or above everything ever written to a body are written at once ([`Bodies::write_append`]). Bytes below are in
+//! the log, lie over the file in memory, and are written to it when their record is on disk ([`Bodies::settle`]). So a crash
+//! can tear neither bytes that were there before nor the order of two writes: replay does the overwrites again, in order,
+//! and never touches what was appended.
+
+pub(super) mod checksum;
+mod overlay;
+mod read;
+mod rest;
+mod state;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use magma_common::handle::Handle;
+use magma_common::topology::Seq;
+
+pub use read::BodyRead;
+
+use super::db::Db;
+use super::disk::{Disk, SyncedFile};
+use super::error::StoreError;
+use crate::record::BodyChange;
+use crate::rows::BodyId;
+use crate::view::ReadError;
+use overlay::Piece;
+use state::{BodyState, Tail};
+
+/// A change that is in the log and not yet in the file.
+#[derive(Debug)]
+struct Pending {
+    seq: Seq,
+    body: BodyId,
+    offset: u64,
+    end: u64,
+    piece: Piece,
+}
+
+/// The bodies of one store.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    states: HashMap<BodyId, BodyState>,
+    /// Most states to keep, and so most files to have open.
+    limit: usize,
+    /// Counts uses of states, to know which was used longest ago.
+    clock: u64,
+    /// Changes that wait for their record to be on disk, in the order of the log.
+    pending: VecDeque<Pending>,
+    /// Bytes that those hold in memory.
+    pending_bytes: u64,
+    /// Folders that were made and whose names may not be durable in their parents.
+    new_folders: BTreeSet<PathBuf>,
+    /// Every change up to here that was to be written to files has been written.
+    settled: Seq,
+    /// Bodies with ranges written for the record to come.
+    writing: Vec<BodyId>,
+    now: Duration,
+    resting: rest::Resting,
+    mismatches: Arc<AtomicU64>,
+}
+
+/// A body to be synced.
+#[derive(Clone, Debug)]
+pub(super) struct ToSync {
+    body: BodyId,
+    pub(super) file: Option<Arc<SyncedFile>>,
+    /// Where its name lies, if that may not be durable.
+    pub(super) folder: Option<PathBuf>,
+    version: u64,
+}
+
+impl Bodies {
+    pub(super) fn new(disk: Arc<dyn Disk>, root: PathBuf, limit: usize, settled: Seq) -> Self {
+        Self {
+            disk,
+            root,
+            states: HashMap::new(),
+            limit,
+            clock: 0,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            new_folders: BTreeSet::new(),
+            settled,
+            writing: Vec::new(),
+            now: Duration::ZERO,
+            resting: rest::Resting::default(),
+            mismatches: Arc::default(),
+        }
+    }
+
+    /// Where the bodies lie.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Bytes of overwrites that wait in memory.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.pending_bytes
+    }
+
+    /// Overwrites and holes that wait in memory.
+    pub(super) fn pending_changes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Blocks that failed their checksum since the store was opened.
+    pub(super) fn mismatches(&self) -> u64 {
+        self.mismatches.load(Ordering::Relaxed)
+    }
+
+    /// Tells the time, on any clock that does not go back.
+    pub(super) fn tick(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// The file of a body.
+    pub(super) fn path(&self, body: BodyId) -> PathBuf {
+        self.folder(body).join(format!("{:016x}", body.0))
+    }
+
+    fn folder(&self, body: BodyId) -> PathBuf {
+        let [a, b, ..] = body.0.to_be_bytes();
+        self.root.join(format!("{a:02x}")).join(format!("{b:02x}"))
+    }
+
+    /// The state of a body; a body without a row is new.
+    fn state(&mut self, db: &Db, body: BodyId) -> Result<&mut BodyState, ReadError> {
+        self.clock += 1;
+        let clock = self.clock;
+        if !self.states.contains_key(&body) {
+            if self.states.len() >= self.limit {
+                self.evict(db)?;
+            }
+            self.states.insert(body, BodyState::new(db.body(body)?));
+        }
+        let state = self.states.get_mut(&body).ok_or_else(|| lost(body))?;
+        state.used_at = clock;
+        Ok(state)
+    }
+
+    /// Forgets the states used longest ago, up to an eighth of all, among those that can be forgotten.
+    fn evict(&mut self, db: &Db) -> Result<(), ReadError> {
+        let mut ages: Vec<_> = self.states.values().filter(|state| state.is_idle()).map(|s| s.used_at).collect();
+        if ages.is_empty() {
+            return Ok(());
+        }
+        let count = (self.limit / 8).min(ages.len() - 1);
+        let (_, &mut oldest, _) = ages.select_nth_unstable(count);
+        let is_old = |state: &BodyState| state.used_at <= oldest && state.is_idle();
+        self.states.values_mut().filter(|state| is_old(state)).try_for_each(|state| write_row(db, state))?;
+        self.states.retain(|_, state| !is_old(state));
+        Ok(())
+    }
+
+    /// Whether more bodies are in use than there should be because too many have unsynced bytes.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.states.len() > self.limit + self.limit / 4
+    }
+
+    /// How many bodies have unsynced bytes.
+    pub(super) fn unsynced_bodies(&self) -> usize {
+        self.unsynced().count()
+    }
+
+    fn unsynced(&self) -> impl Iterator<Item = (&BodyId, &BodyState)> {
+        self.states.iter().filter(|(_, state)| state.is_unsynced())
+    }
+
+    /// The file of a body, if it has one.
+    fn open(&mut self, db: &Db, body: BodyId) -> Result<Option<Arc<SyncedFile>>, ReadError> {
+        let path = self.path(body);
+        let disk = Arc::clone(&self.disk);
+        let state = self.state(db, body)?;
+        if state.file.is_none() {
+            match disk.open(&path) {
+                Ok(file) => state.file = Some(SyncedFile::new(file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(state.file.clone())
+    }
+
+    /// The file of a body, made if need be.
+    fn create(&mut self, db: &Db, body: BodyId) -> Result<Arc<SyncedFile>, StoreError> {
+        if let Some(file) = self.open(db, body)? {
+            return Ok(file);
+        }
+        let (path, folder) = (self.path(body), self.folder(body));
+        let failed = |error| StoreError::file(&path, error);
+        for dir in folder.parent().into_iter().chain([folder.as_path()]) {
+            if self.disk.create_dir(dir).map_err(failed)? {
+                self.new_folders.insert(dir.to_path_buf());
+            }
+        }
+        let file = SyncedFile::new(self.disk.create(&path).map_err(failed)?);
+        let state = self.state(db, body)?;
+        state.file = Some(Arc::clone(&file));
+        state.name_unsynced = true;
+        Ok(file)
+    }
+
+    /// Writes bytes at or above the body's end; the record that says so comes next.
+    pub(super) fn write_append(&mut self, db: &Db, body: BodyId, offset: u64, data: &[u8]) -> Result<(), StoreError> {
+        let end = offset.saturating_add(data.len() as u64);
+        let state = self.state(db, body)?;
+        let (high, tail) = (state.high(), state.tail);
+        if offset < high {
+            let reason = format!("bytes at {offset} lie below {high}, where the body was written before");
+            return Err(StoreError::Rejected { seq: Seq(0), reason });
+        }
+        let file = self.create(db, body)?;
+        let path = self.path(body);
+        let write = || {
+            if tail == Tail::Unknown && file.length()? > high {
+                file.truncate(high)?;
+            }
+            file.write_at(data, offset)
+        };
+        let written = write();
+        let now = self.now;
+        let state = self.state(db, body)?;
+        state.version += 1;
+        state.used = None;
+        state.changed_at = now;
+        state.tail = Tail::Clean;
+        state.written.push(offset..end);
+        if !self.writing.contains(&body) {
+            self.writing.push(body);
+        }
+        written.map_err(|error| StoreError::file(&path, error))
+    }
+
+    /// The record that the writes were for was not taken: what they left beyond the bodies' ends is cut off before the next append.
+    pub(super) fn abandon_writes(&mut self) {
+        for body in std::mem::take(&mut self.writing) {
+            if let Some(state) = self.states.get_mut(&body) {
+                state.written.clear();
+                state.tail = Tail::Unknown;
+            }
+        }
+    }
+
+    /// Whether a record may make this change: what the caller must have kept to. Without `strict` the bytes of appends may be missing.
+    pub(super) fn check(
+        &mut self,
+        db: &Db,
+        body: BodyId,
+        change: &BodyChange,
+        high: u64,
+        strict: bool,
+    ) -> Result<Result<u64, String>, ReadError> {
+        let overflow = || Err("the range ends beyond all offsets".to_owned());
+        Ok(match change {
+            BodyChange::Append { offset, length } => {
+                let Some(end) = offset.checked_add(*length) else { return Ok(overflow()) };
+                let state = self.state(db, body)?;
+                if *offset < high {
+                    Err(format!("it appends at {offset}, below {high}"))
+                } else if strict && !state.has_written(*offset, end) {
+                    Err(format!("the bytes {offset}..{end} that it appends were not written"))
+                } else {
+                    Ok(high.max(end))
+                }
+            }
+            BodyChange::Overwrite { offset, data } => match offset.checked_add(data.len() as u64) {
+                Some(end) if end <= high => Ok(high),
+                Some(end) => Err(format!("it overwrites {offset}..{end}, beyond {high}")),
+                None => overflow(),
+            },
+            BodyChange::Zero { offset, length } | BodyChange::Reserve { offset, length } => {
+                offset.checked_add(*length).map_or_else(overflow, |_| Ok(high))
+            }
+            BodyChange::Drop => Ok(0),
+        })
+    }
+
+    /// One more than the highest byte ever written to a body.
+    pub(super) fn high(&mut self, db: &Db, body: BodyId) -> Result<u64, ReadError> {
+        Ok(self.state(db, body)?.high())
+    }
+
+    /// Reserves space in the file.
+    pub(super) fn reserve(&mut self, db: &Db, body: BodyId, offset: u64, length: u64) -> Result<(), StoreError> {
+        if length == 0 {
+            return Ok(());
+        }
+        let file = self.create(db, body)?;
+        let path = self.path(body);
+        file.allocate(offset, length, false).map_err(|error| StoreError::file(&path, error))?;
+        let state = self.state(db, body)?;
+        state.version += 1;
+        state.used = None;
+        Ok(())
+    }
+
+    /// Takes a change that is in the log. `rows`: the database does not have its effect yet.
+    pub(super) fn apply(
+        &mut self,
+        db: &mut Db,
+        (body, flare): (BodyId, Handle),
+        change: &BodyChange,
+        seq: Seq,
+        rows: bool,
+    ) -> Result<(), ReadError> {
+        if !rows && db.body(body)?.is_none() {
+            // it was dropped later in the log
+            return Ok(());
+        }
+        if matches!(change, BodyChange::Drop) {
+            return if rows { self.drop_body(db, body, flare, seq) } else { Ok(()) };
+        }
+        self.ensure_row(db, body, flare)?;
+        let now = self.now;
+        let state = self.state(db, body)?;
+        let high = state.high();
+        let (start, end) = match change {
+            BodyChange::Append { offset, length } | BodyChange::Zero { offset, length } => (*offset, offset + length),
+            BodyChange::Overwrite { offset, data } => (*offset, offset + data.len() as u64),
+            BodyChange::Reserve { .. } | BodyChange::Drop => return Ok(()),
+        };
+        state.changed_at = now;
+        self.resting.disturb(body);
+        let state = self.state(db, body)?;
+        let has_sums = state.has_sums;
+        if let Some(row) = &mut state.row {
+            row.high = if matches!(change, BodyChange::Append { .. }) { high.max(end) } else { high };
+            row.summed = false;
+            state.row_changed = true;
+            if has_sums {
+                db.delete_sums(row.local, checksum::blocks(start, end.min(row.high)))?;
+            }
+        }
+        match change {
+            BodyChange::Append { .. } => {
+                if state.written.iter().any(|range| range.end > state.high()) {
+                    state.tail = Tail::Unknown;
+                }
+                state.written.clear();
+                self.writing.retain(|&writing| writing != body);
+            }
+            BodyChange::Overwrite { data, .. } => self.lay(db, body, start..end, Piece::Data(data.clone()), seq)?,
+            BodyChange::Zero { .. } => self.lay(db, body, start..end.min(high), Piece::Hole, seq)?,
+            BodyChange::Reserve { .. } | BodyChange::Drop => {}
+        }
+        Ok(())
+    }
+
+    fn ensure_row(&mut self, db: &mut Db, body: BodyId, flare: Handle) -> Result<(), ReadError> {
+        if self.state(db, body)?.row.is_none() {
+            db.insert_body(body, flare)?;
+            let row = db.body(body)?;
+            self.state(db, body)?.row = row;
+        }
+        Ok(())
+    }
+
+    fn lay(
+        &mut self,
+        db: &Db,
+        body: BodyId,
+        range: std::ops::Range<u64>,
+        piece: Piece,
+        seq: Seq,
+    ) -> Result<(), ReadError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        if let Piece::Data(bytes) = &piece {
+            self.pending_bytes += bytes.len() as u64;
+        }
+        let (offset, end) = (range.start, range.end);
+        self.state(db, body)?.overlay.put(offset, end, piece.clone(), seq);
+        self.pending.push_back(Pending { seq, body, offset, end, piece });
+        Ok(())
+    }
+
+    fn drop_body(&mut self, db: &mut Db, body: BodyId, flare: Handle, seq: Seq) -> Result<(), ReadError> {
+        self.ensure_row(db, body, flare)?;
+        if let Some(row) = self.states.remove(&body).and_then(|state| state.row) {
+            db.drop_body(row.local, seq)?;
+        }
+        self.writing.retain(|&writing| writing != body);
+        Ok(())
+    }
+
+    /// Writes the changes of records up to `through`, which are on disk, to the files.
+    pub(super) fn settle(&mut self, db: &Db, through: Seq) -> Result<(), StoreError> {
+        let mut touched = BTreeSet::new();
+        while let Some(pending) = self.pending.pop_front_if(|pending| pending.seq <= through) {
+            if let Piece::Data(bytes) = &pending.piece {
+                self.pending_bytes = self.pending_bytes.saturating_sub(bytes.len() as u64);
+            }
+            // one that was dropped since has nothing lying over it any more
+            if self.states.get(&pending.body).is_none_or(|state| state.overlay.is_empty()) {
+                continue;
+            }
+            let file = self.create(db, pending.body)?;
+            let path = self.path(pending.body);
+            let state = self.state(db, pending.body)?;
+            state.changes.fetch_add(1, Ordering::AcqRel);
+            let written = match &pending.piece {
+                Piece::Data(bytes) => file.write_at(bytes, pending.offset),
+                Piece::Hole => file.punch(pending.offset, pending.end - pending.offset),
+            };
+            state.changes.fetch_add(1, Ordering::AcqRel);
+            state.version += 1;
+            state.used = None;
+            state.overwritten_since.get_or_insert(pending.seq);
+            // the record is acknowledged as on disk: to be full now is as bad as to fail
+            written.map_err(|source| StoreError::File { path, source })?;
+            touched.insert(pending.body);
+        }
+        for body in touched {
+            self.state(db, body)?.overlay.settle(through);
+        }
+        self.settled = self.settled.max(through);
+        Ok(())
+    }
+
+    /// The last record up to which all changes are in the files and synced there; `last` if nothing waits.
+    pub(super) fn durable_through(&self, last: Seq) -> Seq {
+        let waiting = self.pending.front().map(|pending| pending.seq);
+        let unsynced = self.states.values().filter_map(|state| state.overwritten_since).min();
+        waiting.into_iter().chain(unsynced).min().map_or(last, |first| Seq(first.0.saturating_sub(1)))
+    }
+
+    /// What is to be synced so that these bodies (all without a choice) are durable, and the folders made for them.
+    pub(super) fn to_sync(&self, chosen: Option<&[BodyId]>) -> (Vec<ToSync>, Vec<PathBuf>) {
+        let entry = |(&body, state): (&BodyId, &BodyState)| ToSync {
+            body,
+            file: state.file.clone(),
+            folder: state.name_unsynced.then(|| self.folder(body)),
+            version: state.version,
+        };
+        let bodies: Vec<_> = match chosen {
+            None => self.unsynced().map(entry).collect(),
+            Some(chosen) => {
+                let states = chosen.iter().filter_map(|body| self.states.get_key_value(body));
+                states.filter(|(_, state)| state.is_unsynced()).map(entry).collect()
+            }
+        };
+        let named = bodies.iter().any(|body| body.folder.is_some());
+        let folders = if named { self.new_folders.iter().cloned().collect() } else { Vec::new() };
+        (bodies, folders)
+    }
+
+    /// Syncs the whole file system that the bodies lie on.
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        self.disk.sync_all(&self.root)
+    }
+
+    /// Forgets a body whose file is removed.
+    pub(super) fn forget(&mut self, body: BodyId) {
+        self.states.remove(&body);
+        self.writing.retain(|&writing| writing != body);
+    }
+
+    /// Up to which record changes had been written to files.
+    pub(super) fn settled(&self) -> Seq {
+        self.settled
+    }
+
+    /// What [`to_sync`](Self::to_sync) gave out has been synced; `settled` is as it was then.
+    pub(super) fn synced(&mut self, bodies: &[ToSync], folders: &[PathBuf], settled: Seq) {
+        for done in bodies {
+            let Some(state) = self.states.get_mut(&done.body) else { continue };
+            state.synced = state.synced.max(done.version);
+            state.name_unsynced &= done.folder.is_none();
+            // changes go to files in the order of the log, so all up to `settled` were in this one
+            if state.overwritten_since.is_some_and(|since| since <= settled) {
+                state.overwritten_since = (state.version > state.synced).then(|| Seq(settled.0 + 1));
+            }
+        }
+        for folder in folders {
+            self.new_folders.remove(folder);
+        }
+    }
+
+    /// Writes all changed rows to the database.
+    pub(super) fn write_rows(&mut self, db: &Db) -> Result<(), ReadError> {
+        self.states.values_mut().try_for_each(|state| write_row(db, state))
+    }
+
+    /// Plans a read; what is asked for beyond the body reads as zeros.
+    pub(super) fn plan(&mut self, db: &Db, body: BodyId, offset: u64, length: usize) -> Result<BodyRead, ReadError> {
+        let file = self.open(db, body)?;
+        let mismatches = Arc::clone(&self.mismatches);
+        let state = self.state(db, body)?;
+        let end = offset.saturating_add(length as u64).min(state.high());
+        let sums = match state.row.filter(|_| state.has_sums && offset < end) {
+            Some(row) => db.sums(row.local, checksum::blocks(offset, end))?,
+            None => Default::default(),
+        };
+        Ok(BodyRead {
+            body,
+            file,
+            offset,
+            length,
+            reach: end.saturating_sub(offset),
+            sums,
+            pieces: state.overlay.cut(offset, end),
+            planned_at: state.changes.load(Ordering::Acquire),
+            changes: Arc::clone(&state.changes),
+            mismatches,
+        })
+    }
+
+    /// Reads at once.
+    pub(super) fn read(&mut self, db: &Db, body: BodyId, offset: u64, length: usize) -> Result<Bytes, ReadError> {
+        // nothing changes the body between plan and run on the thread that owns the store
+        self.plan(db, body, offset, length)?.run()?.ok_or_else(|| lost(body))
+    }
+
+    /// The first offset from `offset` on, below `end`, that holds data.
+    pub(super) fn data(&mut self, db: &Db, body: BodyId, offset: u64, end: u64) -> Result<Option<u64>, ReadError> {
+        let file = self.open(db, body)?;
+        let state = self.state(db, body)?;
+        let end = end.min(state.high());
+        let mut at = offset;
+        while at < end {
+            at = match state.overlay.at(at) {
+                Ok((_, true)) => return Ok(Some(at)),
+                Ok((hole_end, false)) => hole_end,
+                Err(next) => {
+                    let limit = next.map_or(end, |next| next.min(end));
+                    let found = file.as_ref().map_or(Ok(None), |file| file.next_data(at))?;
+                    match found.filter(|&found| found < limit) {
+                        Some(found) => return Ok(Some(found)),
+                        None => limit,
+                    }
+                }
+            };
+        }
+        Ok(None)
+    }
+
+    /// The first offset from `offset` on that lies in a hole; `end` if there is none before it.
+    pub(super) fn hole(&mut self, db: &Db, body: BodyId, offset: u64, end: u64) -> Result<u64, ReadError> {
+        let file = self.open(db, body)?;
+        let state = self.state(db, body)?;
+        let high = state.high().min(end);
+        let mut at = offset;
+        while at < high {
+            at = match state.overlay.at(at) {
+                Ok((_, false)) => return Ok(at),
+                Ok((data_end, true)) => data_end,
+                Err(next) => {
+                    let limit = next.map_or(high, |next| next.min(high));
+                    let found = file.as_ref().map_or(Ok(at), |file| file.next_hole(at))?;
+                    if found < limit {
+                        return Ok(found);
+                    }
+                    limit
+                }
+            };
+        }
+        // what lies beyond the body's reach is a hole too
+        Ok(if at < end { at.max(offset) } else { end })
+    }
+
+    /// Storage that a body takes.
+    pub(super) fn used(&mut self, db: &Db, body: BodyId) -> Result<u64, ReadError> {
+        if let Some(used) = self.state(db, body)?.used {
+            return Ok(used);
+        }
+        let used = self.open(db, body)?.map_or(Ok(0), |file| file.used())?;
+        let state = self.state(db, body)?;
+        state.used = Some(used);
+        if let Some(row) = &mut state.row {
+            row.used = Some(used);
+            state.row_changed = true;
+        }
+        Ok(used)
+    }
+}
+
+fn write_row(db: &Db, state: &mut BodyState) -> Result<(), ReadError> {
+    if let Some(row) = state.row.as_mut().filter(|_| state.row_changed) {
+        row.used = state.used;
+        db.update_body(row)?;
+    }
+    state.row_changed = false;
+    Ok(())
+}
+
+fn lost(body: BodyId) -> ReadError {
+    ReadError::Damaged { what: format!("the state of body {:016x}", body.0) }
+}

@@ -1,0 +1,1 @@
+//! A disk for tests that keeps what was not synced apart.

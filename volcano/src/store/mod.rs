@@ -1,0 +1,169 @@
+//! The store: what a volcano keeps on its disk. `docs/FORMAT.md` describes the files.
+//!
+//! * [`log`](self): the records of the slice, in order. It is the truth.
+//! * `db`: the rows that the records put and delete, a checkpoint of the log in `SQLite`.
+//! * `body`: the bytes of files that are too large for their rows.
+//!
+//! A [`Store`] belongs to one thread. In the order in which they are used:
+//!
+//! * [`open`](Store::open) locks the folder, reads the log back and applies what the database had not got.
+//! * Changes: [`write_append`](Store::write_append) for bytes at a body's end, then [`append`](Store::append) for the record,
+//!   then [`flush`](Store::flush). After the flush the record survives the death of the process; only then may anybody hear of it.
+//! * Reads: the store is a [`View`](crate::view::View); [`plan_body_read`](Store::plan_body_read) gives a read to another thread.
+//! * Durability: [`begin_sync`](Store::begin_sync) makes a [`SyncJob`] that runs on any thread, [`finish_sync`](Store::finish_sync)
+//!   takes its result and raises [`stable`](Store::stable): records up to there survive a power cut.
+//! * Upkeep: [`maintain`](Store::maintain), a few times a second.
+//! * [`close`](Store::close). A store that is dropped instead is as after a crash.
+//!
+//! It does not know what a record means, it does not check permissions, and it does not decide what may be answered when.
+
+mod append;
+mod body;
+mod db;
+mod disk;
+mod error;
+mod lock;
+mod log;
+mod maintain;
+mod meta;
+mod open;
+mod reading;
+mod sweep;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use magma_common::topology::Seq;
+use serde_bytes::ByteBuf;
+
+pub use body::BodyRead;
+pub use disk::{Disk, DiskFile, RealDisk};
+pub use error::{OpenError, StoreError};
+pub use maintain::Maintenance;
+pub use meta::FORMAT_VERSION;
+pub use open::{OpenOptions, Opened, RetainedOutcome};
+pub use sync::{SyncBodies, SyncDone, SyncJob};
+
+use body::Bodies;
+use db::Db;
+use log::Log;
+use meta::MetaFile;
+
+/// The store of one volcano.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    log: Log,
+    db: Db,
+    bodies: RefCell<Bodies>,
+    meta: MetaFile,
+    /// All records up to here are on disk.
+    stable: Seq,
+    /// Why the store stopped, if it did.
+    stopped: Option<String>,
+    upkeep: maintain::Upkeep,
+    /// Encoded records, one after the other; kept for its memory.
+    scratch: Vec<u8>,
+    /// Keeps other processes out until the store is dropped.
+    _lock: lock::FolderLock,
+}
+
+impl Store {
+    /// The last record appended.
+    pub fn last(&self) -> Seq {
+        self.log.last()
+    }
+
+    /// The last record that is on disk, with all before it.
+    pub fn stable(&self) -> Seq {
+        self.stable
+    }
+
+    /// The last record that survives the death of the process.
+    pub fn flushed(&self) -> Seq {
+        self.log.flushed()
+    }
+
+    /// The folder that the store lies in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Blocks that failed their checksum since the store was opened.
+    pub fn checksum_failures(&self) -> u64 {
+        self.bodies.borrow().mismatches()
+    }
+
+    /// Segments that the log consists of.
+    pub fn log_segments(&self) -> usize {
+        self.log.segments()
+    }
+
+    /// A small value of the volcano's own.
+    pub fn meta(&self, key: &str) -> Option<Bytes> {
+        self.meta.content().values.get(key).map(|value| Bytes::copy_from_slice(value))
+    }
+
+    /// Sets a small value of the volcano's own; it is on disk when this returns.
+    pub fn set_meta(&mut self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.alive()?;
+        let set = self.meta.update(|meta| drop(meta.values.insert(key.to_owned(), ByteBuf::from(value))));
+        self.stop_on_error(set)
+    }
+
+    /// Hands all appended records to the kernel with one write. No reply to any of them may leave before.
+    ///
+    /// [`StoreError::NoSpace`] stops nothing: the same records are tried again by the next call.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        self.alive()?;
+        let flushed = self.log.flush();
+        self.stop_on_error(flushed)
+    }
+
+    /// Plans a read of a body that can run on another thread; see [`BodyRead::run`].
+    pub fn plan_body_read(
+        &self,
+        body: crate::rows::BodyId,
+        offset: u64,
+        length: usize,
+    ) -> Result<BodyRead, crate::view::ReadError> {
+        self.readable()?;
+        self.bodies.borrow_mut().plan(&self.db, body, offset, length)
+    }
+
+    /// Refuses everything after the store stopped.
+    fn alive(&self) -> Result<(), StoreError> {
+        self.stopped.clone().map_or(Ok(()), |why| Err(StoreError::Stopped(why)))
+    }
+
+    /// The same for reads.
+    fn readable(&self) -> Result<(), crate::view::ReadError> {
+        match &self.stopped {
+            None => Ok(()),
+            Some(why) => Err(std::io::Error::other(format!("the store has stopped: {why}")).into()),
+        }
+    }
+
+    /// Stops the store for good after an error that leaves the disk's state unknown.
+    fn stop_on_error<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &result
+            && !error.is_harmless()
+        {
+            tracing::error!(target: "volcano", %error, "the store stops");
+            self.stopped.get_or_insert_with(|| error.to_string());
+        }
+        result
+    }
+}
+
+/// A random number from the operating system.
+fn random_u64(path: &Path) -> Result<u64, StoreError> {
+    let failed = |error: getrandom::Error| StoreError::file(path, std::io::Error::other(error.to_string()));
+    getrandom::u64().map_err(failed)
+}

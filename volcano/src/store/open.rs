@@ -1,0 +1,300 @@
+//! Opening a store: lock, versions, recovery, replay.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use magma_common::proto::operation::Outcome;
+use magma_common::time::Timestamp;
+use magma_common::topology::{Epoch, Seq, SliceId};
+
+use super::append;
+use super::body::Bodies;
+use super::db::{Db, State};
+use super::disk::Disk;
+use super::error::{OpenError, StoreError};
+use super::lock::FolderLock;
+use super::log::{Log, recovery};
+use super::maintain::Upkeep;
+use super::meta::MetaFile;
+use super::{Store, random_u64};
+use crate::record::{BodyChange, Change, Record};
+
+/// After so many replayed records the database is committed, so that its transaction does not grow without limit.
+const COMMIT_EVERY: u64 = 16 << 10;
+
+/// How a store is opened and kept.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Make a new store in the folder, which must not hold one.
+    pub create: bool,
+    /// What names this run of the machine (`/proc/sys/kernel/random/boot_id`): whether it has changed tells a dead process from a power cut.
+    pub machine_boot: String,
+    /// Bytes of a log segment.
+    pub segment_size: u64,
+    /// Commit the database after so many records.
+    pub commit_records: u64,
+    /// Commit the database after so long.
+    pub commit_interval: Duration,
+    /// Sync all bodies after so long.
+    pub body_interval: Duration,
+    /// Copy `SQLite`'s write-ahead log into the database when it has grown so far, in bytes.
+    pub wal_bytes: u64,
+    /// The same after so long.
+    pub wal_interval: Duration,
+    /// Keep records in the log for at least so long, for retries to be recognised.
+    pub keep: Duration,
+    /// Most bodies in use at a time; each may have its file open.
+    pub bodies: usize,
+    /// Bytes of overwrites that may wait in memory for their records to be on disk.
+    pub overlay_bytes: u64,
+    /// Number of overwrites that may wait.
+    pub overlay_changes: usize,
+    /// Bytes of the file system that are never given to files; none: 1 %, at least 64 MiB and at most 1 GiB.
+    pub reserve: Option<u64>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            create: false,
+            machine_boot: String::new(),
+            segment_size: 64 << 20,
+            commit_records: 16 << 10,
+            commit_interval: Duration::from_secs(1),
+            body_interval: Duration::from_secs(5),
+            wal_bytes: 16 << 20,
+            wal_interval: Duration::from_secs(30),
+            keep: Duration::from_secs(120),
+            bodies: 512,
+            overlay_bytes: 64 << 20,
+            overlay_changes: 64 << 10,
+            reserve: None,
+        }
+    }
+}
+
+/// The outcome of an operation, from a record that is still in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedOutcome {
+    /// The record.
+    pub seq: Seq,
+    /// Its time.
+    pub time: Timestamp,
+    /// What the operation was answered.
+    pub outcome: Outcome,
+}
+
+/// What was found when a store was opened.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The store was made now.
+    pub created: bool,
+    /// It had been closed in an orderly way.
+    pub clean: bool,
+    /// The machine has run on since the store was last open: nothing that was flushed is lost. Else, after an unclean
+    /// stop, what was not stable may be.
+    pub same_boot: bool,
+    /// Whose records these are; none if there has been none.
+    pub slice: Option<SliceId>,
+    /// The last record.
+    pub last: Seq,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its time.
+    pub time: Timestamp,
+    /// The outcomes in the retained part of the log, in its order.
+    pub outcomes: Vec<RetainedOutcome>,
+    /// Records that were applied again.
+    pub replayed: u64,
+    /// Bytes that were cut off the log's end.
+    pub cut: u64,
+    /// Flares that there are.
+    pub flares: u64,
+}
+
+impl Opened {
+    /// Whether records or bytes that were answered, though not as on disk, may be gone.
+    pub fn may_have_lost_unsynced(&self) -> bool {
+        !self.clean && !self.same_boot
+    }
+}
+
+impl Store {
+    /// Opens the store in a folder, or makes one; see [`OpenOptions::create`].
+    pub fn open(dir: &Path, disk: Arc<dyn Disk>, options: OpenOptions) -> Result<(Self, Opened), OpenError> {
+        if options.create {
+            fs::create_dir_all(dir).map_err(|error| OpenError::file(dir, error))?;
+        } else if !dir.is_dir() {
+            return Err(OpenError::Absent(dir.to_path_buf()));
+        }
+        let lock = FolderLock::take(dir)?;
+        let (mut meta, created) = open_meta(&disk, dir, options.create)?;
+        let running = meta.content().running.clone();
+        let same_boot = running.as_ref().is_some_and(|boot| *boot == options.machine_boot);
+        let clean = running.is_none();
+        let mut db = Db::open(dir, created)?;
+        meta.update(|meta| {
+            meta.running = Some(options.machine_boot.clone());
+            meta.sweep |= !clean;
+        })?;
+        let log_dir = dir.join("log");
+        let known = recovery::Known { store: meta.content().store, applied: db.state.applied, same_boot };
+        let before = db.state;
+        let mut bodies = Bodies::new(Arc::clone(&disk), dir.join("data"), options.bodies, before.bodies);
+        let mut replay = Replay { db: &mut db, bodies: &mut bodies, before, outcomes: Vec::new(), replayed: 0 };
+        let found = recovery::recover(&disk, &log_dir, known, &mut |record| replay.record(record))?;
+        let Replay { outcomes, replayed, .. } = replay;
+        let (last, cut) = (found.last, found.cut);
+        let log = Log::start(Arc::clone(&disk), log_dir, meta.content().store, options.segment_size, found)?;
+        let state = db.state;
+        let opened = Opened {
+            created,
+            clean,
+            same_boot,
+            slice: state.slice,
+            last,
+            epoch: state.epoch,
+            time: state.time,
+            outcomes,
+            replayed,
+            cut,
+            flares: state.flares,
+        };
+        if !clean {
+            tracing::warn!(target: "volcano", replayed, cut, same_boot, "the store was not closed; its log was replayed");
+        }
+        let store = Self {
+            dir: dir.to_path_buf(),
+            disk,
+            log,
+            db,
+            bodies: RefCell::new(bodies),
+            upkeep: Upkeep::new(options, before, meta.content().sweep),
+            meta,
+            stable: last,
+            stopped: None,
+            scratch: Vec::new(),
+            _lock: lock,
+        };
+        Ok((store, opened))
+    }
+
+    /// Makes everything durable and marks the store as closed.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        // twice: the first makes overwrites durable in the log and writes them to the bodies, the second makes those durable
+        self.sync_now(super::SyncBodies::All)?;
+        self.sync_now(super::SyncBodies::All)?;
+        self.commit()?;
+        self.db.commit_and_checkpoint()?;
+        self.log.trim()?;
+        self.sync_now(super::SyncBodies::None)?;
+        self.meta.update(|meta| meta.running = None)
+    }
+}
+
+/// Finds the meta file, or makes a new store's folders.
+fn open_meta(disk: &Arc<dyn Disk>, dir: &Path, create: bool) -> Result<(MetaFile, bool), OpenError> {
+    let found = MetaFile::read(disk, dir)?;
+    match (found, create) {
+        (Some(_), true) => Err(OpenError::Exists(dir.to_path_buf())),
+        (Some(meta), false) => Ok((meta, false)),
+        (None, _) if dir.join("magma.db").exists() && !create => {
+            Err(OpenError::damaged(&dir.join("meta"), "it is missing"))
+        }
+        (None, false) => Err(OpenError::Absent(dir.to_path_buf())),
+        (None, true) => make_folders(disk, dir),
+    }
+}
+
+/// The meta file is written last: before that there is no store, and making one may be tried again.
+fn make_folders(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(MetaFile, bool), OpenError> {
+    let is_ours = |name: &str| ["lock", "log", "data", "meta.new"].contains(&name) || name.starts_with("magma.db");
+    let entries = fs::read_dir(dir).map_err(|error| OpenError::file(dir, error))?;
+    for entry in entries {
+        let name = entry.map_err(|error| OpenError::file(dir, error))?.file_name();
+        if !name.to_str().is_some_and(is_ours) && name != "lost+found" {
+            return Err(OpenError::Foreign(dir.to_path_buf()));
+        }
+    }
+    for leftover in ["magma.db", "magma.db-wal", "magma.db-shm"].map(|name| dir.join(name)) {
+        match fs::remove_file(&leftover) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(OpenError::file(&leftover, error));
+            }
+            _ => {}
+        }
+    }
+    for folder in ["log", "data"].map(|name| dir.join(name)) {
+        disk.create_dir(&folder).map_err(|error| OpenError::file(&folder, error))?;
+    }
+    disk.sync_dir(dir).map_err(|error| OpenError::file(dir, error))?;
+    let meta = MetaFile::new(disk, dir, random_u64(dir)?);
+    Ok((meta, true))
+}
+
+/// Applies the log's records to a database and bodies that may lack them.
+struct Replay<'a> {
+    db: &'a mut Db,
+    bodies: &'a mut Bodies,
+    /// What the database had before.
+    before: State,
+    outcomes: Vec<RetainedOutcome>,
+    replayed: u64,
+}
+
+impl Replay<'_> {
+    /// The next record of the log; it is on disk.
+    fn record(&mut self, mut record: Record) -> Result<(), OpenError> {
+        let outcome = record.outcome.take();
+        let (rows, any) = (record.seq > self.before.applied, record.seq > self.before.applied.min(self.before.bodies));
+        if any {
+            self.apply(&record, rows)?;
+        }
+        if let Some(outcome) = outcome {
+            self.outcomes.push(RetainedOutcome { seq: record.seq, time: record.time, outcome });
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record, rows: bool) -> Result<(), OpenError> {
+        if rows && let Err(reason) = append::check(record, self.db, self.bodies, false)? {
+            return Err(StoreError::Rejected { seq: record.seq, reason }.into());
+        }
+        append::apply(record, self.db, self.bodies, rows)?;
+        self.bodies.settle(self.db, record.seq)?;
+        for change in record.changes.iter().filter(|_| rows) {
+            if let Change::Body { body, flare, change: BodyChange::Reserve { offset, length } } = change {
+                append::reserve_again(self.db, self.bodies, (*body, *flare), (*offset, *length))?;
+            }
+        }
+        self.replayed += 1;
+        if self.replayed.is_multiple_of(COMMIT_EVERY) {
+            self.bodies.write_rows(self.db)?;
+            self.db.commit()?;
+        }
+        if self.bodies.is_crowded() {
+            sync_bodies(self.bodies)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes all bodies durable, so that those used longest ago can be forgotten.
+fn sync_bodies(bodies: &mut Bodies) -> Result<(), OpenError> {
+    let settled = bodies.settled();
+    let (to_sync, folders) = bodies.to_sync(None);
+    bodies.sync_all().map_err(|error| OpenError::file(bodies.root(), error))?;
+    bodies.synced(&to_sync, &folders, settled);
+    Ok(())
+}
+
+/// The store's folders and files, for those who show or check them.
+impl Store {
+    /// Where the database lies.
+    pub fn database_path(&self) -> PathBuf {
+        self.db.path().to_path_buf()
+    }
+}
