@@ -188,6 +188,7 @@ impl Running {
 pub fn run(options: &Options) -> Result<(), RunError> {
     let (resolved, _logging) = options.shared.start().map_err(ConfigError::from)?;
     let config = Config::from_options(options, &resolved)?;
+    allow_open_files(config.max_connections);
     // One thread: a call is answered by the thread that read it, without waking another.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -207,6 +208,25 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         running.stop().await;
         Ok(())
     })
+}
+
+/// Raises the limit on open files, if the system lets us, so that connections are refused by our limit and not by its.
+fn allow_open_files(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // A connection that has ended keeps its socket while its last calls run.
+    let wanted = 2 * connections as u64 + 256;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    if current.is_some_and(|current| current < raised)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum })
+    {
+        tracing::warn!(%error, "cannot raise the limit on open files");
+    }
+    if raised < connections as u64 + 64 {
+        tracing::warn!(
+            "only {raised} files may be open, for {connections} connections; raise `ulimit -n` or lower --max-connections"
+        );
+    }
 }
 
 fn announce(running: &Running) -> io::Result<()> {

@@ -1,12 +1,13 @@
 //! The open connections: their number is limited, and when it is reached the one that is missed least makes room.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -50,10 +51,40 @@ pub(crate) struct Connection {
     pub(crate) in_flight: AtomicUsize,
     /// The register's clock when a call last arrived; 0 if none ever has.
     last_call: AtomicU64,
+    /// The client has said that it sends no more; it may still wait for replies.
+    leaving: AtomicBool,
+    /// When the client stopped taking replies, counted from `began`; 0 if it takes them.
+    blocked_since_ms: AtomicU64,
+    began: Instant,
     closed: watch::Sender<bool>,
 }
 
 impl Connection {
+    /// Notes that the client has no more to say.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the client takes no more bytes for the moment.
+    pub(crate) fn blocked(&self) {
+        let now = (self.began.elapsed().as_millis() as u64).max(1);
+        // The first time counts.
+        let _ = self.blocked_since_ms.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Notes that the client takes bytes.
+    pub(crate) fn flowing(&self) {
+        self.blocked_since_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// How long the client has taken no byte of what waits for it.
+    fn blocked_for(&self) -> Duration {
+        match self.blocked_since_ms.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => self.began.elapsed().saturating_sub(Duration::from_millis(since)),
+        }
+    }
+
     /// Ends it: nothing is read any more, and what is not written yet stays unwritten.
     pub(crate) fn close(&self) {
         self.closed.send_replace(true);
@@ -74,6 +105,9 @@ impl Connection {
     ///
     /// A half-open connection, left behind by a pulled cable or a crashed client, looks like any other until then.
     pub(crate) async fn probe(&self) -> bool {
+        if self.is_hung_up().await {
+            return false;
+        }
         let probing = TcpKeepalive::new()
             .with_time(PROBE_INTERVAL)
             .with_interval(PROBE_INTERVAL)
@@ -83,11 +117,22 @@ impl Connection {
             tracing::debug!(target: "magma::nfs", client = %self.peer.client, %error, "cannot probe a connection");
             return !self.is_closed();
         }
-        let alive = tokio::time::timeout(PROBE_PATIENCE, self.closed()).await.is_err();
+        let alive =
+            tokio::time::timeout(PROBE_PATIENCE, self.closed()).await.is_err() && !self.is_hung_up().await;
         if alive {
             set_keepalive(&self.stream);
         }
         alive
+    }
+
+    /// Whether the system knows that the peer is gone, even if nobody reads from the connection for the moment.
+    async fn is_hung_up(&self) -> bool {
+        let known = self.stream.ready(Interest::READABLE | Interest::ERROR);
+        match tokio::time::timeout(Duration::ZERO, known).await {
+            Ok(Ok(ready)) => ready.is_read_closed() || ready.is_error(),
+            Ok(Err(_)) => true,
+            Err(_) => false,
+        }
     }
 }
 
@@ -147,6 +192,9 @@ impl Connections {
             stream,
             in_flight: AtomicUsize::new(0),
             last_call: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
+            blocked_since_ms: AtomicU64::new(0),
+            began: Instant::now(),
             closed: watch::Sender::new(false),
         });
         state.open.insert(connection.id, Arc::clone(&connection));
@@ -157,6 +205,22 @@ impl Connections {
     pub(crate) fn remove(&self, connection: &Connection) {
         connection.close();
         self.state().open.remove(&connection.id);
+        // Calls that still run keep the socket; the client must hear now that nothing more comes.
+        if let Err(error) = SockRef::from(&connection.stream).shutdown(Shutdown::Both) {
+            tracing::trace!(target: "magma::nfs", client = %connection.peer.client, %error, "closed already");
+        }
+    }
+
+    /// Closes the connection whose client has refused to take its replies for longest, if for as long as this.
+    ///
+    /// Called when memory is short: such clients hold most of it, and give nothing back.
+    pub(crate) fn close_most_blocked(&self, at_least: Duration) {
+        let state = self.state();
+        let blocked = state.open.values().max_by_key(|connection| connection.blocked_for());
+        if let Some(connection) = blocked.filter(|connection| connection.blocked_for() >= at_least) {
+            tracing::info!(target: "magma::nfs", client = %connection.peer.client, "closed: it does not take its replies");
+            connection.close();
+        }
     }
 
     /// Notes that a call has arrived.
@@ -166,9 +230,11 @@ impl Connections {
         connection.last_call.store(state.clock, Ordering::Relaxed);
     }
 
-    /// The connection with this id, if it is still open.
+    /// The connection with this id, if its client still speaks there.
     pub(crate) fn find(&self, id: ConnectionId) -> Option<Arc<Connection>> {
-        self.state().open.get(&id).filter(|connection| !connection.is_closed()).map(Arc::clone)
+        let gone =
+            |connection: &Connection| connection.is_closed() || connection.leaving.load(Ordering::Relaxed);
+        self.state().open.get(&id).filter(|connection| !gone(connection)).map(Arc::clone)
     }
 
     /// Ends all of them.

@@ -26,6 +26,8 @@ const KIB_PER_CONNECTION: u32 = 24 << 10;
 pub(crate) const KIB_IN_ALL: u32 = 512 << 10;
 /// A record must be complete this long after its first byte.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Memory that is short for so long is taken back from clients that have not taken their replies for as long.
+const SHORTAGE: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long calls that run may take to finish when the gateway stops.
@@ -86,19 +88,15 @@ async fn serve(gateway: Arc<Gateway>, connection: Arc<Connection>) {
             if let Err(error) = ended {
                 tracing::debug!(target: "magma::nfs", client = %connection.peer.client, %error, "a connection is given up");
                 connection.close();
-            } else if !gateway.is_stopping() {
-                // From here on a retransmission elsewhere is one: see `exactly_once`.
-                connection.close();
             }
+            connection.leave();
         }
         () = connection.closed() => {}
         _ = &mut writer => connection.close(),
     }
-    if gateway.is_stopping() && !connection.is_closed() {
-        // What runs may finish and be answered; it holds the senders the writer waits for.
-        if timeout(DRAIN, &mut writer).await.is_err() {
-            connection.close();
-        }
+    // What runs may finish and be answered: it holds the senders that the writer waits for.
+    if !connection.is_closed() && timeout(DRAIN, &mut writer).await.is_err() {
+        connection.close();
     }
     gateway.connections.remove(&connection);
 }
@@ -133,16 +131,27 @@ async fn read_calls(
         let size = record.len() + reply_bound(&record);
         let kib = (size as u32 / 1024 + 1).min(KIB_PER_CONNECTION);
         // The semaphores are never closed, so acquiring cannot fail.
-        let (Ok(slot), Ok(share), Ok(total)) = (
+        let (Ok(slot), Ok(share), Some(total)) = (
             Arc::clone(&slots).acquire_owned().await,
             Arc::clone(&share).acquire_many_owned(kib).await,
-            Arc::clone(&gateway.memory).acquire_many_owned(kib).await,
+            acquire_memory(gateway, kib).await,
         ) else {
             return Ok(());
         };
         let occupied =
             Occupied { connection: Arc::clone(connection), _slot: slot, _share: share, _total: total };
         tokio::spawn(run_call(Arc::clone(gateway), record, occupied, replies.clone()));
+    }
+}
+
+/// Waits for memory that all connections share, and takes it from clients that do not take their replies.
+async fn acquire_memory(gateway: &Gateway, kib: u32) -> Option<OwnedSemaphorePermit> {
+    let mut acquire = std::pin::pin!(Arc::clone(&gateway.memory).acquire_many_owned(kib));
+    loop {
+        match timeout(SHORTAGE, &mut acquire).await {
+            Ok(acquired) => return acquired.ok(),
+            Err(_) => gateway.connections.close_most_blocked(SHORTAGE),
+        }
     }
 }
 

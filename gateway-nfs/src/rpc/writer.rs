@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::connection::Connection;
@@ -41,7 +40,7 @@ pub(crate) async fn write_replies<P>(connection: Arc<Connection>, mut replies: m
             permits.push(next.permit);
         }
         let sent = tokio::select! {
-            sent = batch.send(&connection.stream) => sent,
+            sent = batch.send(&connection) => sent,
             () = connection.closed() => return,
         };
         if let Err(error) = sent {
@@ -78,20 +77,23 @@ impl Batch {
         }
     }
 
-    async fn send(&mut self, stream: &TcpStream) -> io::Result<()> {
+    async fn send(&mut self, connection: &Connection) -> io::Result<()> {
         self.close_tail();
         self.bytes = 0;
         while !self.pieces.is_empty() {
-            match tokio::time::timeout(STALLED, stream.writable()).await {
+            match tokio::time::timeout(STALLED, connection.stream.writable()).await {
                 Ok(ready) => ready?,
                 Err(_) => return Err(io::ErrorKind::TimedOut.into()),
             }
             let slices: Vec<IoSlice<'_>> =
                 self.pieces.iter().take(MAX_PIECES).map(|piece| IoSlice::new(piece)).collect();
-            match stream.try_write_vectored(&slices) {
+            match connection.stream.try_write_vectored(&slices) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(written) => {
+                    connection.flowing();
+                    self.advance(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.blocked(),
                 Err(error) => return Err(error),
             }
         }
