@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::error::{Doing, Error, Result, wrong};
 use crate::guest::Door;
-use crate::lava::{ADDRESS, Lava, Ports, free_port};
+use crate::lava::{ADDRESS, Lava, NfsClients, Ports, free_port};
 use crate::programs::Programs;
 use crate::testing::process::tail;
 use crate::testing::wait;
@@ -65,7 +65,7 @@ fn start(lava: &mut Lava, point: &Path) -> Result<()> {
     println!("Starting the volcano ...");
     lava.start_volcano()?;
     println!("Starting the NFS gateway ...");
-    lava.start_nfs()?;
+    lava.start_nfs(NfsClients::Root)?;
     println!("Starting the 9P gateway ...");
     lava.start_ninep()?;
     println!("Mounting through FUSE ...");

@@ -36,6 +36,24 @@ impl Ports {
     }
 }
 
+/// Whom the NFS gateway believes that they are root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NfsClients {
+    /// Who has a port below 1024: this machine's root.
+    Root,
+    /// Anybody, for suites that speak the protocol themselves.
+    Any,
+}
+
+impl NfsClients {
+    fn export(self) -> &'static str {
+        match self {
+            Self::Root => "/:rw,no_root_squash",
+            Self::Any => "/:rw,no_root_squash,insecure",
+        }
+    }
+}
+
 /// The ports of the suites, each of which has a network namespace of its own.
 pub(crate) const SUITE_PORTS: Ports = Ports { volcano: 12000, nfs: 12049, ninep: 12564 };
 
@@ -80,7 +98,7 @@ impl Lava {
     /// Starts the volcano, with a new network if the folder holds none.
     pub(crate) fn start_volcano(&mut self) -> Result<()> {
         let data = self.data();
-        let new = !data.join("log").exists();
+        let new = !data.join("config.toml").exists();
         let mut command = tied(&self.programs.binary("magmad")?);
         command.args(["-n", "wallace", "-i", &ADDRESS.to_string(), "-p", &self.ports.volcano.to_string()]);
         command.arg("--key-file").arg(self.key_file()).arg("-d").arg(&data);
@@ -93,10 +111,10 @@ impl Lava {
         Ok(())
     }
 
-    /// Starts the NFS gateway, exporting everything to root as root.
-    pub(crate) fn start_nfs(&mut self) -> Result<()> {
+    /// Starts the NFS gateway. Root stays root, and only this machine is served.
+    pub(crate) fn start_nfs(&mut self, clients: NfsClients) -> Result<()> {
         let mut command = self.door("magma-nfs", self.ports.nfs)?;
-        command.args(["--export", "/:rw,no_root_squash"]);
+        command.args(["--export", clients.export()]);
         let mut process = Process::start("magma-nfs", command, &self.log("magma-nfs"))?;
         process.ready("magma-nfs ready", READY)?;
         self.nfs = Some(process);
@@ -136,7 +154,7 @@ impl Lava {
     /// Everything a suite may want: volcano, both gateways, one FUSE mount in `folder/mnt`.
     pub(crate) fn start_all(&mut self) -> Result<PathBuf> {
         self.start_volcano()?;
-        self.start_nfs()?;
+        self.start_nfs(NfsClients::Any)?;
         self.start_ninep()?;
         let point = self.folder.join("mnt");
         self.mount(&point)?;

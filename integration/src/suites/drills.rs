@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Context, workloads};
 use crate::error::{Doing, Result, wrong};
 use crate::guest::{Door, Guest, mount_line};
-use crate::lava::{Lava, SUITE_PORTS};
+use crate::lava::{Lava, NfsClients, SUITE_PORTS};
 use crate::tally::Tally;
 use crate::testing::process::Process;
 use crate::testing::random::{self, Random};
@@ -267,7 +267,7 @@ fn kill_and_restart(lava: &mut Lava, load: &Load, random: &mut Random, server: S
         }
         Server::Nfs => {
             lava.nfs()?.kill()?;
-            lava.start_nfs()?;
+            lava.start_nfs(NfsClients::Any)?;
         }
         Server::Ninep => {
             lava.ninep()?.kill()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Context, Through};
 use crate::error::{Doing, Result};
 use crate::guest::Guest;
-use crate::lava::SUITE_PORTS;
+use crate::lava::{NfsClients, SUITE_PORTS};
 use crate::tally::Tally;
 use crate::testing::command::{self, Show};
 use crate::testing::random;
@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
         }
         Through::Guest(door) => {
             match through.name() {
-                "nfs" => lava.start_nfs()?,
+                "nfs" => lava.start_nfs(NfsClients::Any)?,
                 _ => lava.start_ninep()?,
             }
             let share = context.share()?;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{Context, Through};
 use crate::error::{Doing, Error, Result, wrong};
 use crate::guest::Guest;
-use crate::lava::SUITE_PORTS;
+use crate::lava::{NfsClients, SUITE_PORTS};
 use crate::tally::Tally;
 use crate::testing::command::{self, Show};
 use crate::testing::scratch::Scratch;
@@ -77,7 +77,7 @@ pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
         Through::Guest(door) => {
             lava.start_volcano()?;
             match through.name() {
-                "nfs" => lava.start_nfs()?,
+                "nfs" => lava.start_nfs(NfsClients::Any)?,
                 _ => lava.start_ninep()?,
             }
             let share = context.share()?;
