@@ -42,6 +42,11 @@ mod times;
 mod unlink;
 mod xattr;
 
+#[cfg(test)]
+pub(crate) mod memory;
+#[cfg(test)]
+mod tests;
+
 pub use dispatch::execute;
 pub use lock::{conflict, release_locks};
 pub use plan::{Append, Caller, Moment, Opens, Plan, Planned, Stop};

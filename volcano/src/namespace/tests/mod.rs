@@ -1,0 +1,17 @@
+//! The operations against a view in memory, one file per theme.
+
+mod acls;
+mod content;
+mod creating;
+mod keys;
+mod links;
+mod listing;
+mod locking;
+mod permissions;
+mod removing;
+mod renaming;
+mod setting;
+mod storage;
+mod trees;
+mod world;
+mod xattrs;
