@@ -6,6 +6,9 @@ use crate::wire::{Frame, HEADER, READ_OVERHEAD, Reply, Request};
 
 /// A stream of frames as a client sends them. Each that can be taken must be encoded to the bytes it came in, and
 /// memory must not exceed what came.
+///
+/// # Panics
+/// If it is not: that is the finding.
 pub fn requests(stream: &[u8]) {
     for frame in frames(stream) {
         let (kind, tag, body) = (frame.kind, frame.tag, frame.body.clone());
@@ -17,6 +20,9 @@ pub fn requests(stream: &[u8]) {
 }
 
 /// The same for what a server sends.
+///
+/// # Panics
+/// As above.
 pub fn replies(stream: &[u8]) {
     for frame in frames(stream) {
         let (kind, tag, body) = (frame.kind, frame.tag, frame.body.clone());

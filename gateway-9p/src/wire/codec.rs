@@ -156,7 +156,9 @@ impl<T: Wire> Wire for Vec<T> {
     fn put(&self, out: &mut BytesMut) {
         debug_assert!(self.len() <= MAX_WALK_NAMES, "lists are made from lists of this length");
         out.put_u16_le(self.len() as u16);
-        self.iter().for_each(|item| item.put(out));
+        for item in self {
+            item.put(out);
+        }
     }
 }
 
