@@ -2,7 +2,7 @@
 //! runtime; the reply goes out from there. No callback waits for the network.
 //!
 //! Thread hand-offs of an operation: caller -> FUSE worker -> runtime -> (network) -> runtime -> caller. What needs no
-//! network (forget, a close without locks) is answered by the FUSE worker itself.
+//! network (forget, opening a directory, a close without locks) is answered by the FUSE worker itself.
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -33,7 +33,7 @@ use crate::operation::directory::Listing;
 use crate::operation::lock::Wanted;
 use crate::operation::name::{Node, Sought, name_of};
 use crate::operation::opening::Flags;
-use crate::reply::{Answer, Created, Opened, Outcome};
+use crate::reply::{Answer, Created, Outcome};
 
 /// Requests the kernel may have in flight on its own behalf (read-ahead, write-back, asynchronous direct I/O).
 const MAX_BACKGROUND: u16 = 256;
@@ -86,9 +86,9 @@ impl MagmaFs {
 
     fn serve_listing(&self, request: &Request, mut listing: impl Listing, open: FileHandle, position: u64) {
         let caller = Caller::of(request);
-        let (core, context) = (Arc::clone(&self.core), self.callers.context(caller));
+        let core = Arc::clone(&self.core);
         self.runtime.spawn(async move {
-            let list = core.list(&context, open, position, &mut listing);
+            let list = core.list(open, position, &mut listing);
             match unless_killed(caller.tid, list).await {
                 Ok(()) => listing.send(),
                 Err(errno) => listing.fail(errno),
@@ -347,15 +347,7 @@ impl Filesystem for MagmaFs {
     }
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let late = |core: Arc<Core>, opened: Opened| {
-            core.directories.remove(opened.number);
-        };
-        self.serve_open(
-            request,
-            reply,
-            |core, context| async move { core.opendir(context, ino).await },
-            late,
-        );
+        reply.answer(self.core.opendir(self.callers.context(Caller::of(request)), ino));
     }
 
     fn readdir(&self, request: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {

@@ -17,6 +17,9 @@ use crate::sync::locked;
 /// How long a file made through this mount is known to bear no capability. The kernel itself remembers that for longer.
 const NEWBORN: Duration = Duration::from_secs(1);
 
+/// How long the kernel may take to drop pages after it was told to; an open that is answered meanwhile drops them again.
+const SETTLING: Duration = Duration::from_millis(100);
+
 /// The inodes that the kernel may name.
 pub(crate) struct InodeTable {
     root: Handle,
@@ -31,6 +34,8 @@ struct Inode {
     lookups: u64,
     /// The content that the kernel's pages show, if all of them show the same.
     content: Option<Content>,
+    /// When the kernel was last told to drop its pages.
+    dropped: Option<Instant>,
     /// When it was made through this mount.
     made: Option<Instant>,
 }
@@ -51,7 +56,8 @@ impl From<&Attr> for Content {
 impl InodeTable {
     /// A table whose root, inode 1 to the kernel, is this directory.
     pub(crate) fn new(root: Handle) -> Self {
-        let inode = Inode { handle: root, parent: root, lookups: 1, content: None, made: None };
+        let inode =
+            Inode { handle: root, parent: root, lookups: 1, content: None, dropped: None, made: None };
         Self { root, inodes: Mutex::new(HashMap::from([(INodeNo::ROOT.0, inode)])) }
     }
 
@@ -79,8 +85,14 @@ impl InodeTable {
             return Err(Errno::EIO);
         }
         let mut inodes = locked(&self.inodes);
-        let inode =
-            inodes.entry(number.0).or_insert(Inode { handle, parent, lookups: 0, content: None, made: None });
+        let inode = inodes.entry(number.0).or_insert(Inode {
+            handle,
+            parent,
+            lookups: 0,
+            content: None,
+            dropped: None,
+            made: None,
+        });
         if inode.handle != handle {
             // Another flare was born with the key of one that died; the kernel tells them apart by generation.
             inode.handle = handle;
@@ -129,7 +141,15 @@ impl InodeTable {
     /// The file is being opened and has these attributes now: whether the kernel may keep the pages it has.
     pub(crate) fn keeps_pages(&self, attr: &Attr) -> bool {
         let now = Content::from(attr);
-        self.with(attr.handle, |inode| inode.content.replace(now) == Some(now)).unwrap_or(false)
+        self.with(attr.handle, |inode| {
+            let same = inode.content.replace(now) == Some(now);
+            let settled = inode.dropped.is_some_and(|at| at.elapsed() > SETTLING);
+            if !same {
+                inode.dropped = Some(Instant::now());
+            }
+            same && settled
+        })
+        .unwrap_or(false)
     }
 
     /// Our own write or truncation, which the kernel's pages show. If somebody else's came before it, they do not show that one.
@@ -160,6 +180,13 @@ mod tests {
 
     fn flare(name: &str, birth: u64) -> Handle {
         Handle { key: BirthString::root().child(name.as_bytes()).key(), birth: BirthNumber(birth) }
+    }
+
+    impl InodeTable {
+        /// Lets the time pass in which the kernel drops pages.
+        fn settle(&self, handle: Handle) {
+            self.with(handle, |inode| inode.dropped = Instant::now().checked_sub(2 * SETTLING));
+        }
     }
 
     fn file(handle: Handle, change: u64) -> Attr {
@@ -216,6 +243,8 @@ mod tests {
         let handle = flare("a", 5);
         table.remember(handle, Handle::root()).unwrap();
         assert!(!table.keeps_pages(&file(handle, 1)), "nothing is known at the first open");
+        assert!(!table.keeps_pages(&file(handle, 1)), "the first open may not have dropped its pages yet");
+        table.settle(handle);
         assert!(table.keeps_pages(&file(handle, 1)));
         let own = Wcc { before: Some(WccAttr::from(&file(handle, 1))), after: Some(file(handle, 2)) };
         table.changed(handle, &own);
@@ -223,6 +252,7 @@ mod tests {
         assert!(!table.keeps_pages(&file(handle, 3)), "somebody else's is not");
         let after_other = Wcc { before: Some(WccAttr::from(&file(handle, 4))), after: Some(file(handle, 5)) };
         table.changed(handle, &after_other);
+        table.settle(handle);
         assert!(!table.keeps_pages(&file(handle, 5)), "our write came after somebody else's");
     }
 }
