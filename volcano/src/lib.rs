@@ -1,10 +1,11 @@
 //! The volcano: it stores flares.
 //!
-//! A request runs through these layers, top to bottom: the door it comes in by (`server` for
-//! clients, `console` for administrators), the slice that it belongs to (`slice`: sessions, ledger,
-//! what may be answered when), the operation's meaning (`namespace`: reads a [`view`], decides, and
-//! gives out the changes of one [`record`]), and the `store` (log, database, bodies).
+//! A request runs through these layers, top to bottom: the door it comes in by ([`server`] for
+//! clients, [`console`] for administrators), the slice that it belongs to ([`slice`]: sessions, ledger,
+//! what may be answered when), the operation's meaning ([`namespace`]: reads a [`view`], decides, and
+//! gives out the changes of one [`record`]), and the [`store`] (log, database, bodies).
 
+pub mod administration;
 pub mod cli;
 pub mod config;
 pub mod console;
@@ -12,4 +13,8 @@ pub mod dht;
 pub mod namespace;
 pub mod record;
 pub mod rows;
+pub mod server;
+pub mod slice;
+pub mod start;
+pub mod store;
 pub mod view;

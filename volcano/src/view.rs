@@ -41,6 +41,8 @@ pub struct Space {
     pub available: u64,
     /// Flares that exist.
     pub flares: u64,
+    /// Sizes of all regular files, added up, in bytes.
+    pub bytes: u64,
 }
 
 /// Read access to the applied state of a slice: every record applied so far is visible, whether or not it is on disk.

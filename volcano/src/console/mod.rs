@@ -67,7 +67,9 @@ impl ConsoleConfig {
 
 /// Serves the console until it is dropped, which ends all its sessions. Must run in a `LocalSet`.
 pub async fn serve(listener: TcpListener, config: ConsoleConfig, admin: Rc<dyn Admin>, client: Client) {
-    serve_files(listener, config, admin, client).await;
+    // If the address cannot be had, the careful answer is the right one.
+    let remote = !listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    serve_files(listener, config, admin, client, remote).await;
 }
 
 /// What the sessions of a console share.
@@ -82,11 +84,16 @@ struct Console<F> {
     at_gate: Arc<Semaphore>,
 }
 
-async fn serve_files<F: Files>(listener: TcpListener, config: ConsoleConfig, admin: Rc<dyn Admin>, files: F) {
+async fn serve_files<F: Files>(
+    listener: TcpListener,
+    config: ConsoleConfig,
+    admin: Rc<dyn Admin>,
+    files: F,
+    remote: bool,
+) {
     let console = Rc::new(Console {
         gate: RefCell::new(Gate::new(&config.key)),
-        // If the address cannot be had, the careful answer is the right one.
-        remote: !listener.local_addr().is_ok_and(|address| address.ip().is_loopback()),
+        remote,
         sessions: Arc::new(Semaphore::new(config.max_sessions)),
         at_gate: Arc::new(Semaphore::new(MAX_AT_GATE)),
         config,
@@ -189,3 +196,6 @@ pub fn fuzz_line(bytes: &[u8]) {
         Err(message) => assert!(!message.contains(['\n', '\x1b']), "messages do not harm the terminal"),
     }
 }
+
+#[cfg(test)]
+mod tests;

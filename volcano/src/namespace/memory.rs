@@ -285,6 +285,11 @@ impl View for Memory {
     }
 
     fn space(&self) -> Space {
-        Space { total: 1 << 41, available: self.available, flares: self.flares.len() as u64 }
+        Space {
+            total: 1 << 41,
+            available: self.available,
+            flares: self.flares.len() as u64,
+            bytes: self.flares.values().map(|row| row.size).sum(),
+        }
     }
 }

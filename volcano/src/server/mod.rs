@@ -89,9 +89,9 @@ impl Edge {
         &self.clock
     }
 
-    /// Gives the slice back, to be closed; `None` while something else still uses it.
-    pub fn into_slice(self: Rc<Self>) -> Option<Slice> {
-        Rc::into_inner(self).map(|edge| edge.slice.into_inner())
+    /// Gives the slice back, to be closed; the edge again while something else still uses it.
+    pub fn into_slice(self: Rc<Self>) -> Result<Slice, Rc<Self>> {
+        Rc::try_unwrap(self).map(|edge| edge.slice.into_inner())
     }
 
     fn carry_out(self: &Rc<Self>) {

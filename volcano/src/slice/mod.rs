@@ -352,6 +352,11 @@ impl Slice {
         &self.topology
     }
 
+    /// Which slice this is, on which volcano, in which life of it.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// The store's figures, at most about a second old.
     pub fn figures(&self) -> &Figures {
         &self.figures

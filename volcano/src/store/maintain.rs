@@ -231,3 +231,11 @@ impl Store {
         Ok(())
     }
 }
+
+#[cfg(test)]
+impl Store {
+    /// How far the database would come back after a power cut: rows, and changes of bodies.
+    pub(super) fn durable_database(&self) -> (Seq, Seq) {
+        (self.upkeep.durable.applied, self.upkeep.durable.bodies)
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use magma_common::attr::Kind;
 use magma_common::handle::{BirthNumber, Handle};
 use magma_common::key::{BirthString, Ino, Key};
 use magma_common::topology::Seq;
@@ -57,7 +58,8 @@ impl Db {
     /// Inserts or replaces a flare's row, unless the row there is newer.
     pub(in super::super) fn put_flare(&mut self, row: &FlareRow, seq: Seq) -> Result<(), ReadError> {
         let ino = row.handle.ino();
-        let existing = self.flare_by_ino(ino)?.map(|flare| flare.local);
+        let before = self.flare_by_ino(ino)?;
+        let existing = before.as_ref().map(|flare| flare.local);
         let (body, high) = match row.content {
             Content::Inline => (None, None),
             Content::Body { body, high } => (Some(signed(body.0)), Some(signed(high))),
@@ -100,6 +102,7 @@ impl Db {
         if existing.is_none() {
             self.state.flares += 1;
         }
+        self.count_bytes(before.as_deref().map(|flare| &flare.row), Some(row));
         self.flare_cache.borrow_mut().insert(ino, Arc::new(Flare { local, row: row.clone() }));
         Ok(())
     }
@@ -118,8 +121,14 @@ impl Db {
             self.conn.prepare_cached(sql)?.execute([flare.local])?;
         }
         self.state.flares = self.state.flares.saturating_sub(1);
+        self.count_bytes(Some(&flare.row), None);
         self.flare_cache.borrow_mut().remove(&key.ino());
         Ok(())
+    }
+
+    fn count_bytes(&mut self, before: Option<&FlareRow>, after: Option<&FlareRow>) {
+        let size = |row: Option<&FlareRow>| row.filter(|row| row.kind == Kind::File).map_or(0, |row| row.size);
+        self.state.bytes = self.state.bytes.saturating_sub(size(before)).saturating_add(size(after));
     }
 
     /// Up to `limit` keys above `after` of flares without a name, ascending.

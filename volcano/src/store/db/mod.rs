@@ -49,6 +49,8 @@ pub(super) struct State {
     pub(super) bodies: Seq,
     /// Number of flares.
     pub(super) flares: u64,
+    /// Sizes of all regular files, added up, in bytes.
+    pub(super) bytes: u64,
 }
 
 /// The database of one store.
@@ -115,7 +117,7 @@ impl Db {
     fn write_state(&mut self) -> Result<(), rusqlite::Error> {
         let state = &self.state;
         let mut statement = self.conn.prepare_cached(
-            "UPDATE state SET slice = ?1, applied = ?2, epoch = ?3, time_s = ?4, time_n = ?5, bodies = ?6, flares = ?7",
+            "UPDATE state SET slice = ?1, applied = ?2, epoch = ?3, time_s = ?4, time_n = ?5, bodies = ?6, flares = ?7, bytes = ?8",
         )?;
         statement.execute(params![
             state.slice.map(|slice| slice.0),
@@ -125,6 +127,7 @@ impl Db {
             state.time.nanos(),
             signed(state.bodies.0),
             signed(state.flares),
+            signed(state.bytes),
         ])?;
         Ok(())
     }
@@ -161,7 +164,7 @@ fn checkpoint(conn: &Connection) -> Result<bool, rusqlite::Error> {
 
 fn read_state(conn: &Connection) -> Result<State, OpenError> {
     let mut statement =
-        conn.prepare("SELECT slice, applied, epoch, time_s, time_n, bodies, flares FROM state WHERE id = 1")?;
+        conn.prepare("SELECT slice, applied, epoch, time_s, time_n, bodies, flares, bytes FROM state WHERE id = 1")?;
     let mut rows = statement.query([])?;
     let damaged = || ReadError::Damaged { what: "the state in magma.db".to_owned() };
     let row = rows.next()?.ok_or_else(damaged)?;
@@ -172,6 +175,7 @@ fn read_state(conn: &Connection) -> Result<State, OpenError> {
         time: time(row, 3)?,
         bodies: Seq(unsigned(row, 5)?),
         flares: unsigned(row, 6)?,
+        bytes: unsigned(row, 7)?,
     })
 }
 

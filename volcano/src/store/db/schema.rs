@@ -27,9 +27,10 @@ pub(super) const TABLES: &str = "
         time_s INTEGER NOT NULL,
         time_n INTEGER NOT NULL,
         bodies INTEGER NOT NULL,
-        flares INTEGER NOT NULL
+        flares INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
     ) STRICT;
-    INSERT INTO state VALUES (1, NULL, 0, 0, 0, 0, 0, 0);
+    INSERT INTO state VALUES (1, NULL, 0, 0, 0, 0, 0, 0, 0);
 
     CREATE TABLE flares(
         id INTEGER PRIMARY KEY,

@@ -1,0 +1,90 @@
+//! What the console may ask of this volcano and do to it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use magma_common::key::Key;
+use magma_common::logging::{Channel, Channels, Logging, LoggingError};
+use tokio::sync::Notify;
+
+use crate::console::{AclRule, Admin, CacheFigures, Inspection, Lava, SliceFigures};
+use crate::server::Edge;
+use crate::view::ReadError;
+
+/// Answers the console from the slice behind the edge.
+pub struct Administration {
+    edge: Rc<Edge>,
+    logging: Logging,
+    shutdown: Notify,
+}
+
+impl Administration {
+    /// For the slice behind this edge.
+    pub fn new(edge: Rc<Edge>, logging: Logging) -> Rc<Self> {
+        Rc::new(Self { edge, logging, shutdown: Notify::new() })
+    }
+
+    /// Waits until somebody asks for a shutdown.
+    pub async fn shutdown_asked(&self) {
+        self.shutdown.notified().await;
+    }
+}
+
+impl Admin for Administration {
+    fn lava(&self) -> Lava {
+        self.edge.look(|slice| {
+            let (identity, figures) = (slice.identity(), slice.figures());
+            let of_slice = SliceFigures { slice: identity.slice, keys: figures.keys, bytes: figures.bytes };
+            Lava {
+                topology: Arc::new(slice.topology().clone()),
+                volcanos: vec![(identity.volcano, figures.clone())],
+                slices: vec![of_slice],
+            }
+        })
+    }
+
+    fn inspect(&self, key: &Key) -> Result<Option<Inspection>, ReadError> {
+        self.edge.look(|slice| {
+            let found = Inspection::of(slice.store(), slice.identity().slice, key, 0)?;
+            Ok(found.map(|found| {
+                let opens = u64::from(slice.sessions().opens_of(&found.row.handle));
+                Inspection { opens, ..found }
+            }))
+        })
+    }
+
+    fn caches(&self) -> Vec<CacheFigures> {
+        self.edge.look(|slice| {
+            let (outcomes, replies, locks) = slice.held();
+            let in_memory = |name: &str, entries: usize| CacheFigures {
+                name: name.to_owned(),
+                entries: entries as u64,
+                capacity: 0,
+                hits: 0,
+                misses: 0,
+            };
+            vec![
+                in_memory("outcomes", outcomes),
+                in_memory("replies", replies),
+                in_memory("lock-waits", locks),
+            ]
+        })
+    }
+
+    fn acl(&self) -> Vec<AclRule> {
+        // Exports are restricted at the doors; the network's own list comes with its topology.
+        Vec::new()
+    }
+
+    fn channels(&self) -> Channels {
+        self.logging.channels()
+    }
+
+    fn set_channel(&self, channel: Channel, on: bool) -> Result<(), LoggingError> {
+        self.logging.set(channel, on)
+    }
+
+    fn shutdown(&self) {
+        self.shutdown.notify_one();
+    }
+}

@@ -1,0 +1,1 @@
+//! Single behaviours of the store.
