@@ -66,7 +66,7 @@ impl Acl {
         if chunks.is_empty() {
             return Ok(None);
         }
-        let entries = chunks.iter().map(decode_entry).collect::<Result<Vec<_>, _>>()?;
+        let entries = chunks.iter().copied().map(decode_entry).collect::<Result<Vec<_>, _>>()?;
         let acl = Self { entries };
         if acl.is_valid() { Ok(Some(acl)) } else { Err(FlareError::Invalid) }
     }
@@ -181,8 +181,8 @@ impl Acl {
     }
 }
 
-fn decode_entry(bytes: &[u8; ENTRY_LEN]) -> Result<Entry, FlareError> {
-    let [t0, t1, p0, p1, id @ ..] = *bytes;
+fn decode_entry(bytes: [u8; ENTRY_LEN]) -> Result<Entry, FlareError> {
+    let [t0, t1, p0, p1, id @ ..] = bytes;
     let id = u32::from_le_bytes(id);
     let tag = match (u16::from_le_bytes([t0, t1]), id) {
         (0x01, _) => Tag::UserObject,

@@ -23,7 +23,7 @@ pub fn execute(
     payload: &Bytes,
 ) -> Result<(Reply, Bytes), Stop> {
     perform(plan, caller, request, payload).map_err(|stop| match stop {
-        Stop::Failure(failure) => describe(plan, request, *failure),
+        Stop::Failure(failure) => describe(plan, request, failure.error),
         fatal @ Stop::Store(_) => fatal,
     })
 }
@@ -79,11 +79,11 @@ fn perform(
 }
 
 /// A refusal changes nothing, so that what it touched is after it what it was before.
-fn describe(plan: &Plan<'_>, request: &Request, failure: Failure) -> Stop {
+fn describe(plan: &Plan<'_>, request: &Request, error: FlareError) -> Stop {
     let (first, second) = touched(request);
     let wcc = |handle| unchanged(plan, handle);
     match (first.map_or(Ok(Wcc::default()), wcc), second.map_or(Ok(Wcc::default()), wcc)) {
-        (Ok(first), Ok(second)) => Failure { first, second, ..failure }.into(),
+        (Ok(first), Ok(second)) => Failure { error, first, second }.into(),
         (Err(stop), _) | (_, Err(stop)) => stop,
     }
 }

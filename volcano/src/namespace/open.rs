@@ -13,10 +13,9 @@ pub(super) fn open(plan: &mut Plan<'_>, caller: &Caller<'_>, op: &Open) -> Resul
     let mut row = plan.row(&op.handle)?;
     let writes = op.write || op.truncate;
     match row.kind {
-        Kind::File => {}
         Kind::Directory if writes => return Err(FlareError::IsDirectory.into()),
         Kind::Directory if op.execute => return Err(FlareError::AccessDenied.into()),
-        Kind::Directory => {}
+        Kind::File | Kind::Directory => {}
         Kind::Symlink => return Err(FlareError::SymlinkLoop.into()),
         // What a FIFO, socket or device does when it is opened is the client's own business.
         Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {

@@ -17,7 +17,7 @@ const POSITION_BITS: u32 = 40;
 const BYTES_PER_FLARE: u64 = 1024;
 
 /// What a flare is born as.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(in crate::namespace) struct Birth {
     pub(in crate::namespace) kind: Kind,
     pub(in crate::namespace) mode: u32,

@@ -39,7 +39,7 @@ fn a_file_grows_out_of_its_row_into_a_body() {
 #[test]
 fn a_write_over_the_high_mark_is_split_there() {
     let (mut world, file) = new_file();
-    world.write(file, 0, &[1; 20_000]).unwrap();
+    world.write(file, 0, &vec![1; 20_000]).unwrap();
     world.write(file, 19_990, &[2; 20]).unwrap();
     assert_eq!(world.changed, 3, "an overwrite, an append and the row");
     assert_eq!(world.read(file, 19_980, 100).0, [vec![1; 10], vec![2; 20]].concat());

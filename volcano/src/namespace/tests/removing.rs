@@ -12,7 +12,7 @@ use crate::rows::{Content, Life};
 fn the_last_name_takes_the_flare_and_its_body_with_it() {
     let mut world = World::new();
     let file = world.create(&root(), Handle::root(), "f");
-    world.write(file, 0, &[1; 20_000]).unwrap();
+    world.write(file, 0, &vec![1; 20_000]).unwrap();
     let attr = world.unlink(&root(), Handle::root(), "f").unwrap();
     assert_eq!(attr.nlink, 0);
     assert!(!world.exists(file));
@@ -24,7 +24,7 @@ fn the_last_name_takes_the_flare_and_its_body_with_it() {
 fn an_open_flare_outlives_its_name_until_it_is_closed() {
     let mut world = World::new();
     let file = world.create(&root(), Handle::root(), "f");
-    world.write(file, 0, &[1; 20_000]).unwrap();
+    world.write(file, 0, &vec![1; 20_000]).unwrap();
     world.opens.0.insert(file);
     assert_eq!(world.unlink(&root(), Handle::root(), "f").unwrap().nlink, 0);
     assert_eq!((world.row(file).life, world.attr(file).nlink), (Life::Orphan, 0));
@@ -130,7 +130,7 @@ fn a_refusal_carries_the_attributes_of_what_it_touched() {
 fn a_body_dropped_by_truncation_is_not_dropped_again() {
     let mut world = World::new();
     let file = world.create(&root(), Handle::root(), "f");
-    world.write(file, 0, &[1; 20_000]).unwrap();
+    world.write(file, 0, &vec![1; 20_000]).unwrap();
     world.truncate(file, 0).unwrap();
     assert_eq!(world.row(file).content, Content::Inline);
     world.unlink(&root(), Handle::root(), "f").unwrap();

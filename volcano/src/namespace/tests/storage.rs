@@ -15,7 +15,7 @@ fn a_full_volcano_takes_no_data_but_still_lets_go_of_it() {
     let mut world = World::new();
     let file = world.create(&root(), Handle::root(), "f");
     let doomed = world.create(&root(), Handle::root(), "g");
-    world.write(file, 0, &[1; 20_000]).unwrap();
+    world.write(file, 0, &vec![1; 20_000]).unwrap();
     world.memory.available = 100;
     assert_eq!(world.write(file, 0, &[1; 101]), Err(FlareError::NoSpace));
     assert_eq!(world.write(file, 0, &[1; 100]), Ok(0));
@@ -46,7 +46,7 @@ fn moving_a_small_body_needs_space_as_well() {
 fn a_damaged_block_fails_its_reader_and_nobody_else() {
     let mut world = World::new();
     let file = world.create(&root(), Handle::root(), "f");
-    world.write(file, 0, &[1; 20_000]).unwrap();
+    world.write(file, 0, &vec![1; 20_000]).unwrap();
     let Content::Body { body, .. } = world.row(file).content else { panic!("a body") };
     world.memory.damaged = Some(body);
     let read = Read { handle: file, offset: 0, length: 10, opened: false };

@@ -100,14 +100,14 @@ impl World {
         who: &Credentials,
         op: O,
         payload: &Bytes,
-    ) -> Result<(O::Reply, Bytes), Failure> {
+    ) -> Result<(O::Reply, Bytes), Box<Failure>> {
         let request = op.into();
         let caller = Caller { credentials: who, session: SESSION };
         let done = self.plan(|plan| execute(plan, &caller, &request, payload));
         check(&self.memory);
         match done {
             Ok((reply, data)) => Ok((O::reply(reply).expect("the operation's own reply"), data)),
-            Err(Stop::Failure(failure)) => Err(*failure),
+            Err(Stop::Failure(failure)) => Err(failure),
             Err(Stop::Store(error)) => panic!("the store failed: {error}"),
         }
     }
@@ -321,13 +321,12 @@ fn check_reachable(memory: &Memory, row: &FlareRow) {
         if at == Handle::root() {
             return;
         }
-        match memory.references.get(&at.key).and_then(|references| references.first()) {
-            Some(reference) => at = reference.parent,
-            None => {
-                assert_eq!(memory.flares.get(&at.key).expect("parents exist").life, Life::Orphan);
-                return;
-            }
-        }
+        let references = memory.references.get(&at.key);
+        let Some(reference) = references.and_then(|references| references.first()) else {
+            assert_eq!(memory.flares.get(&at.key).expect("parents exist").life, Life::Orphan);
+            return;
+        };
+        at = reference.parent;
     }
     panic!("{:?} lies below itself", row.handle);
 }

@@ -122,8 +122,8 @@ fn capabilities_do_not_survive_a_write_or_a_new_owner() {
     let mut world = World::new();
     let which = "security.capability";
     let change: [fn(&mut World, Handle); 3] = [
-        |world, file| drop(world.write(file, 0, b"x").unwrap()),
-        |world, file| drop(world.truncate(file, 0).unwrap()),
+        |world, file| assert!(world.write(file, 0, b"x").is_ok()),
+        |world, file| assert!(world.truncate(file, 0).is_ok()),
         |world, file| world.chown(file, ALICE, ALICE),
     ];
     for (i, change) in change.into_iter().enumerate() {
