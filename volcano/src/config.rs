@@ -18,12 +18,12 @@ use magma_common::topology::STATUS_PORT_OFFSET;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::store::FILES;
+
 /// The configuration of a founded network.
 const CONFIG: &str = "config.toml";
 /// The configuration of a network that is being founded.
 const BOOTSTRAP: &str = "bootstrap.toml";
-/// What the store puts into the folder besides.
-const STORE: &[&str] = &["log", "data", "magma.db", "magma.db-wal", "magma.db-shm", "lock"];
 /// What a folder may contain and still count as empty: a file system's own.
 const IGNORED: &[&str] = &["lost+found"];
 /// The version of the file's format that is written and understood.
@@ -193,7 +193,7 @@ impl Folder {
             let name = entry.map_err(|error| self.io(error))?.file_name().to_string_lossy().into_owned();
             if name == BOOTSTRAP {
                 return Ok(Contents::Unfinished);
-            } else if STORE.contains(&name.as_str()) {
+            } else if FILES.contains(&name.as_str()) {
                 found = Contents::Orphaned;
             } else if found == Contents::Empty && !IGNORED.contains(&name.as_str()) {
                 found = Contents::Foreign(name);
@@ -241,7 +241,7 @@ impl Folder {
     pub fn begin_bootstrap(&self, config: &VolcanoConfig) -> Result<(), FolderError> {
         // Only a folder that says of itself that it never served anybody is cleared.
         if self.check_free()? {
-            for name in STORE {
+            for name in FILES {
                 let path = self.path.join(name);
                 let gone = match std::fs::symlink_metadata(&path) {
                     Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&path),

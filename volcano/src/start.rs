@@ -64,7 +64,9 @@ pub enum StartError {
     #[error(transparent)]
     Setup(#[from] SetupError),
     /// The console's socket.
-    #[error("the console cannot listen on TCP {address}: {source}; choose another address with -A or port with -p")]
+    #[error(
+        "the console cannot listen on TCP {address}: {source}; choose another address with -A or port with -p"
+    )]
     Console {
         /// Where.
         address: SocketAddr,
@@ -109,15 +111,18 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
     launch.begin()?;
     let clock = Clock;
     let slice = open(&launch, clock)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("cannot start a runtime"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("cannot start a runtime"))?;
     LocalSet::new().block_on(&runtime, serve(launch, logging, cluster, slice, clock))
 }
 
 /// Opens the store and makes this start known in its topology: a restart ends membership, so every start is a new
 /// boot in a new epoch.
 fn open(launch: &Launch, clock: Clock) -> Result<Slice, StartError> {
-    let machine_boot = std::fs::read_to_string(MACHINE_BOOT).map_err(system("cannot read the machine's boot id"))?;
+    let machine_boot =
+        std::fs::read_to_string(MACHINE_BOOT).map_err(system("cannot read the machine's boot id"))?;
     let options = OpenOptions {
         create: launch.bootstrap,
         machine_boot: machine_boot.trim().to_owned(),
@@ -131,7 +136,8 @@ fn open(launch: &Launch, clock: Clock) -> Result<Slice, StartError> {
     let own = topology.slices.iter().find(|slice| slice.primary == member.id).ok_or(StartError::NoSlice)?;
     let identity = Identity { slice: own.id, volcano: member.id, boot: member.boot };
     announce(&opened, launch.folder.path(), &topology);
-    let mut slice = Slice::new(identity, topology, store, opened, random(), clock.now()).map_err(StoreError::from)?;
+    let mut slice =
+        Slice::new(identity, topology, store, opened, random(), clock.now()).map_err(StoreError::from)?;
     slice.found(clock.now())?;
     Ok(slice)
 }
@@ -205,10 +211,12 @@ fn new_network() -> Result<Topology, StartError> {
 
 /// Random numbers for births, bodies and sessions, from the system.
 fn random() -> Box<dyn FnMut() -> u64> {
-    Box::new(|| loop {
-        // The system's source was read when the volcano started; it does not dry up.
-        if let Ok(number) = getrandom::u64() {
-            return number;
+    Box::new(|| {
+        loop {
+            // The system's source was read when the volcano started; it does not dry up.
+            if let Ok(number) = getrandom::u64() {
+                return number;
+            }
         }
     })
 }
@@ -226,7 +234,9 @@ async fn serve(
     let max_connections = DEFAULT_MAX_CONNECTIONS;
     let server = Server::bind(ServerConfig { address, keys: cluster, volcano, max_connections })?;
     let console = SocketAddr::new(config.console_address, u16::from(config.port) + CONSOLE_PORT_OFFSET);
-    let console = TcpListener::bind(console).await.map_err(|source| StartError::Console { address: console, source })?;
+    let console = TcpListener::bind(console)
+        .await
+        .map_err(|source| StartError::Console { address: console, source })?;
     launch.commit()?;
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
@@ -236,7 +246,8 @@ async fn serve(
     let served = tokio::task::spawn_local(server.serve(edge.handler()));
     let time = tokio::task::spawn_local(Rc::clone(&edge).tell_time());
     let administration = Administration::new(Rc::clone(&edge), logging);
-    let consoles = tokio::task::spawn_local(run_console(launch.config.clone(), console, Rc::clone(&administration)));
+    let consoles =
+        tokio::task::spawn_local(run_console(launch.config.clone(), console, Rc::clone(&administration)));
     ready(&launch, address);
 
     let outcome = tokio::select! {
@@ -270,20 +281,25 @@ fn ready(launch: &Launch, address: SocketAddr) {
     }
     let VolcanoConfig { nickname, console_address, port, .. } = &launch.config;
     let console = SocketAddr::new(*console_address, u16::from(*port) + CONSOLE_PORT_OFFSET);
-    println!("magmad ready: {nickname} serves the flare protocol on UDP {address}, the console on TCP {console}");
+    println!(
+        "magmad ready: {nickname} serves the flare protocol on UDP {address}, the console on TCP {console}"
+    );
 }
 
 /// The console's file commands go through a client of this volcano, like any front end's.
 async fn run_console(config: VolcanoConfig, listener: TcpListener, administration: Rc<Administration>) {
     let own = HostPort { host: config.address.to_string(), port: u16::from(config.port) };
     let name = format!("console of {}", config.nickname);
-    let client = ClientConfig { hosts: vec![own], key: config.key.clone(), name, patience: Some(CONSOLE_PATIENCE) };
+    let client =
+        ClientConfig { hosts: vec![own], key: config.key.clone(), name, patience: Some(CONSOLE_PATIENCE) };
     match Client::connect(client).await {
         Ok(client) => {
             let console = ConsoleConfig::new(config.nickname, config.servername, config.key);
             console::serve(listener, console, administration, client).await;
         }
-        Err(error) => tracing::error!(target: "magma::boot", %error, "there is no console: it cannot reach its own volcano"),
+        Err(error) => {
+            tracing::error!(target: "magma::boot", %error, "there is no console: it cannot reach its own volcano")
+        }
     }
 }
 

@@ -76,9 +76,14 @@ impl Output {
         self.text("\n").await
     }
 
+    /// Puts what the input wants sent back behind the text so far.
+    pub(super) fn take_replies(&mut self) {
+        self.buffer.append(&mut self.input.borrow_mut().take_replies());
+    }
+
     /// Sends everything, replies to negotiations included. May be cancelled at any point and called again.
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
-        self.buffer.append(&mut self.input.borrow_mut().take_replies());
+        self.take_replies();
         while let Some(rest) = self.buffer.get(self.sent..).filter(|rest| !rest.is_empty()) {
             let written = tokio::time::timeout(self.patience, self.writer.write(rest)).await;
             match written.map_err(std::io::Error::from)?? {

@@ -79,7 +79,7 @@ impl Session {
                     self.out.line("This is not the key of this network.").await?;
                 }
                 Verdict::NotYet(wait) => {
-                    let seconds = wait.as_secs() + 1;
+                    let seconds = wait.as_millis().div_ceil(1000);
                     self.out
                         .line(&format!("After a wrong key, wait {seconds} s before the next one."))
                         .await?;
@@ -140,6 +140,10 @@ impl Session {
                         next = shell.run(command, out) => Some(next?),
                         () = interrupt(input, reader, ended) => None,
                     };
+                    if next.is_none() {
+                        // A telnet client throws away what comes before the answer to its timing mark (RFC 860).
+                        self.out.take_replies();
+                    }
                     match next {
                         Some(Next::Prompt) => {}
                         Some(Next::Leave) => return Ok(()),
@@ -180,6 +184,8 @@ impl Session {
             self.ended = length == 0;
             self.input.borrow_mut().feed(chunk.get(..length).unwrap_or_default());
             chunk.zeroize();
+            // The echo of a command comes before its output.
+            self.out.take_replies();
         }
     }
 }

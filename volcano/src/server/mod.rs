@@ -106,7 +106,7 @@ impl Edge {
                 }
                 Effect::Sync(job, purpose) => {
                     drop(tokio::task::spawn_local(Rc::clone(self).sync(job, purpose)));
-                },
+                }
                 Effect::Stop(reason) => {
                     tracing::error!(target: "magma::volcano", %reason, "the store failed; this volcano stops serving");
                     *self.stopped.borrow_mut() = Some(reason);

@@ -127,9 +127,11 @@ impl Ledger {
 
     /// The first record that a start would have to read again to know all outcomes that are kept; `None` if it need not read any.
     pub fn oldest_needed(&self) -> Option<Seq> {
-        let of_sessions = self.sessions.values().flat_map(|s| s.done.values()).filter_map(|done| done.seq).min();
+        let of_sessions =
+            self.sessions.values().flat_map(|s| s.done.values()).filter_map(|done| done.seq).min();
         // Calls are kept in the order of their records.
-        let of_calls = self.call_ages.iter().find_map(|(_, call)| self.calls.get(call).and_then(|done| done.seq));
+        let of_calls =
+            self.call_ages.iter().find_map(|(_, call)| self.calls.get(call).and_then(|done| done.seq));
         [of_sessions, of_calls].into_iter().flatten().min()
     }
 

@@ -323,7 +323,9 @@ impl Slice {
     /// Something that the volcano did by itself came to nothing.
     fn trouble(&mut self, trouble: Trouble) {
         match trouble {
-            Trouble::Refused(error) => tracing::warn!(target: "magma::volcano", %error, "housekeeping is put off"),
+            Trouble::Refused(error) => {
+                tracing::warn!(target: "magma::volcano", %error, "housekeeping is put off")
+            }
             Trouble::Fatal(reason) => self.fail(&reason),
         }
     }
@@ -336,7 +338,6 @@ impl Slice {
         }
     }
 
-
     /// What has to be done outside, in this order.
     pub fn effects(&mut self) -> std::vec::Drain<'_, Effect> {
         self.effects.drain(..)
@@ -344,7 +345,11 @@ impl Slice {
 
     /// What fences this slice's records.
     fn epoch(&self) -> Epoch {
-        self.topology.slices.iter().find(|slice| slice.id == self.identity.slice).map_or(Epoch(0), |slice| slice.epoch)
+        self.topology
+            .slices
+            .iter()
+            .find(|slice| slice.id == self.identity.slice)
+            .map_or(Epoch(0), |slice| slice.epoch)
     }
 
     /// The topology that this slice serves under.

@@ -1,11 +1,11 @@
 //! Evaluating one request: from the ledger, or by a plan that becomes a record.
 
 use bytes::Bytes;
+use magma_common::attr::Wcc;
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::proto::operation::{Outcome, WriteReply};
 use magma_common::proto::{Durability, OpId, Reply, Request};
-use magma_common::attr::Wcc;
 use magma_common::topology::Seq;
 
 use super::gate::Need;
@@ -24,7 +24,9 @@ impl Slice {
         let answer = match &call.request {
             Request::OpenSession(request) => self.open_session(now, request)?,
             Request::FetchTopology(_) => Ok((Reply::FetchTopology(self.topology.clone()), Bytes::new())),
-            _ if !self.sessions.hear(call.header.session, now.monotonic) => Err(FlareError::SessionEnded.into()),
+            _ if !self.sessions.hear(call.header.session, now.monotonic) => {
+                Err(FlareError::SessionEnded.into())
+            }
             request => {
                 self.ledger.acknowledge(call.header.session, call.header.acknowledged);
                 match request {
@@ -32,7 +34,9 @@ impl Slice {
                         self.ledger.acknowledge(call.header.session, keep_alive.acknowledged);
                         self.keep_alive()
                     }
-                    Request::ReclaimOpens(request) => self.reclaim_opens(now, call.header.session, request)?,
+                    Request::ReclaimOpens(request) => {
+                        self.reclaim_opens(now, call.header.session, request)?
+                    }
                     Request::EndSession(_) => {
                         self.end_session(now, call.header.session)?;
                         Ok((Reply::EndSession(()), Bytes::new()))
@@ -56,7 +60,9 @@ impl Slice {
             Finding::New => self.perform(now, call, id),
             Finding::Full => Ok(refused(FlareError::TooManyOutstanding)),
             Finding::Acknowledged => Ok(refused(FlareError::BadRequest)),
-            Finding::Done(done) if done.outcome.opcode != call.request.opcode() => Ok(refused(FlareError::BadRequest)),
+            Finding::Done(done) if done.outcome.opcode != call.request.opcode() => {
+                Ok(refused(FlareError::BadRequest))
+            }
             Finding::Done(done) => {
                 let answer = Reply::decode(done.outcome.opcode, &done.outcome.reply)
                     .map(|reply| (reply, Bytes::new()))
@@ -94,10 +100,12 @@ impl Slice {
         let caller = Caller { credentials: &call.header.credentials, session: call.header.session };
         let moment = self.moment(now, id);
         let mut plan = Plan::new(&self.store, &self.sessions, moment, &mut self.random);
-        let executed = namespace::execute(&mut plan, &caller, &call.request, &call.payload)
-            .and_then(|reply| match last_release {
-                Some(handle) => namespace::release_last(&mut plan, handle).map(|()| reply),
-                None => Ok(reply),
+        let executed =
+            namespace::execute(&mut plan, &caller, &call.request, &call.payload).and_then(|reply| {
+                match last_release {
+                    Some(handle) => namespace::release_last(&mut plan, handle).map(|()| reply),
+                    None => Ok(reply),
+                }
             });
         let planned = plan.finish();
         let (mut reply, payload) = match executed {
@@ -248,9 +256,10 @@ impl Slice {
 
     fn note_release(&mut self, call: &Call) -> Option<Handle> {
         match &call.request {
-            Request::Release(release) => {
-                self.sessions.release(call.header.session, release.handle, release.count).then_some(release.handle)
-            }
+            Request::Release(release) => self
+                .sessions
+                .release(call.header.session, release.handle, release.count)
+                .then_some(release.handle),
             _ => None,
         }
     }

@@ -59,7 +59,12 @@ pub enum Refusal {
 
 impl<W> LockWaits<W> {
     /// Lets a request wait until `deadline` on the monotonic clock. POSIX locks are checked for deadlock, as `fcntl(2)` asks; flock's are not.
-    pub fn wait(&mut self, blocked: Blocked, deadline: Option<Duration>, what: W) -> Result<(), (Refusal, W)> {
+    pub fn wait(
+        &mut self,
+        blocked: Blocked,
+        deadline: Option<Duration>,
+        what: W,
+    ) -> Result<(), (Refusal, W)> {
         if self.waiting.len() >= MAX_WAITING {
             return Err((Refusal::TooMany, what));
         }
@@ -82,7 +87,8 @@ impl<W> LockWaits<W> {
                 return true;
             }
             if seen.insert(holder) {
-                let waits = self.by_holder.get(&holder).into_iter().flatten().filter_map(|n| self.waiting.get(n));
+                let waits =
+                    self.by_holder.get(&holder).into_iter().flatten().filter_map(|n| self.waiting.get(n));
                 next.extend(waits.map(|w| w.blocked).filter(|b| b.family == LockFamily::Posix).map(|b| b.by));
             }
         }
@@ -106,7 +112,8 @@ impl<W> LockWaits<W> {
     }
 
     fn remove_where(&mut self, matches: impl Fn(&Waiting<W>) -> bool) -> Vec<W> {
-        let mut numbers: Vec<u64> = self.waiting.iter().filter(|(_, w)| matches(w)).map(|(n, _)| *n).collect();
+        let mut numbers: Vec<u64> =
+            self.waiting.iter().filter(|(_, w)| matches(w)).map(|(n, _)| *n).collect();
         numbers.sort_unstable();
         self.remove(numbers)
     }

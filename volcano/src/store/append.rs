@@ -166,7 +166,9 @@ fn reserve_space(record: &Record, db: &Db, bodies: &mut Bodies) -> Result<(), St
 pub(super) fn apply(record: &Record, db: &mut Db, bodies: &mut Bodies, rows: bool) -> Result<(), ReadError> {
     for change in &record.changes {
         match change {
-            Change::Body { body, flare, change } => bodies.apply(db, (*body, *flare), change, record.seq, rows)?,
+            Change::Body { body, flare, change } => {
+                bodies.apply(db, (*body, *flare), change, record.seq, rows)?
+            }
             change if rows => apply_row(change, db, record.seq)?,
             _ => {}
         }
@@ -198,7 +200,9 @@ fn apply_row(change: &Change, db: &mut Db, seq: Seq) -> Result<(), ReadError> {
             let flare = existing(db, flare)?;
             db.put_reference(flare, reference, seq)
         }
-        Change::DeleteReference { flare, parent, name, made_by } => db.delete_reference(flare, parent, name, *made_by),
+        Change::DeleteReference { flare, parent, name, made_by } => {
+            db.delete_reference(flare, parent, name, *made_by)
+        }
         Change::PutXattr { flare, name, value } => {
             let flare = existing(db, flare)?;
             db.put_xattr(flare, name, value, seq)

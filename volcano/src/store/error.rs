@@ -76,9 +76,6 @@ pub enum OpenError {
     /// A store was to be made where one is.
     #[error("{} holds a store already; start without -b to use it", .0.display())]
     Exists(PathBuf),
-    /// Something else than a store lies there.
-    #[error("{} holds files but no store; give an empty folder", .0.display())]
-    Foreign(PathBuf),
     /// Another process has it open.
     #[error("{} is in use by another magmad", .0.display())]
     InUse(PathBuf),

@@ -102,7 +102,8 @@ impl Upkeep {
     }
 
     fn copy_due(&self, wal_bytes: u64) -> bool {
-        let is_behind = self.durable.applied < self.committed.applied || self.durable.bodies < self.committed.bodies;
+        let is_behind =
+            self.durable.applied < self.committed.applied || self.durable.bodies < self.committed.bodies;
         let is_old = self.now.saturating_sub(self.copied_at) >= self.options.wal_interval;
         is_behind && (is_old || wal_bytes >= self.options.wal_bytes)
     }
@@ -185,7 +186,8 @@ impl Store {
             || bodies.pending_changes() > self.upkeep.options.overlay_changes / 2;
         let unsynced = bodies.unsynced_bodies();
         let bodies_due = unsynced > self.upkeep.options.bodies / 2
-            || (unsynced > 0 && now.saturating_sub(self.upkeep.bodies_synced_at) >= self.upkeep.options.body_interval);
+            || (unsynced > 0
+                && now.saturating_sub(self.upkeep.bodies_synced_at) >= self.upkeep.options.body_interval);
         let copy = self.upkeep.copy_due(self.db.wal_bytes());
         let unlink = self.dropped_files()?;
         if !(commit || half_full || bodies_due || copy || !unlink.is_empty()) {

@@ -99,9 +99,8 @@ fn encode(content: &Meta) -> Option<Vec<u8>> {
 }
 
 fn decode(path: &Path, bytes: &[u8]) -> Result<Meta, OpenError> {
-    let (header, body) = bytes
-        .split_first_chunk::<HEADER_LEN>()
-        .ok_or_else(|| OpenError::damaged(path, "it is too short"))?;
+    let (header, body) =
+        bytes.split_first_chunk::<HEADER_LEN>().ok_or_else(|| OpenError::damaged(path, "it is too short"))?;
     let (magic, rest) = header.split_at(MAGIC.len());
     let mut numbers = rest.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
     let mut number = || numbers.next().unwrap_or(0);
@@ -113,7 +112,7 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Meta, OpenError> {
     if version > FORMAT_VERSION {
         return Err(OpenError::Newer { path: path.to_path_buf(), found: version, known: FORMAT_VERSION });
     }
-    if body.len() != length as usize || crc32c::crc32c(body) != crc {
+    if version == 0 || body.len() != length as usize || crc32c::crc32c(body) != crc {
         return Err(OpenError::damaged(path, "its checksum does not match"));
     }
     postcard::from_bytes(body).map_err(|error| OpenError::damaged(path, error.to_string()))
@@ -144,7 +143,10 @@ mod tests {
         bytes[8] = 9;
         let error = decode(Path::new("/m/meta"), &bytes).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("format 9") && text.contains("up to 1") && text.contains("newer magmad"), "{text}");
+        assert!(
+            text.contains("format 9") && text.contains("up to 1") && text.contains("newer magmad"),
+            "{text}"
+        );
     }
 
     #[test]

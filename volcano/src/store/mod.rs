@@ -54,6 +54,10 @@ use db::Db;
 use log::Log;
 use meta::MetaFile;
 
+/// Names of the files and folders that a store consists of. Whether others may lie beside them is for the owner of the folder to say.
+pub const FILES: &[&str] =
+    &["lock", "log", "data", "meta", "meta.new", "magma.db", "magma.db-wal", "magma.db-shm"];
+
 /// The store of one volcano.
 #[derive(Debug)]
 pub struct Store {

@@ -144,7 +144,8 @@ impl Store {
         let known = recovery::Known { store: meta.content().store, applied: db.state.applied, same_boot };
         let before = db.state;
         let mut bodies = Bodies::new(Arc::clone(&disk), dir.join("data"), options.bodies, before.bodies);
-        let mut replay = Replay { db: &mut db, bodies: &mut bodies, before, outcomes: Vec::new(), replayed: 0 };
+        let mut replay =
+            Replay { db: &mut db, bodies: &mut bodies, before, outcomes: Vec::new(), replayed: 0 };
         let found = recovery::recover(&disk, &log_dir, known, &mut |record| replay.record(record))?;
         let Replay { outcomes, replayed, .. } = replay;
         let (last, cut) = (found.last, found.cut);
@@ -211,14 +212,6 @@ fn open_meta(disk: &Arc<dyn Disk>, dir: &Path, create: bool) -> Result<(MetaFile
 
 /// The meta file is written last: before that there is no store, and making one may be tried again.
 fn make_folders(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(MetaFile, bool), OpenError> {
-    let is_ours = |name: &str| ["lock", "log", "data", "meta.new"].contains(&name) || name.starts_with("magma.db");
-    let entries = fs::read_dir(dir).map_err(|error| OpenError::file(dir, error))?;
-    for entry in entries {
-        let name = entry.map_err(|error| OpenError::file(dir, error))?.file_name();
-        if !name.to_str().is_some_and(is_ours) && name != "lost+found" {
-            return Err(OpenError::Foreign(dir.to_path_buf()));
-        }
-    }
     for leftover in ["magma.db", "magma.db-wal", "magma.db-shm"].map(|name| dir.join(name)) {
         match fs::remove_file(&leftover) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -249,7 +242,8 @@ impl Replay<'_> {
     /// The next record of the log; it is on disk.
     fn record(&mut self, mut record: Record) -> Result<(), OpenError> {
         let outcome = record.outcome.take();
-        let (rows, any) = (record.seq > self.before.applied, record.seq > self.before.applied.min(self.before.bodies));
+        let (rows, any) =
+            (record.seq > self.before.applied, record.seq > self.before.applied.min(self.before.bodies));
         if any {
             self.apply(&record, rows)?;
         }

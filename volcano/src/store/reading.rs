@@ -102,7 +102,12 @@ impl View for Store {
             (0, 0)
         });
         let reserve = self.upkeep.options.reserve.unwrap_or_else(|| default_reserve(total));
-        Space { total, available: free.saturating_sub(reserve), flares: self.db.state.flares, bytes: self.db.state.bytes }
+        Space {
+            total,
+            available: free.saturating_sub(reserve),
+            flares: self.db.state.flares,
+            bytes: self.db.state.bytes,
+        }
     }
 }
 

@@ -83,7 +83,8 @@ impl SyncJob {
             let path = path.to_path_buf();
             move |error| (path, error)
         };
-        let mut folders: BTreeSet<&Path> = self.bodies.iter().filter_map(|body| body.folder.as_deref()).collect();
+        let mut folders: BTreeSet<&Path> =
+            self.bodies.iter().filter_map(|body| body.folder.as_deref()).collect();
         for folder in &self.folders {
             folders.extend(folder.parent());
         }

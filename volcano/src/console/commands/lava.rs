@@ -41,7 +41,7 @@ pub(super) fn report(lava: &Lava) -> String {
     });
     let volcanos: Vec<Vec<String>> = volcanos.collect();
     format!(
-        "network {:016x}, topology version {}, {}, {}\n{}\n{}",
+        "network {:016x}, topology version {}, {}, {}\n\n{}\n{}",
         topology.network,
         topology.version,
         count(topology.members.len(), "volcano"),

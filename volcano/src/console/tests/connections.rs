@@ -40,10 +40,10 @@ async fn expect(reader: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Reads until the end.
+/// Reads until the end, for which a paused clock may go far.
 async fn rest(reader: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
-    timeout(LIMIT, reader.read_to_end(&mut bytes)).await.expect("in time").unwrap();
+    timeout(IDLE * 2, reader.read_to_end(&mut bytes)).await.expect("in time").unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -58,11 +58,11 @@ fn control_c_stops_a_command_and_what_was_typed_ahead() {
         expect(&mut ours, "xxxxxxxxxx").await;
         // As a telnet client sends it, the key itself and the question for the timing mark that ends its discarding.
         ours.write_all(&[255, 244, 255, 242, 255, 253, 6]).await.unwrap();
-        let text = expect(&mut ours, "-- stopped\nMAGMA [wallace]:/> ").await;
+        let text = expect(&mut ours, "\u{6}\n-- stopped\nMAGMA [wallace]:/> ").await;
         assert!(text.len() < 1 << 20, "it stopped soon: {}", text.len());
         ours.write_all(b"cd nothing\nexit\n").await.unwrap();
         let text = rest(&mut ours).await;
-        assert!(text.starts_with("\u{fffd}\u{fffd}\u{6}cd: nothing: "), "{text:?}");
+        assert!(text.starts_with("cd: nothing: "), "{text:?}");
     });
 }
 

@@ -21,7 +21,8 @@ pub(in super::super) fn sum(bytes: &[u8]) -> BlockSum {
 /// The range widened so that every block of which `sums` has a checksum is read as far as that covers it.
 pub(super) fn widen(sums: &BTreeMap<u64, BlockSum>, offset: u64, end: u64) -> Range<u64> {
     let first = sums.keys().next().map_or(offset, |block| offset.min(block * BLOCK));
-    let last = sums.last_key_value().map_or(end, |(block, sum)| end.max(block * BLOCK + u64::from(sum.length)));
+    let last =
+        sums.last_key_value().map_or(end, |(block, sum)| end.max(block * BLOCK + u64::from(sum.length)));
     first..last
 }
 

@@ -149,7 +149,8 @@ impl Bodies {
 
     /// Forgets the states used longest ago, up to an eighth of all, among those that can be forgotten.
     fn evict(&mut self, db: &Db) -> Result<(), ReadError> {
-        let mut ages: Vec<_> = self.states.values().filter(|state| state.is_idle()).map(|s| s.used_at).collect();
+        let mut ages: Vec<_> =
+            self.states.values().filter(|state| state.is_idle()).map(|s| s.used_at).collect();
         if ages.is_empty() {
             return Ok(());
         }
@@ -210,7 +211,13 @@ impl Bodies {
     }
 
     /// Writes bytes at or above the body's end; the record that says so comes next.
-    pub(super) fn write_append(&mut self, db: &Db, body: BodyId, offset: u64, data: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn write_append(
+        &mut self,
+        db: &Db,
+        body: BodyId,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), StoreError> {
         let end = offset.saturating_add(data.len() as u64);
         let state = self.state(db, body)?;
         let (high, tail) = (state.high(), state.tail);
@@ -290,7 +297,13 @@ impl Bodies {
     }
 
     /// Reserves space in the file.
-    pub(super) fn reserve(&mut self, db: &Db, body: BodyId, offset: u64, length: u64) -> Result<(), StoreError> {
+    pub(super) fn reserve(
+        &mut self,
+        db: &Db,
+        body: BodyId,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), StoreError> {
         if length == 0 {
             return Ok(());
         }
@@ -324,7 +337,9 @@ impl Bodies {
         let state = self.state(db, body)?;
         let high = state.high();
         let (start, end) = match change {
-            BodyChange::Append { offset, length } | BodyChange::Zero { offset, length } => (*offset, offset + length),
+            BodyChange::Append { offset, length } | BodyChange::Zero { offset, length } => {
+                (*offset, offset + length)
+            }
             BodyChange::Overwrite { offset, data } => (*offset, offset + data.len() as u64),
             BodyChange::Reserve { .. } | BodyChange::Drop => return Ok(()),
         };
@@ -348,7 +363,9 @@ impl Bodies {
                 state.written.clear();
                 self.writing.retain(|&writing| writing != body);
             }
-            BodyChange::Overwrite { data, .. } => self.lay(db, body, start..end, Piece::Data(data.clone()), seq)?,
+            BodyChange::Overwrite { data, .. } => {
+                self.lay(db, body, start..end, Piece::Data(data.clone()), seq)?
+            }
             BodyChange::Zero { .. } => self.lay(db, body, start..end.min(high), Piece::Hole, seq)?,
             BodyChange::Reserve { .. } | BodyChange::Drop => {}
         }
@@ -492,7 +509,13 @@ impl Bodies {
     }
 
     /// Plans a read; what is asked for beyond the body reads as zeros.
-    pub(super) fn plan(&mut self, db: &Db, body: BodyId, offset: u64, length: usize) -> Result<BodyRead, ReadError> {
+    pub(super) fn plan(
+        &mut self,
+        db: &Db,
+        body: BodyId,
+        offset: u64,
+        length: usize,
+    ) -> Result<BodyRead, ReadError> {
         let file = self.open(db, body)?;
         let mismatches = Arc::clone(&self.mismatches);
         let state = self.state(db, body)?;
@@ -516,13 +539,25 @@ impl Bodies {
     }
 
     /// Reads at once.
-    pub(super) fn read(&mut self, db: &Db, body: BodyId, offset: u64, length: usize) -> Result<Bytes, ReadError> {
+    pub(super) fn read(
+        &mut self,
+        db: &Db,
+        body: BodyId,
+        offset: u64,
+        length: usize,
+    ) -> Result<Bytes, ReadError> {
         // nothing changes the body between plan and run on the thread that owns the store
         self.plan(db, body, offset, length)?.run()?.ok_or_else(|| lost(body))
     }
 
     /// The first offset from `offset` on, below `end`, that holds data.
-    pub(super) fn data(&mut self, db: &Db, body: BodyId, offset: u64, end: u64) -> Result<Option<u64>, ReadError> {
+    pub(super) fn data(
+        &mut self,
+        db: &Db,
+        body: BodyId,
+        offset: u64,
+        end: u64,
+    ) -> Result<Option<u64>, ReadError> {
         let file = self.open(db, body)?;
         let state = self.state(db, body)?;
         let end = end.min(state.high());

@@ -27,7 +27,8 @@ impl Laid {
         let (head, tail) = match self.piece {
             Piece::Hole => (Piece::Hole, Piece::Hole),
             Piece::Data(mut bytes) => {
-                let tail = bytes.split_off(usize::try_from(at - start).unwrap_or(usize::MAX).min(bytes.len()));
+                let tail =
+                    bytes.split_off(usize::try_from(at - start).unwrap_or(usize::MAX).min(bytes.len()));
                 (Piece::Data(bytes), Piece::Data(tail))
             }
         };
@@ -103,7 +104,8 @@ impl Overlay {
 /// Lays pieces over bytes read from `offset` on.
 pub(super) fn lay(pieces: &[(u64, u64, Piece)], offset: u64, buffer: &mut [u8]) {
     for (start, end, piece) in pieces {
-        let index = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
+        let index =
+            |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
         let (low, high) = (index(*start), index(*end));
         let Some(target) = buffer.get_mut(low..high) else { continue };
         match piece {

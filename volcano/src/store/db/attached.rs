@@ -23,7 +23,12 @@ impl Db {
     }
 
     /// Inserts, replaces or (without bytes) removes a small body.
-    pub(in super::super) fn put_inline(&mut self, flare: i64, data: &[u8], seq: Seq) -> Result<(), ReadError> {
+    pub(in super::super) fn put_inline(
+        &mut self,
+        flare: i64,
+        data: &[u8],
+        seq: Seq,
+    ) -> Result<(), ReadError> {
         if data.is_empty() {
             self.conn.prepare_cached("DELETE FROM inlines WHERE flare = ?1")?.execute([flare])?;
             return Ok(());
@@ -36,7 +41,8 @@ impl Db {
     /// One extended attribute.
     pub(in super::super) fn xattr(&self, flare: &Key, name: &Name) -> Result<Option<Bytes>, ReadError> {
         let Some(flare) = self.local(flare)? else { return Ok(None) };
-        let mut statement = self.conn.prepare_cached("SELECT value FROM xattrs WHERE flare = ?1 AND name = ?2")?;
+        let mut statement =
+            self.conn.prepare_cached("SELECT value FROM xattrs WHERE flare = ?1 AND name = ?2")?;
         let row = |row: &Row<'_>| row.get::<_, Vec<u8>>(0);
         Ok(statement.query_row(params![flare, name.as_bytes()], row).optional()?.map(Bytes::from))
     }
@@ -61,7 +67,8 @@ impl Db {
         value: &[u8],
         seq: Seq,
     ) -> Result<(), ReadError> {
-        let mut statement = self.conn.prepare_cached("INSERT OR REPLACE INTO xattrs VALUES (?1, ?2, ?3, ?4)")?;
+        let mut statement =
+            self.conn.prepare_cached("INSERT OR REPLACE INTO xattrs VALUES (?1, ?2, ?3, ?4)")?;
         statement.execute(params![flare, name.as_bytes(), value, signed(seq.0)])?;
         Ok(())
     }
@@ -96,7 +103,12 @@ impl Db {
     }
 
     /// Replaces all locks of a flare.
-    pub(in super::super) fn put_locks(&mut self, flare: i64, locks: &[LockRow], seq: Seq) -> Result<(), ReadError> {
+    pub(in super::super) fn put_locks(
+        &mut self,
+        flare: i64,
+        locks: &[LockRow],
+        seq: Seq,
+    ) -> Result<(), ReadError> {
         self.conn.prepare_cached("DELETE FROM locks WHERE flare = ?1")?.execute([flare])?;
         let mut statement =
             self.conn.prepare_cached("INSERT INTO locks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
@@ -140,7 +152,8 @@ impl Db {
 
     /// All open sessions.
     pub(in super::super) fn sessions(&self) -> Result<Vec<SessionRow>, ReadError> {
-        let mut statement = self.conn.prepare_cached("SELECT id, client, opened_s, opened_n FROM sessions")?;
+        let mut statement =
+            self.conn.prepare_cached("SELECT id, client, opened_s, opened_n FROM sessions")?;
         let mut rows = statement.query([])?;
         let mut sessions = Vec::new();
         while let Some(row) = rows.next()? {
@@ -151,7 +164,8 @@ impl Db {
 
     /// Opens or renews a session.
     pub(in super::super) fn put_session(&mut self, session: &SessionRow, seq: Seq) -> Result<(), ReadError> {
-        let mut statement = self.conn.prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        let mut statement =
+            self.conn.prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2, ?3, ?4, ?5)")?;
         let opened = session.opened;
         let (id, seq) = (signed(session.id.0), signed(seq.0));
         statement.execute(params![id, session.client, opened.seconds(), opened.nanos(), seq])?;

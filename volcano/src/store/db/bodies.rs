@@ -46,9 +46,9 @@ pub(in super::super) struct BlockSum {
 impl Db {
     /// The row of a body in use.
     pub(in super::super) fn body(&self, body: BodyId) -> Result<Option<BodyRow>, ReadError> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT id, high, used, summed FROM bodies WHERE body = ?1 AND dropped IS NULL")?;
+        let mut statement = self.conn.prepare_cached(
+            "SELECT id, high, used, summed FROM bodies WHERE body = ?1 AND dropped IS NULL",
+        )?;
         let mut rows = statement.query([signed(body.0)])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let used = row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned);
@@ -62,8 +62,9 @@ impl Db {
 
     /// Makes the row of a new body; gives out its local id.
     pub(in super::super) fn insert_body(&mut self, body: BodyId, flare: Handle) -> Result<i64, ReadError> {
-        let mut statement =
-            self.conn.prepare_cached("INSERT INTO bodies(body, flare, high, summed) VALUES (?1, ?2, 0, 0)")?;
+        let mut statement = self
+            .conn
+            .prepare_cached("INSERT INTO bodies(body, flare, high, summed) VALUES (?1, ?2, 0, 0)")?;
         Ok(statement.insert(params![signed(body.0), flare.to_bytes()])?)
     }
 
@@ -83,7 +84,11 @@ impl Db {
     }
 
     /// Up to `limit` dropped bodies with a local id above `after`, ascending.
-    pub(in super::super) fn dropped_bodies(&self, after: i64, limit: usize) -> Result<Vec<DroppedBody>, ReadError> {
+    pub(in super::super) fn dropped_bodies(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<DroppedBody>, ReadError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT id, body, dropped FROM bodies WHERE dropped IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2",
         )?;
@@ -120,10 +125,14 @@ impl Db {
     }
 
     /// The checksums of a range of blocks, by block.
-    pub(in super::super) fn sums(&self, local: i64, blocks: Range<u64>) -> Result<BTreeMap<u64, BlockSum>, ReadError> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT block, length, crc FROM blocks WHERE body = ?1 AND block >= ?2 AND block < ?3")?;
+    pub(in super::super) fn sums(
+        &self,
+        local: i64,
+        blocks: Range<u64>,
+    ) -> Result<BTreeMap<u64, BlockSum>, ReadError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT block, length, crc FROM blocks WHERE body = ?1 AND block >= ?2 AND block < ?3",
+        )?;
         let mut rows = statement.query(params![local, signed(blocks.start), signed(blocks.end)])?;
         let mut sums = BTreeMap::new();
         while let Some(row) = rows.next()? {
@@ -133,8 +142,14 @@ impl Db {
     }
 
     /// Keeps a block's checksum.
-    pub(in super::super) fn put_sum(&mut self, local: i64, block: u64, sum: BlockSum) -> Result<(), ReadError> {
-        let mut statement = self.conn.prepare_cached("INSERT OR REPLACE INTO blocks VALUES (?1, ?2, ?3, ?4)")?;
+    pub(in super::super) fn put_sum(
+        &mut self,
+        local: i64,
+        block: u64,
+        sum: BlockSum,
+    ) -> Result<(), ReadError> {
+        let mut statement =
+            self.conn.prepare_cached("INSERT OR REPLACE INTO blocks VALUES (?1, ?2, ?3, ?4)")?;
         statement.execute(params![local, signed(block), sum.length, sum.crc])?;
         Ok(())
     }

@@ -127,15 +127,17 @@ impl Db {
     }
 
     fn count_bytes(&mut self, before: Option<&FlareRow>, after: Option<&FlareRow>) {
-        let size = |row: Option<&FlareRow>| row.filter(|row| row.kind == Kind::File).map_or(0, |row| row.size);
+        let size =
+            |row: Option<&FlareRow>| row.filter(|row| row.kind == Kind::File).map_or(0, |row| row.size);
         self.state.bytes = self.state.bytes.saturating_sub(size(before)).saturating_add(size(after));
     }
 
     /// Up to `limit` keys above `after` of flares without a name, ascending.
     pub(in super::super) fn orphans(&self, after: Option<Key>, limit: usize) -> Result<Vec<Key>, ReadError> {
         let after = after.map_or(Vec::new(), |key| key.as_bytes().to_vec());
-        let mut statement =
-            self.conn.prepare_cached("SELECT key FROM flares WHERE life = 1 AND key > ?1 ORDER BY key LIMIT ?2")?;
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT key FROM flares WHERE life = 1 AND key > ?1 ORDER BY key LIMIT ?2")?;
         let mut rows = statement.query(params![after, super::limit(limit)])?;
         let mut keys = Vec::new();
         while let Some(row) = rows.next()? {

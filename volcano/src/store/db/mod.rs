@@ -163,8 +163,9 @@ fn checkpoint(conn: &Connection) -> Result<bool, rusqlite::Error> {
 }
 
 fn read_state(conn: &Connection) -> Result<State, OpenError> {
-    let mut statement =
-        conn.prepare("SELECT slice, applied, epoch, time_s, time_n, bodies, flares, bytes FROM state WHERE id = 1")?;
+    let mut statement = conn.prepare(
+        "SELECT slice, applied, epoch, time_s, time_n, bodies, flares, bytes FROM state WHERE id = 1",
+    )?;
     let mut rows = statement.query([])?;
     let damaged = || ReadError::Damaged { what: "the state in magma.db".to_owned() };
     let row = rows.next()?.ok_or_else(damaged)?;

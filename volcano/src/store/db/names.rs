@@ -15,9 +15,9 @@ impl Db {
     /// One entry of a directory.
     pub(in super::super) fn entry(&self, dir: &Key, name: &Name) -> Result<Option<EntryRow>, ReadError> {
         let Some(dir) = self.local(dir)? else { return Ok(None) };
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT name, child, kind, cookie, made_by FROM entries WHERE dir = ?1 AND name = ?2")?;
+        let mut statement = self.conn.prepare_cached(
+            "SELECT name, child, kind, cookie, made_by FROM entries WHERE dir = ?1 AND name = ?2",
+        )?;
         let mut rows = statement.query(params![dir, name.as_bytes()])?;
         rows.next()?.map(read_entry).transpose()
     }
@@ -45,7 +45,12 @@ impl Db {
     }
 
     /// Inserts or replaces an entry, unless the one there is newer.
-    pub(in super::super) fn put_entry(&mut self, dir: i64, entry: &EntryRow, seq: Seq) -> Result<(), ReadError> {
+    pub(in super::super) fn put_entry(
+        &mut self,
+        dir: i64,
+        entry: &EntryRow,
+        seq: Seq,
+    ) -> Result<(), ReadError> {
         let mut statement = self.conn.prepare_cached(
             "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET child = excluded.child,
              kind = excluded.kind, cookie = excluded.cookie, made_by = excluded.made_by, seq = excluded.seq
@@ -64,7 +69,12 @@ impl Db {
     }
 
     /// Removes an entry, unless it is newer.
-    pub(in super::super) fn delete_entry(&mut self, dir: &Key, name: &Name, seq: Seq) -> Result<(), ReadError> {
+    pub(in super::super) fn delete_entry(
+        &mut self,
+        dir: &Key,
+        name: &Name,
+        seq: Seq,
+    ) -> Result<(), ReadError> {
         let Some(dir) = self.local(dir)? else { return Ok(()) };
         let mut statement =
             self.conn.prepare_cached("DELETE FROM entries WHERE dir = ?1 AND name = ?2 AND seq <= ?3")?;
@@ -75,7 +85,8 @@ impl Db {
     /// All names of a flare.
     pub(in super::super) fn references(&self, flare: &Key) -> Result<Vec<ReferenceRow>, ReadError> {
         let Some(flare) = self.local(flare)? else { return Ok(Vec::new()) };
-        let mut statement = self.conn.prepare_cached("SELECT parent, name, made_by FROM refs WHERE flare = ?1")?;
+        let mut statement =
+            self.conn.prepare_cached("SELECT parent, name, made_by FROM refs WHERE flare = ?1")?;
         let mut rows = statement.query([flare])?;
         let mut references = Vec::new();
         while let Some(row) = rows.next()? {
@@ -95,7 +106,8 @@ impl Db {
         reference: &ReferenceRow,
         seq: Seq,
     ) -> Result<(), ReadError> {
-        let mut statement = self.conn.prepare_cached("INSERT OR REPLACE INTO refs VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        let mut statement =
+            self.conn.prepare_cached("INSERT OR REPLACE INTO refs VALUES (?1, ?2, ?3, ?4, ?5)")?;
         statement.execute(params![
             flare,
             reference.parent.to_bytes(),

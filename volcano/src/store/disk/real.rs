@@ -20,7 +20,13 @@ pub struct RealDisk;
 
 impl RealDisk {
     fn open_with(path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
         Ok(Arc::new(RealFile(file)))
     }
 }

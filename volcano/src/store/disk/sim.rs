@@ -250,7 +250,8 @@ impl World {
         let killed = self.step();
         let op = if killed.is_err() && self.kill_at != Some(self.operations) { None } else { Some(op) };
         // the operation in which the process dies may have got half-way
-        let op = if killed.is_err() { op.and_then(|op| op.torn(&mut Dice::new(self.operations))) } else { op };
+        let op =
+            if killed.is_err() { op.and_then(|op| op.torn(&mut Dice::new(self.operations))) } else { op };
         if let Some(op) = op {
             let inode = &mut self.inodes[index];
             op.apply(&mut inode.now);

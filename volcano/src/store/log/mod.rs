@@ -151,14 +151,18 @@ impl Log {
 
     /// The files to be synced before everything flushed is durable, and whether the folder is to be synced too.
     pub(super) fn unsynced(&self) -> (Vec<Unsynced>, bool) {
-        let active =
-            Unsynced { file: Arc::clone(&self.active.file), path: self.active.path.clone(), last: self.flushed };
+        let active = Unsynced {
+            file: Arc::clone(&self.active.file),
+            path: self.active.path.clone(),
+            last: self.flushed,
+        };
         (self.unsynced.iter().cloned().chain([active]).collect(), self.names_unsynced)
     }
 
     /// The files that [`unsynced`](Self::unsynced) named have been synced.
     pub(super) fn synced(&mut self, files: &[Unsynced], names: bool) {
-        self.unsynced.retain(|file| !files.iter().any(|done| done.path == file.path && done.last == file.last));
+        self.unsynced
+            .retain(|file| !files.iter().any(|done| done.path == file.path && done.last == file.last));
         // a segment that was started meanwhile has a name that was not synced
         if names && files.iter().any(|done| done.path == self.active.path) {
             self.names_unsynced = false;
@@ -166,8 +170,14 @@ impl Log {
     }
 
     /// Removes the segments of which nobody needs a record: all lie at or below `through` and are older than `before`.
-    pub(super) fn drop_segments(&mut self, through: Seq, is_old: impl Fn(Timestamp) -> bool) -> Result<(), StoreError> {
-        while let Some(oldest) = self.sealed.front().filter(|oldest| oldest.last <= through && is_old(oldest.newest)) {
+    pub(super) fn drop_segments(
+        &mut self,
+        through: Seq,
+        is_old: impl Fn(Timestamp) -> bool,
+    ) -> Result<(), StoreError> {
+        while let Some(oldest) =
+            self.sealed.front().filter(|oldest| oldest.last <= through && is_old(oldest.newest))
+        {
             let removed = self.disk.unlink(&oldest.path);
             removed.map_err(|error| StoreError::file(&oldest.path, error))?;
             self.sealed.pop_front();

@@ -191,7 +191,11 @@ fn seal(disk: &Arc<dyn Disk>, path: &Path, end: usize, length: usize) -> Result<
     seal().map_err(|error| OpenError::file(path, error))
 }
 
-fn remove(disk: &Arc<dyn Disk>, dir: &Path, segments: impl IntoIterator<Item = Seq>) -> Result<(), OpenError> {
+fn remove(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    segments: impl IntoIterator<Item = Seq>,
+) -> Result<(), OpenError> {
     for first in segments {
         let path = segment::path(dir, first);
         disk.unlink(&path).map_err(|error| OpenError::file(&path, error))?;

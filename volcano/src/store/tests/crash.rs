@@ -108,7 +108,12 @@ impl Run {
             let same = now.len() >= 24 && saved.len() >= 24 && now[16..24] == saved[16..24];
             let kept = if same { saved.len().min(now.len()) } else { 0 };
             let cut = kept as u64 + self.dice.below((now.len() - kept) as u64 + 1);
-            fs::OpenOptions::new().write(true).open(self.home().join("magma.db-wal")).unwrap().set_len(cut).unwrap();
+            fs::OpenOptions::new()
+                .write(true)
+                .open(self.home().join("magma.db-wal"))
+                .unwrap()
+                .set_len(cut)
+                .unwrap();
         }
         let _ = fs::remove_file(self.home().join("magma.db-shm"));
     }
@@ -220,18 +225,28 @@ impl Run {
                 Change::DeleteFlare(key)
             }
             1 => Change::PutInline { flare: key, data: vec![number as u8; random as usize * 100].into() },
-            2 if number == 0 => Change::PutEntry { dir: key, entry: entry(random, &flare(1, Kind::File), 3 + random) },
+            2 if number == 0 => {
+                Change::PutEntry { dir: key, entry: entry(random, &flare(1, Kind::File), 3 + random) }
+            }
             3 => Change::DeleteEntry { dir: key, name: name(random) },
-            4 => Change::PutReference { flare: key, reference: reference(random, &flare(0, Kind::Directory)) },
+            4 => {
+                Change::PutReference { flare: key, reference: reference(random, &flare(0, Kind::Directory)) }
+            }
             5 => {
                 let made_by = reference(random, &row).made_by;
-                Change::DeleteReference { flare: key, parent: flare(0, kind).key(), name: name(random), made_by }
+                Change::DeleteReference {
+                    flare: key,
+                    parent: flare(0, kind).key(),
+                    name: name(random),
+                    made_by,
+                }
             }
             6 => Change::PutXattr { flare: key, name: name(random), value: vec![random as u8; 30].into() },
             7 => Change::DeleteXattr { flare: key, name: name(random) },
             8 => Change::PutLocks { flare: key, locks: self.locks(random) },
             9 => {
-                let session = SessionRow { id: SessionId(random), client: "client".into(), opened: time(random) };
+                let session =
+                    SessionRow { id: SessionId(random), client: "client".into(), opened: time(random) };
                 Change::PutSession(session)
             }
             10 => Change::EndSession(SessionId(random)),
@@ -349,9 +364,12 @@ impl Run {
 
     /// The outcomes of the records since the last opening are all still in the log.
     fn check_outcomes(&self, opened: &Opened, what: &str) {
-        let expected: Vec<_> = self.steps.iter().map(|(record, _)| record).filter(|r| r.seq <= opened.last).collect();
         let expected: Vec<_> =
-            expected.iter().filter_map(|r| r.outcome.clone().map(|outcome| (r.seq, r.time, outcome))).collect();
+            self.steps.iter().map(|(record, _)| record).filter(|r| r.seq <= opened.last).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .filter_map(|r| r.outcome.clone().map(|outcome| (r.seq, r.time, outcome)))
+            .collect();
         let found: Vec<_> = opened.outcomes.iter().map(|o| (o.seq, o.time, o.outcome.clone())).collect();
         assert!(found.ends_with(&expected), "{what}: the ledger's outcomes");
     }

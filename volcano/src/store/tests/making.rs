@@ -31,7 +31,11 @@ pub(super) fn small(create: bool, boot: &str) -> OpenOptions {
     }
 }
 
-pub(super) fn open_sim(dir: &Path, disk: &SimDisk, options: OpenOptions) -> Result<(Store, Opened), OpenError> {
+pub(super) fn open_sim(
+    dir: &Path,
+    disk: &SimDisk,
+    options: OpenOptions,
+) -> Result<(Store, Opened), OpenError> {
     Store::open(dir, Arc::new(disk.clone()), options)
 }
 

@@ -49,7 +49,9 @@ impl Model {
                 }
                 Change::PutInline { flare, data } if data.is_empty() => drop(self.inlines.remove(&flare)),
                 Change::PutInline { flare, data } => drop(self.inlines.insert(flare, data.to_vec())),
-                Change::PutEntry { dir, entry } => drop(self.entries.insert((dir, entry.name.clone()), entry)),
+                Change::PutEntry { dir, entry } => {
+                    drop(self.entries.insert((dir, entry.name.clone()), entry))
+                }
                 Change::DeleteEntry { dir, name } => drop(self.entries.remove(&(dir, name))),
                 Change::PutReference { flare, reference } => {
                     let references = self.references.entry(flare).or_default();
@@ -61,7 +63,9 @@ impl Model {
                         there.parent.key != parent || there.name != name || there.made_by != made_by
                     });
                 }
-                Change::PutXattr { flare, name, value } => drop(self.xattrs.insert((flare, name), value.to_vec())),
+                Change::PutXattr { flare, name, value } => {
+                    drop(self.xattrs.insert((flare, name), value.to_vec()))
+                }
                 Change::DeleteXattr { flare, name } => drop(self.xattrs.remove(&(flare, name))),
                 Change::PutLocks { flare, locks } => drop(self.locks.insert(flare, locks)),
                 Change::PutSession(session) => drop(self.sessions.insert(session.id, session)),
@@ -130,7 +134,11 @@ impl Model {
         assert_eq!(store.space().flares, self.flares.len() as u64, "{what}: number of flares");
         for (key, row) in &self.flares {
             assert_eq!(store.flare(key).unwrap().as_ref(), Some(row), "{what}");
-            assert_eq!(store.inline(key).unwrap(), self.inlines.get(key).cloned().unwrap_or_default(), "{what}");
+            assert_eq!(
+                store.inline(key).unwrap(),
+                self.inlines.get(key).cloned().unwrap_or_default(),
+                "{what}"
+            );
             assert_eq!(store.locks(key).unwrap(), self.locks.get(key).cloned().unwrap_or_default(), "{what}");
             let by_name = |row: &ReferenceRow| row.name.clone();
             let mut references = store.references(key).unwrap();
@@ -138,10 +146,15 @@ impl Model {
             references.sort_by_key(by_name);
             expected.sort_by_key(by_name);
             assert_eq!(references, expected, "{what}: references of {key}");
-            let mut entries: Vec<_> = self.entries.range((*key, first_name())..).map(|(_, entry)| entry).collect();
+            let mut entries: Vec<_> =
+                self.entries.range((*key, first_name())..).map(|(_, entry)| entry).collect();
             entries.retain(|entry| self.entries.get(&(*key, entry.name.clone())) == Some(entry));
             entries.sort_by_key(|entry| entry.cookie);
-            assert_eq!(store.entries_after(key, 0, 10_000).unwrap().iter().collect::<Vec<_>>(), entries, "{what}");
+            assert_eq!(
+                store.entries_after(key, 0, 10_000).unwrap().iter().collect::<Vec<_>>(),
+                entries,
+                "{what}"
+            );
             let mut names = store.xattr_names(key).unwrap();
             names.sort();
             let own = self.xattrs.iter().filter(|((flare, _), _)| flare == key);
@@ -154,7 +167,9 @@ impl Model {
         for (body, bytes) in &self.bodies {
             let read = store.read_body(*body, 0, bytes.len() + 10).unwrap();
             let values: Vec<_> = bytes.iter().map(|byte| byte.value).chain([0; 10]).collect();
-            assert_eq!(read, values, "{what}: {body:x?}");
+            let wrong = read.iter().zip(&values).position(|(read, value)| read != value);
+            let wrong = wrong.map(|at| (at, read[at], bytes.get(at)));
+            assert_eq!(wrong, None, "{what}: {body:x?}, {} bytes", bytes.len());
         }
     }
 }
