@@ -563,7 +563,7 @@ pub struct Read {
     pub offset: u64,
     /// At most so many bytes, up to [`MAX_IO`](super::limits::MAX_IO).
     pub length: u32,
-    /// The caller has it open: no permission check. Otherwise the owner may always read.
+    /// The caller has it open: no permission check. Otherwise the owner may always read, and who may execute it (RFC 1813 §4.4).
     pub opened: bool,
 }
 
