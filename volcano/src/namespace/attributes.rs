@@ -9,22 +9,26 @@ use magma_common::proto::operation::{Getattr, StatMany};
 use super::plan::{Plan, Stop};
 
 pub(super) fn getattr(plan: &mut Plan<'_>, op: &Getattr) -> Result<Attr, Stop> {
-    attr_of(plan, &op.handle)
+    let row = plan.row(&op.handle)?;
+    plan.attr(&row)
 }
 
-pub(super) fn stat_many(plan: &mut Plan<'_>, op: &StatMany) -> Result<Vec<Result<Attr, FlareError>>, Stop> {
+pub(super) fn stat_many(plan: &Plan<'_>, op: &StatMany) -> Result<Vec<Result<Attr, FlareError>>, Stop> {
     if op.handles.len() > MAX_STAT_MANY {
         return Err(FlareError::BadRequest.into());
     }
-    let one = |handle| match attr_of(plan, handle) {
+    op.handles.iter().map(|handle| one_of_many(plan, handle)).collect()
+}
+
+/// Read straight from the view: a plan that kept all these rows would look through them for each.
+fn one_of_many(plan: &Plan<'_>, handle: &Handle) -> Result<Result<Attr, FlareError>, Stop> {
+    let attr = match plan.stored_row(handle)? {
+        Some(row) => plan.stored_attr(&row),
+        None => return Ok(Err(FlareError::Stale)),
+    };
+    match attr {
         Ok(attr) => Ok(Ok(attr)),
         Err(Stop::Failure(failure)) => Ok(Err(failure.error)),
         Err(fatal) => Err(fatal),
-    };
-    op.handles.iter().map(one).collect()
-}
-
-fn attr_of(plan: &mut Plan<'_>, handle: &Handle) -> Result<Attr, Stop> {
-    let row = plan.row(handle)?;
-    plan.attr(&row)
+    }
 }

@@ -56,7 +56,7 @@ pub fn conflict<'a>(held: &'a [LockRow], session: SessionId, lock: &Lock) -> Opt
 /// Gives back everything that a session has locked; it has ended.
 pub fn release_locks(plan: &mut Plan<'_>, session: SessionId) -> Result<(), Stop> {
     for flare in plan.view.locked_by(session)? {
-        let mut locks = plan.locks(&flare)?;
+        let mut locks = plan.view.locks(&flare)?;
         locks.retain(|lock| lock.session != session);
         plan.push(Change::PutLocks { flare, locks });
     }

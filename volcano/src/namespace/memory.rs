@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use magma_common::attr::Kind;
 use magma_common::handle::Handle;
-use magma_common::key::{Ino, Key};
+use magma_common::key::{BirthString, Ino, Key};
 use magma_common::name::Name;
 use magma_common::proto::SessionId;
 use magma_common::time::Timestamp;
 
 use super::plan::{Append, Planned};
 use crate::record::{BodyChange, Change};
-use crate::rows::{BodyId, EntryRow, FlareRow, INLINE_MAX, LockRow, ReferenceRow, SessionRow};
+use crate::rows::{
+    BodyId, Content, EntryRow, FIRST_COOKIE, FlareRow, INLINE_MAX, Life, LockRow, ReferenceRow, SessionRow,
+};
 use crate::view::{ReadError, Space, View};
 
 /// Unit of holes, in bytes.
@@ -44,7 +47,7 @@ pub(crate) struct Body {
 impl Memory {
     /// An empty tree.
     pub(crate) fn new(now: Timestamp) -> Self {
-        let root = super::root(now, 0o755);
+        let root = root(now, 0o755);
         Self {
             flares: BTreeMap::from([(root.key(), root)]),
             entries: BTreeMap::new(),
@@ -187,6 +190,32 @@ impl Body {
 
     fn byte(&self, at: u64) -> u8 {
         self.blocks.get(&(at / BLOCK)).map_or(0, |block| block[(at % BLOCK) as usize])
+    }
+}
+
+/// The root directory of a new network.
+fn root(now: Timestamp, mode: u32) -> FlareRow {
+    FlareRow {
+        handle: Handle::root(),
+        birth: BirthString::root(),
+        kind: Kind::Directory,
+        life: Life::Named,
+        mode,
+        nlink: 2,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        size: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        btime: now,
+        change: 0,
+        content: Content::Inline,
+        verifier: None,
+        entries: 0,
+        next_cookie: FIRST_COOKIE,
+        has_acl: false,
     }
 }
 

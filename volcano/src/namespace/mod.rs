@@ -50,5 +50,4 @@ mod tests;
 pub use dispatch::execute;
 pub use lock::{conflict, release_locks};
 pub use plan::{Append, Caller, Moment, Opens, Plan, Planned, Stop};
-pub use steps::child::root;
 pub use steps::reference::release_last;

@@ -49,7 +49,7 @@ pub(super) fn rename(plan: &mut Plan<'_>, caller: &Caller<'_>, op: &Rename) -> R
     }
 }
 
-/// A directory never comes to lie below itself.
+/// A directory never comes to lie below itself, and what lies above a name is not empty.
 fn check_ancestry(
     plan: &mut Plan<'_>,
     op: &Rename,
@@ -64,11 +64,10 @@ fn check_ancestry(
     }
     match target {
         Some(target)
-            if op.how == RenameHow::Exchange
-                && target.row.kind == Kind::Directory
-                && lies_below(plan, &op.from_dir, &target.row.handle)? =>
+            if target.row.kind == Kind::Directory && lies_below(plan, &op.from_dir, &target.row.handle)? =>
         {
-            Err(FlareError::Invalid.into())
+            let exchange = op.how == RenameHow::Exchange;
+            Err(if exchange { FlareError::Invalid } else { FlareError::NotEmpty }.into())
         }
         _ => Ok(()),
     }

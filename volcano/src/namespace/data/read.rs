@@ -5,7 +5,7 @@ use magma_common::proto::limits::MAX_IO;
 use magma_common::proto::operation::{Read, ReadReply};
 
 use super::content;
-use crate::namespace::permission::{self, READ};
+use crate::namespace::permission::{self, EXECUTE, READ};
 use crate::namespace::plan::{Caller, Plan, Stop};
 use crate::namespace::times;
 
@@ -16,8 +16,10 @@ pub(in crate::namespace) fn read(
 ) -> Result<(ReadReply, Bytes), Stop> {
     let mut row = super::file(plan, &op.handle)?;
     let who = caller.credentials;
-    // An NFS client checked when it opened the file; its owner may have changed the mode since.
-    if !op.opened && !permission::owns(who, &row) {
+    // An NFS client checked when it opened the file; its owner may have changed the mode since. And it
+    // reads what it runs (RFC 1813 §4.4).
+    let allowed = op.opened || permission::owns(who, &row) || permission::granted(plan, who, &row, EXECUTE)?;
+    if !allowed {
         permission::require(plan, who, &row, READ)?;
     }
     let length = op.length.min(MAX_IO);

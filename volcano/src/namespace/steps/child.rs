@@ -5,7 +5,6 @@ use magma_common::error::FlareError;
 use magma_common::handle::{BirthNumber, Handle};
 use magma_common::key::BirthString;
 use magma_common::name::Name;
-use magma_common::time::Timestamp;
 
 use crate::namespace::plan::{Plan, Stop};
 use crate::record::Change;
@@ -79,30 +78,4 @@ fn free_birth_string(plan: &Plan<'_>, parent: &FlareRow, name: &Name) -> Result<
         return Err(FlareError::Unavailable.into());
     }
     Ok(second)
-}
-
-/// The root directory of a new network.
-pub fn root(now: Timestamp, mode: u32) -> FlareRow {
-    FlareRow {
-        handle: Handle::root(),
-        birth: BirthString::root(),
-        kind: Kind::Directory,
-        life: Life::Named,
-        mode,
-        nlink: 2,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        size: 0,
-        atime: now,
-        mtime: now,
-        ctime: now,
-        btime: now,
-        change: 0,
-        content: Content::Inline,
-        verifier: None,
-        entries: 0,
-        next_cookie: FIRST_COOKIE,
-        has_acl: false,
-    }
 }

@@ -151,7 +151,10 @@ fn owners_and_who_has_a_file_open_read_and_write_whatever_the_mode() {
     let read = Read { handle: file, offset: 0, length: 1, opened: false };
     assert!(world.ask(&user(ALICE), read.clone()).is_ok());
     assert_eq!(world.ask(&user(BOB), read.clone()).map(|_| ()), Err(FlareError::AccessDenied));
-    assert!(world.ask(&user(BOB), Read { opened: true, ..read }).is_ok());
+    assert!(world.ask(&user(BOB), Read { opened: true, ..read.clone() }).is_ok());
+    world.chmod(file, 0o001);
+    assert!(world.ask(&user(BOB), read).is_ok(), "what may be run must be read by who runs it");
+    world.chmod(file, 0o000);
     let cut = SetAttr { size: Some(0), ..SetAttr::default() };
     assert_eq!(world.set(&user(ALICE), file, cut.clone()).map(|_| ()), Err(FlareError::AccessDenied));
     let opened = Setattr { handle: file, set: cut, guard: None, opened: true };

@@ -109,6 +109,9 @@ fn a_directory_does_not_come_to_lie_below_itself() {
     assert_eq!(refused.map(|_| ()), Err(FlareError::Invalid));
     let refused = world.rename(&admin, (below, "t"), (top, "a"), Replace);
     assert_eq!(refused.map(|_| ()), Err(FlareError::NotEmpty), "its own ancestor is never empty");
+    world.create(&admin, below, "f");
+    let refused = world.rename(&admin, (below, "f"), (top, "a"), Replace);
+    assert_eq!(refused.map(|_| ()), Err(FlareError::NotEmpty), "whatever is moved there");
     assert!(world.rename(&admin, (below, "t"), (top, "b"), Replace).is_ok());
     assert!(!world.exists(b));
 }
