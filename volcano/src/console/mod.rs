@@ -13,6 +13,7 @@ mod gate;
 mod input;
 mod output;
 mod session;
+mod socket;
 mod telnet;
 mod text;
 mod words;
@@ -147,9 +148,7 @@ impl<F: Files> Console<F> {
         permit: OwnedSemaphorePermit,
     ) -> Result<(), Gone> {
         connection.set_nodelay(true)?;
-        // A telnet client sends part of its interrupt as urgent data (RFC 854, SYNCH), which else would be missing from the stream.
-        socket2::SockRef::from(&connection).set_out_of_band_inline(true)?;
-        let (reader, writer) = connection.into_split();
+        let (reader, writer) = socket::split(connection)?;
         let mut session = Session::new(reader, writer, self.config.idle);
         let mut permit = Some(permit);
         if self.remote {

@@ -157,7 +157,8 @@ pub(super) fn bound(key: &Key) -> String {
 
 /// Rows under headings, each column as wide as its widest cell, numbers to the right.
 pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let numeric = |cell: &str| cell.trim_end_matches('%').parse::<f64>().is_ok();
+    // A slice's bound has 16 digits and is no number.
+    let numeric = |cell: &str| cell.len() < 16 && cell.trim_end_matches('%').parse::<f64>().is_ok();
     let column = |i: usize| rows.iter().filter_map(move |row| row.get(i));
     let widths: Vec<(usize, bool)> = headings
         .iter()

@@ -199,7 +199,7 @@ fn the_network_is_shown_as_tables() {
     let expected = "\
 network 0000000000000abc, topology version 1, 1 volcano, 1 slice
 
-SLICE  START             STOP              SHARE    KEYS  BYTES  EPOCH  PRIMARY  MIRRORS  JOINING
+SLICE  START             STOP                SHARE  KEYS  BYTES  EPOCH  PRIMARY  MIRRORS  JOINING
     1  0000000000000000  ffffffffffffffff  100.00%     4    100      1  wallace  -        -
 
 VOLCANO  SERVERNAME        ADDRESS          LOAD  KEYS  BYTES  DISK  FREE
