@@ -1,0 +1,17 @@
+//! The gateway over TCP against a real volcano: each message, and what hostile clients send.
+
+mod attach;
+mod attributes;
+mod client;
+mod files;
+mod flush;
+mod hostile;
+mod locks;
+mod names;
+mod permissions;
+mod program;
+mod readdir;
+mod restart;
+mod volcano;
+mod walk;
+mod xattrs;
