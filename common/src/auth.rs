@@ -132,7 +132,7 @@ impl Secret {
         let cluster = ClusterKeys {
             client_public: public_of(&client.identity),
             volcano,
-            node: expand(&root, "node: identity")?,
+            node_public: public_of(&expand(&root, "node: identity")?),
             reset: expand(&root, "flare: stateless reset")?,
         };
         Ok(Keys { client, cluster: Some(cluster) })
@@ -231,7 +231,7 @@ impl ClientKeys {
 #[derive(Clone)]
 pub struct ClusterKeys {
     volcano: Seed,
-    node: Seed,
+    node_public: PublicKey,
     client_public: PublicKey,
     reset: Seed,
 }
@@ -242,18 +242,14 @@ impl ClusterKeys {
         pkcs8(&self.volcano)
     }
 
-    /// The identity that a volcano proves when it calls another one.
-    pub(crate) fn node(&self) -> Zeroizing<Vec<u8>> {
-        pkcs8(&self.node)
-    }
-
-    /// What a server checks.
-    pub(crate) fn volcano_public(&self) -> PublicKey {
+    #[cfg(test)]
+    fn volcano_public(&self) -> PublicKey {
         public_of(&self.volcano)
     }
 
+    /// What a server checks.
     pub(crate) fn accepted(&self) -> [(PublicKey, Role); 2] {
-        [(self.client_public, Role::Client), (public_of(&self.node), Role::Node)]
+        [(self.client_public, Role::Client), (self.node_public, Role::Node)]
     }
 
     /// A key for stateless resets (RFC 9000 §10.3), the same in each life of one volcano and different between volcanos.

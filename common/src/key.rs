@@ -35,8 +35,11 @@ impl Key {
 
     /// The inode number: the first 64 bits of the key.
     pub const fn ino(&self) -> Ino {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        Ino(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+        match self.0.first_chunk() {
+            Some(first) => Ino(u64::from_be_bytes(*first)),
+            // A key is longer than eight bytes.
+            None => Ino(0),
+        }
     }
 }
 
@@ -92,6 +95,7 @@ impl BirthString {
     }
 
     /// The birth string of the child `name` of the directory born as `self`.
+    #[must_use]
     pub fn child(&self, name: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
         if self.0.len() > MAX_PARENT_BIRTH_LEN {

@@ -18,3 +18,6 @@ pub mod proto;
 pub mod time;
 pub mod topology;
 pub mod transport;
+
+#[cfg(test)]
+mod fake;

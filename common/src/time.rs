@@ -46,7 +46,8 @@ impl Timestamp {
 
     /// How long `self` lies after `earlier`; zero if it does not.
     pub fn since(self, earlier: Self) -> Duration {
-        let nanos = |t: Self| i128::from(t.seconds) * i128::from(Self::NANOS_PER_SECOND) + i128::from(t.nanos);
+        let nanos =
+            |t: Self| i128::from(t.seconds) * i128::from(Self::NANOS_PER_SECOND) + i128::from(t.nanos);
         let between = (nanos(self) - nanos(earlier)).max(0);
         Duration::from_nanos(u64::try_from(between).unwrap_or(u64::MAX))
     }
@@ -75,7 +76,8 @@ impl From<Timestamp> for SystemTime {
     fn from(time: Timestamp) -> Self {
         let nanos = Duration::from_nanos(u64::from(time.nanos));
         let whole = Duration::from_secs(time.seconds.unsigned_abs());
-        let base = if time.seconds < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
+        let base =
+            if time.seconds < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
         base.and_then(|base| base.checked_add(nanos)).unwrap_or(UNIX_EPOCH)
     }
 }

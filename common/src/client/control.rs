@@ -40,7 +40,9 @@ pub(super) async fn ask(
         Ok(Ok(Exchanged::Reply(reply))) => reply,
         Ok(Ok(Exchanged::Unsent | Exchanged::InDoubt)) => return Err(Unready::Link(link.lost().await)),
         Ok(Err(error)) => return Err(Unready::Refused(error)),
-        Err(_) => return Err(Unready::Link(LinkError::Lost("no answer to a request about the session".into()))),
+        Err(_) => {
+            return Err(Unready::Link(LinkError::Lost("no answer to a request about the session".into())));
+        }
     };
     match reply.outcome() {
         Ok(Ok((reply, _))) => Ok(reply),

@@ -80,7 +80,9 @@ pub enum ConnectError {
         reason: String,
     },
     /// The volcano does not know our key, or we do not accept its.
-    #[error("the volcano at {host} and we do not have the same key; check --key-file, MAGMA_KEY or /etc/magma/key")]
+    #[error(
+        "the volcano at {host} and we do not have the same key; check --key-file, MAGMA_KEY or /etc/magma/key"
+    )]
     WrongKey {
         /// Which host.
         host: String,
@@ -132,8 +134,7 @@ impl Client {
             .map_err(|error| ConnectError::Unreachable { hosts: String::new(), reason: error.to_string() })?;
         let network = Network::connect(config.hosts, config.name, dialer).await?;
         network.run(releases::run(Arc::clone(&network)));
-        let inner =
-            Inner { network, limits: Limits::new(), cache: Cache::new(), patience: config.patience };
+        let inner = Inner { network, limits: Limits::new(), cache: Cache::new(), patience: config.patience };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -217,7 +218,8 @@ impl Client {
         let mut by_owner: Vec<(Option<crate::topology::VolcanoId>, Vec<usize>)> = Vec::new();
         for (place, handle) in handles.iter().enumerate() {
             let owner = topology.owner_of(&handle.key).map(|member| member.id);
-            match by_owner.iter_mut().rev().find(|(of, places)| *of == owner && places.len() < MAX_STAT_MANY) {
+            match by_owner.iter_mut().rev().find(|(of, places)| *of == owner && places.len() < MAX_STAT_MANY)
+            {
                 Some((_, places)) => places.push(place),
                 None => by_owner.push((owner, vec![place])),
             }
@@ -286,3 +288,6 @@ impl<T> Drop for AbortOnDrop<T> {
         self.0.abort();
     }
 }
+
+#[cfg(test)]
+mod tests;

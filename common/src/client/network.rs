@@ -162,7 +162,8 @@ impl Network {
 
     async fn reach(&self, host: &HostPort, patience: Option<Duration>) -> Result<Ready, Unready> {
         let found = tokio::net::lookup_host((host.host.as_str(), host.port)).await;
-        let found = found.map_err(|error| LinkError::Lost(format!("cannot resolve {}: {error}", host.host)))?;
+        let found =
+            found.map_err(|error| LinkError::Lost(format!("cannot resolve {}: {error}", host.host)))?;
         let mut last = LinkError::Lost(format!("{} has no address", host.host));
         for address in found {
             match self.dialer.dial(address).await {
@@ -174,7 +175,12 @@ impl Network {
     }
 
     /// Makes a new connection ready: the session exists and the volcano knows our opens.
-    async fn greet(&self, line: &Line, link: Arc<Link>, patience: Option<Duration>) -> Result<Ready, Unready> {
+    async fn greet(
+        &self,
+        line: &Line,
+        link: Arc<Link>,
+        patience: Option<Duration>,
+    ) -> Result<Ready, Unready> {
         link.set_orphan_sink(control::orphan_sink(&self.opens));
         let mut backoff = Backoff::new();
         let started = tokio::time::Instant::now();
@@ -376,7 +382,8 @@ impl Network {
     }
 
     async fn reach_owner(&self, line: &Line, owner: VolcanoId) -> Result<Ready, Unready> {
-        let address: Option<SocketAddr> = self.topology().member(owner).map(crate::topology::Member::flare_address);
+        let address: Option<SocketAddr> =
+            self.topology().member(owner).map(crate::topology::Member::flare_address);
         let address = address.ok_or_else(|| LinkError::Lost("no longer a member".into()))?;
         let link = self.dialer.dial(address).await?;
         self.greet(line, link, None).await

@@ -58,7 +58,8 @@ pub(super) async fn perform(
     request: Request,
     payload: Bytes,
 ) -> Result<(Reply, Bytes), Failure> {
-    let deadline = context.deadline.or_else(|| patience.and_then(|patience| Instant::now().checked_add(patience)));
+    let deadline =
+        context.deadline.or_else(|| patience.and_then(|patience| Instant::now().checked_add(patience)));
     let waits = request.waits();
     // Names the operation of a wait, which must not hold up the session's low-water mark.
     let call = match context.call {
@@ -99,7 +100,10 @@ struct Operation<'a> {
 enum Tried {
     Done(Result<(Reply, Bytes), Failure>),
     /// Not done, or not done as far as we know.
-    Again { in_doubt: bool, pause: bool },
+    Again {
+        in_doubt: bool,
+        pause: bool,
+    },
     SessionEnded,
 }
 
@@ -123,8 +127,13 @@ impl Operation<'_> {
                 ticket = Some(session.number().await);
             }
             let header = self.header(&session, ticket.as_ref());
-            let sent =
-                link.exchange(header, self.request.opcode(), &body, payload.clone(), self.manner(payload.len()));
+            let sent = link.exchange(
+                header,
+                self.request.opcode(),
+                &body,
+                payload.clone(),
+                self.manner(payload.len()),
+            );
             match self.judge(sent.await?) {
                 Tried::Done(Ok((reply, payload))) => {
                     if let (Some(opening), Some(handle)) = (opening, opened(&reply))

@@ -394,7 +394,9 @@ pub fn request(
     head.put_u32(header.credentials.uid);
     head.put_u32(header.credentials.gid);
     head.put_u32(0);
-    groups.iter().for_each(|&group| head.put_u32(group));
+    for &group in groups {
+        head.put_u32(group);
+    }
     head.put_slice(body);
     Ok(Encoded { head: head.freeze(), payload })
 }

@@ -88,6 +88,11 @@ impl Dialer {
 
     /// Connects. The tasks of the connection run on the current runtime.
     pub(crate) async fn dial(&self, address: SocketAddr) -> Result<Arc<Link>, LinkError> {
+        Link::start(self.connect(address).await?).await
+    }
+
+    /// An authenticated connection without streams.
+    pub(super) async fn connect(&self, address: SocketAddr) -> Result<quinn::Connection, LinkError> {
         let lost = |error: &dyn std::fmt::Display| LinkError::Lost(error.to_string());
         let endpoint = self.endpoint(address).map_err(|error| lost(&error))?;
         let keys: Arc<dyn quinn::crypto::ClientConfig> = Arc::clone(&self.keys) as _;
@@ -95,11 +100,10 @@ impl Dialer {
         config.transport_config(tuning::transport());
         let connecting =
             endpoint.connect_with(config, address, tls::SERVER_NAME).map_err(|error| lost(&error))?;
-        let connection = match tokio::time::timeout(DIAL_LIMIT, connecting).await {
-            Ok(done) => done.map_err(|error| LinkError::from(&error))?,
-            Err(_) => return Err(LinkError::Lost(format!("no answer within {} s", DIAL_LIMIT.as_secs()))),
-        };
-        Link::start(connection).await
+        match tokio::time::timeout(DIAL_LIMIT, connecting).await {
+            Ok(done) => done.map_err(|error| LinkError::from(&error)),
+            Err(_) => Err(LinkError::Lost(format!("no answer within {} s", DIAL_LIMIT.as_secs()))),
+        }
     }
 
     /// Waits until the peers have been told of connections that were closed, but not for long.
@@ -114,7 +118,10 @@ impl Dialer {
 
 /// What to do with a reply.
 enum Slot {
-    Waiting { caller: oneshot::Sender<ReplyFrame>, orphan: bool },
+    Waiting {
+        caller: oneshot::Sender<ReplyFrame>,
+        orphan: bool,
+    },
     /// The caller has gone, but a success must be made undone: see [`Link::set_orphan_sink`].
     Orphan,
 }
@@ -226,8 +233,17 @@ impl Link {
         self.connection.remote_address()
     }
 
+    /// The address from which the system sends to the volcano.
     pub(crate) fn local_ip(&self) -> Option<IpAddr> {
-        self.connection.local_ip()
+        let any = if self.remote_address().is_ipv4() {
+            IpAddr::from(Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::from(Ipv6Addr::UNSPECIFIED)
+        };
+        // Connecting a datagram socket sends nothing.
+        let probe = std::net::UdpSocket::bind((any, 0)).ok()?;
+        probe.connect(self.remote_address()).ok()?;
+        probe.local_addr().ok().map(|address| address.ip())
     }
 
     /// Ends the connection in order.
@@ -251,7 +267,8 @@ impl Link {
         let Some(tag) = self.reserve(Slot::Waiting { caller, orphan: manner.orphan }) else {
             return Ok(Exchanged::Unsent);
         };
-        let mut guard = Guard { link: self, tag, manner: Manner { cancel: false, orphan: false, ..manner }, receiver };
+        let mut guard =
+            Guard { link: self, tag, manner: Manner { cancel: false, orphan: false, ..manner }, receiver };
         header.tag = tag;
         let encoded = frame::request(&header, opcode, body, payload)?;
         if self.outbox(manner.class).push(encoded, None).is_err() {

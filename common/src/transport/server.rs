@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::VarInt;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 pub use reply::ReplyTo;
 
@@ -102,28 +104,31 @@ pub struct Server {
     address: SocketAddr,
     accepted: Vec<(PublicKey, Role)>,
     max_connections: usize,
+    stop: Arc<Notify>,
 }
 
 /// Stops a [`Server`] from any thread.
 #[derive(Clone)]
-pub struct Closer(quinn::Endpoint);
+pub struct Closer(Arc<Notify>);
 
 impl Closer {
     /// Takes no more requests and tells all peers, who will look for another volcano or wait for this one.
+    /// The socket is free when [`Server::serve`] returns.
     pub fn close(&self) {
-        self.0.close(VarInt::from_u32(close::STOPPING), b"stopping");
+        self.0.notify_one();
     }
 }
 
 impl Server {
     /// Binds the socket. Must be called inside a tokio runtime.
     pub fn bind(config: ServerConfig) -> Result<Self, SetupError> {
-        let failed = |source| SetupError::Bind { address: config.address, source };
-        let reset = config.keys.reset_key(config.volcano);
+        let ServerConfig { address, keys, volcano, max_connections } = config;
+        let failed = |source| SetupError::Bind { address, source };
+        let reset = keys.reset_key(volcano);
         let reset = reset.map_err(|error| SetupError::Handshake(error.to_string()))?;
-        let mut crypto = quinn::ServerConfig::with_crypto(tls::server(&config.keys)?);
+        let mut crypto = quinn::ServerConfig::with_crypto(tls::server(&keys)?);
         crypto.transport_config(tuning::transport()).max_incoming(2 * MAX_HANDSHAKES).migration(false);
-        let socket = tuning::socket(config.address).map_err(failed)?;
+        let socket = tuning::socket(address).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         let parameters = tuning::endpoint(Some(*reset))?;
         let runtime = Arc::new(quinn::TokioRuntime);
@@ -131,8 +136,9 @@ impl Server {
         Ok(Self {
             endpoint,
             address,
-            accepted: config.keys.accepted().to_vec(),
-            max_connections: config.max_connections,
+            accepted: keys.accepted().to_vec(),
+            max_connections,
+            stop: Arc::default(),
         })
     }
 
@@ -143,7 +149,7 @@ impl Server {
 
     /// A way to stop it.
     pub fn closer(&self) -> Closer {
-        Closer(self.endpoint.clone())
+        Closer(Arc::clone(&self.stop))
     }
 
     /// Serves until closed. Must run inside a [`LocalSet`](tokio::task::LocalSet).
@@ -162,7 +168,14 @@ impl Server {
             let shared = Rc::clone(&shared);
             async move { shared.batch.run(&*shared.handler).await }
         });
-        while let Some(incoming) = self.endpoint.accept().await {
+        let mut peers = JoinSet::new();
+        loop {
+            let incoming = tokio::select! {
+                incoming = self.endpoint.accept() => incoming,
+                () = self.stop.notified() => None,
+            };
+            let Some(incoming) = incoming else { break };
+            while peers.try_join_next().is_some() {}
             if shared.connections.get() >= self.max_connections {
                 incoming.refuse();
             } else if shared.handshakes.get() >= MAX_HANDSHAKES {
@@ -172,11 +185,13 @@ impl Server {
                     cannot.into_incoming().ignore();
                 }
             } else {
-                tokio::task::spawn_local(Rc::clone(&shared).greet(incoming));
+                peers.spawn_local(Rc::clone(&shared).greet(incoming));
             }
         }
+        self.endpoint.close(VarInt::from_u32(close::STOPPING), b"stopping");
         // A peer that does not answer any more need not keep us.
         let _ = tokio::time::timeout(GOODBYE, self.endpoint.wait_idle()).await;
+        peers.shutdown().await;
         batches.abort();
     }
 }
@@ -244,3 +259,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{
-    CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
-};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
@@ -93,7 +91,7 @@ fn certified(pkcs8: &[u8]) -> Result<Arc<CertifiedKey>, SetupError> {
     Ok(Arc::new(CertifiedKey::new(vec![public], key)))
 }
 
-fn handshake(error: impl ToString) -> SetupError {
+fn handshake(error: impl std::fmt::Display) -> SetupError {
     SetupError::Handshake(error.to_string())
 }
 

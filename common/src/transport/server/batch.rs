@@ -25,7 +25,7 @@ impl Batch {
 
     /// Ends batches until dropped.
     pub(super) async fn run(&self, handler: &dyn Handler) {
-        poll_fn(|context| {
+        poll_fn::<(), _>(|context| {
             let mut waker = self.waker.borrow_mut();
             match waker.as_mut() {
                 Some(waker) => waker.clone_from(context.waker()),
@@ -37,6 +37,6 @@ impl Batch {
             }
             Poll::Pending
         })
-        .await
+        .await;
     }
 }

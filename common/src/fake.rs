@@ -1,0 +1,385 @@
+//! A volcano for tests: one file's worth of behaviour behind a real server on 127.0.0.1.
+//!
+//! Its [`World`] outlives it, as a disk does, so that it can be stopped and started again.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::attr::{Attr, Kind, Wcc};
+use crate::auth::{Keys, Role, Secret};
+use crate::client::{Client, ClientConfig, Context, HostPort};
+use crate::error::FlareError;
+use crate::handle::Handle;
+use crate::key::{Key, KeyRange};
+use crate::proto::frame::Tag;
+use crate::proto::operation::{
+    CommitReply, EntryReply, KeepAliveReply, MadeReply, ReadReply, SessionReply, WriteReply,
+};
+use crate::proto::{Credentials, Durability, Failure, OpId, Reply, Request, SessionId};
+use crate::time::Timestamp;
+use crate::topology::{BootId, Epoch, Member, Slice, SliceId, Topology, VolcanoId};
+use crate::transport::server::{
+    Closer, DEFAULT_MAX_CONNECTIONS, Handler, IncomingRequest, PeerId, ReplyTo, Server, ServerConfig,
+};
+
+pub(crate) const KEY: &str = "correct horse battery staple";
+
+/// The keys of [`KEY`], stretched once for all tests.
+pub(crate) fn keys() -> Keys {
+    static KEYS: std::sync::LazyLock<Keys> = std::sync::LazyLock::new(|| Secret::new(KEY).stretch().unwrap());
+    KEYS.clone()
+}
+
+/// What survives a restart, and what tests look at and change.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) next_session: u64,
+    pub(crate) sessions: HashSet<SessionId>,
+    pub(crate) ledger: HashMap<OpId, Reply>,
+    /// How many mutations were done, retries not counted.
+    pub(crate) executed: u64,
+    /// Opens of this life.
+    pub(crate) opens: HashMap<Handle, u32>,
+    pub(crate) reclaims: usize,
+    pub(crate) boot: u64,
+    /// Done, but answers are kept back.
+    pub(crate) mute: bool,
+    /// So many requests more are dropped unanswered.
+    pub(crate) drop_next: u32,
+    pub(crate) cancelled: usize,
+    pub(crate) waiting: usize,
+    pub(crate) held: usize,
+    pub(crate) batches: usize,
+    pub(crate) requests: usize,
+    pub(crate) peers: usize,
+    pub(crate) largest_batch: usize,
+    pub(crate) acknowledged: u64,
+    pub(crate) roles: Vec<Role>,
+}
+
+pub(crate) type SharedWorld = Arc<Mutex<World>>;
+
+pub(crate) struct FakeVolcano {
+    pub(crate) address: SocketAddr,
+    pub(crate) world: SharedWorld,
+    closer: Closer,
+    crash: Arc<tokio::sync::Notify>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeVolcano {
+    pub(crate) fn start() -> Self {
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SharedWorld::default())
+    }
+
+    pub(crate) fn start_at(address: SocketAddr, world: SharedWorld) -> Self {
+        Self::start_with(address, world, DEFAULT_MAX_CONNECTIONS)
+    }
+
+    pub(crate) fn start_with(address: SocketAddr, world: SharedWorld, max_connections: usize) -> Self {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let shared = Arc::clone(&world);
+        let crash = Arc::new(tokio::sync::Notify::new());
+        let crashed = Arc::clone(&crash);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, async move {
+                let keys = keys().cluster().unwrap().clone();
+                let server =
+                    Server::bind(ServerConfig { address, keys, volcano: 1, max_connections }).unwrap();
+                {
+                    let mut world = shared.lock().unwrap();
+                    world.boot += 1;
+                    world.opens.clear();
+                }
+                let address = server.local_address();
+                sender.send((address, server.closer())).unwrap();
+                tokio::select! {
+                    () = server.serve(Rc::new(Fake::new(address, shared))) => {}
+                    () = crashed.notified() => {}
+                }
+            });
+        });
+        let (address, closer) = receiver.recv().unwrap();
+        Self { address, world, closer, crash, thread: Some(thread) }
+    }
+
+    pub(crate) fn config(&self) -> ClientConfig {
+        ClientConfig {
+            hosts: vec![HostPort { host: self.address.ip().to_string(), port: self.address.port() }],
+            key: Secret::new(KEY),
+            name: "test".into(),
+            patience: Some(Duration::from_secs(20)),
+        }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(self.config()).await.unwrap()
+    }
+
+    /// Stops it and starts it again at the same address.
+    pub(crate) fn restart(mut self) -> Self {
+        self.stop();
+        Self::start_at(self.address, Arc::clone(&self.world))
+    }
+
+    /// Stops it without a farewell, as a power cut does, and starts it again at the same address.
+    pub(crate) fn crash(mut self) -> Self {
+        self.crash.notify_one();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        self.world.lock().unwrap().peers = 0;
+        Self::start_at(self.address, Arc::clone(&self.world))
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.closer.close();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
+        look(&mut self.world.lock().unwrap())
+    }
+
+    /// Waits until the world is as wanted.
+    pub(crate) async fn until(&self, wanted: impl Fn(&World) -> bool) {
+        let limit = Instant::now() + Duration::from_secs(20);
+        while !wanted(&self.world.lock().unwrap()) {
+            assert!(Instant::now() < limit, "waited in vain");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+impl Drop for FakeVolcano {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+pub(crate) fn root_context() -> Context {
+    Context {
+        credentials: Arc::new(Credentials::ROOT),
+        durability: Durability::Replicated,
+        deadline: None,
+        call: None,
+    }
+}
+
+pub(crate) fn attr(handle: Handle) -> Attr {
+    let time = Timestamp::new(1, 0).unwrap();
+    Attr {
+        handle,
+        kind: Kind::File,
+        mode: 0o644,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        size: 1 << 20,
+        used: 1 << 20,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        btime: time,
+        change: 1,
+    }
+}
+
+struct Fake {
+    address: SocketAddr,
+    world: SharedWorld,
+    held: RefCell<Vec<ReplyTo>>,
+    waiting: RefCell<HashMap<(PeerId, Tag), ReplyTo>>,
+    data: Bytes,
+    batch: RefCell<usize>,
+}
+
+impl Fake {
+    fn new(address: SocketAddr, world: SharedWorld) -> Self {
+        Self {
+            address,
+            world,
+            held: RefCell::default(),
+            waiting: RefCell::default(),
+            data: Bytes::from((0..1_u32 << 20).map(|i| (i % 251) as u8).collect::<Vec<_>>()),
+            batch: RefCell::default(),
+        }
+    }
+
+    fn topology(&self, boot: u64) -> Topology {
+        let member = Member {
+            id: VolcanoId(1),
+            boot: BootId(boot),
+            nickname: "wallace".into(),
+            servername: "localhost".into(),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: self.address.port(),
+            bandwidth: 0,
+        };
+        let slice = Slice {
+            id: SliceId(1),
+            range: KeyRange::ALL,
+            epoch: Epoch(1),
+            primary: VolcanoId(1),
+            mirrors: Vec::new(),
+            joining: Vec::new(),
+        };
+        Topology {
+            version: boot,
+            network: 7,
+            lineage: 1,
+            loss_counter: 0,
+            members: vec![member],
+            slices: vec![slice],
+            handle_key: [0; 32],
+        }
+    }
+
+    fn answer(&self, world: &mut World, request: &IncomingRequest) -> Result<(Reply, Bytes), Failure> {
+        let session = request.header.session;
+        world.acknowledged = world.acknowledged.max(request.header.acknowledged);
+        let topology = self.topology(world.boot);
+        if let Request::OpenSession(_) = &request.request {
+            world.next_session += 1;
+            let session = SessionId(world.next_session);
+            world.sessions.insert(session);
+            let boot = BootId(world.boot);
+            let terms = SessionReply { session, lease_ms: 60_000, boot, topology };
+            return Ok((Reply::OpenSession(terms), Bytes::new()));
+        }
+        if !world.sessions.contains(&session) && !matches!(request.request, Request::FetchTopology(_)) {
+            return Err(FlareError::SessionEnded.into());
+        }
+        let id = request.header.op_id();
+        assert_eq!(id.is_some(), request.request.mutates(), "{request:?}");
+        if let Some(done) = id.and_then(|id| world.ledger.get(&id)) {
+            return Ok((done.clone(), Bytes::new()));
+        }
+        let (reply, payload) = self.execute(world, session, request)?;
+        if let Some(id) = id {
+            world.executed += 1;
+            // Opens are kept in memory: nothing of them survives.
+            if !matches!(reply, Reply::Open(_) | Reply::Release(())) {
+                world.ledger.insert(id, reply.clone());
+            }
+        }
+        Ok((reply, payload))
+    }
+
+    fn execute(
+        &self,
+        world: &mut World,
+        session: SessionId,
+        request: &IncomingRequest,
+    ) -> Result<(Reply, Bytes), Failure> {
+        let mut payload = Bytes::new();
+        let reply = match &request.request {
+            Request::KeepAlive(_) => {
+                let version = self.topology(world.boot).version;
+                Reply::KeepAlive(KeepAliveReply { boot: BootId(world.boot), topology_version: version })
+            }
+            Request::EndSession(_) => {
+                world.sessions.remove(&session);
+                Reply::EndSession(())
+            }
+            Request::ReclaimOpens(reclaim) => {
+                world.reclaims += 1;
+                world.opens.extend(reclaim.opens.iter().copied());
+                Reply::ReclaimOpens(())
+            }
+            Request::FetchTopology(_) => Reply::FetchTopology(self.topology(world.boot)),
+            Request::Getattr(op) => Reply::Getattr(attr(op.handle)),
+            Request::Lookup(op) => {
+                let key = Key::from_bytes([op.name.as_bytes()[0]; 20]);
+                let found = attr(Handle { key, birth: op.dir.birth });
+                Reply::Lookup(EntryReply { attr: found, dir: attr(op.dir) })
+            }
+            Request::LookupParent(op) => {
+                Reply::LookupParent(EntryReply { attr: attr(Handle::root()), dir: attr(op.dir) })
+            }
+            Request::StatMany(op) => Reply::StatMany(op.handles.iter().map(|h| Ok(attr(*h))).collect()),
+            Request::Read(op) => {
+                payload = self.data.slice(..op.length as usize);
+                Reply::Read(ReadReply { eof: false, attr: attr(op.handle) })
+            }
+            Request::Write(_) => {
+                let (offset, verifier) = (world.executed, request.payload.len() as u64);
+                Reply::Write(WriteReply { offset, verifier, wcc: Wcc::default() })
+            }
+            Request::Commit(_) => Reply::Commit(CommitReply { verifier: 1, wcc: Wcc::default() }),
+            Request::Open(op) => {
+                *world.opens.entry(op.handle).or_default() += 1;
+                Reply::Open(attr(op.handle))
+            }
+            Request::Create(op) => {
+                Reply::Create(MadeReply { attr: attr(op.dir), created: true, dir: Wcc::default() })
+            }
+            Request::Release(op) => {
+                if let Some(count) = world.opens.get_mut(&op.handle) {
+                    *count = count.saturating_sub(op.count);
+                }
+                Reply::Release(())
+            }
+            _ => return Err(FlareError::NotSupported.into()),
+        };
+        Ok((reply, payload))
+    }
+}
+
+impl Handler for Fake {
+    fn connected(&self, _: PeerId, _: SocketAddr, role: Role) {
+        let mut world = self.world.lock().unwrap();
+        world.peers += 1;
+        world.roles.push(role);
+    }
+
+    fn request(&self, peer: PeerId, request: IncomingRequest, reply: ReplyTo) {
+        let mut world = self.world.lock().unwrap();
+        world.requests += 1;
+        *self.batch.borrow_mut() += 1;
+        if world.drop_next > 0 {
+            world.drop_next -= 1;
+            return;
+        }
+        if request.request.waits() {
+            world.waiting += 1;
+            self.waiting.borrow_mut().insert((peer, request.header.tag), reply);
+            return;
+        }
+        let outcome = self.answer(&mut world, &request);
+        if world.mute && request.request.key().is_some() {
+            world.held += 1;
+            self.held.borrow_mut().push(reply);
+            return;
+        }
+        reply.send(outcome, self.topology(world.boot).version);
+    }
+
+    fn cancelled(&self, peer: PeerId, tag: Tag) {
+        if self.waiting.borrow_mut().remove(&(peer, tag)).is_some() {
+            self.world.lock().unwrap().cancelled += 1;
+        }
+    }
+
+    fn disconnected(&self, _: PeerId) {
+        self.world.lock().unwrap().peers -= 1;
+    }
+
+    fn batch_end(&self) {
+        let mut world = self.world.lock().unwrap();
+        world.batches += 1;
+        world.largest_batch = world.largest_batch.max(self.batch.replace(0));
+    }
+}
