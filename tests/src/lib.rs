@@ -11,6 +11,7 @@
 )]
 
 pub mod model;
+pub mod network;
 pub mod operation;
 pub mod through_client;
 pub mod through_files;

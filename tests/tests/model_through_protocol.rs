@@ -1,0 +1,96 @@
+//! Random operations through the flare protocol come out as the model says, whether or not the volcano is killed in between.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use magma_common::attr::SetAttr;
+use magma_common::client::{Client, Context};
+use magma_common::handle::Handle;
+use magma_common::name::Name;
+use magma_common::proto::operation::Mkdir;
+use magma_common::proto::{Credentials, Durability};
+use magma_tests::model::Model;
+use magma_tests::network::{self, Network};
+use magma_tests::operation::{Operation, Tree, operation};
+use magma_tests::through_client::ThroughClient;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use tokio::runtime::Runtime;
+
+#[test]
+fn volcano_process() {
+    network::become_volcano();
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A directory of its own for each case.
+fn fresh_directory(runtime: &Runtime, client: &Client, number: usize) -> Handle {
+    let context = Context {
+        credentials: Credentials::ROOT.into(),
+        durability: Durability::Replicated,
+        deadline: None,
+        call: None,
+    };
+    let name = Name::new(Bytes::from(format!("case-{number}"))).unwrap();
+    let mkdir = Mkdir { dir: Handle::root(), name, mode: 0o755, umask: 0, set: SetAttr::default() };
+    runtime.block_on(client.call(&context, mkdir)).unwrap().attr.handle
+}
+
+fn compare(
+    tree: &mut ThroughClient,
+    operations: &[Operation],
+    mut before: impl FnMut(usize),
+) -> Result<(), TestCaseError> {
+    let mut model = Model::default();
+    for (n, operation) in operations.iter().enumerate() {
+        before(n);
+        prop_assert_eq!(tree.apply(operation), model.apply(operation), "operation {}: {:?}", n, operation);
+    }
+    Ok(())
+}
+
+#[test]
+fn operations_through_the_protocol_do_what_the_model_says() {
+    let (network, runtime) = (Network::start(), runtime());
+    let client = runtime.block_on(network.client());
+    let number = Mutex::new(0);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(200));
+    let cases = proptest::collection::vec(operation(), 1..80);
+    let result = runner.run(&cases, |operations| {
+        let mut number = number.lock().unwrap();
+        *number += 1;
+        let root = fresh_directory(&runtime, &client, *number);
+        compare(&mut ThroughClient::new(runtime.handle().clone(), client.clone(), root), &operations, |_| {})
+    });
+    result.unwrap();
+}
+
+#[test]
+fn a_volcano_that_is_killed_in_between_changes_no_outcome() {
+    let (network, runtime) = (Mutex::new(Network::start()), runtime());
+    let client = runtime.block_on(network.lock().unwrap().client());
+    let number = Mutex::new(1_000_000);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(60));
+    let cases = (proptest::collection::vec(operation(), 20..80), 1usize..60, any::<bool>());
+    let result = runner.run(&cases, |(operations, when, in_order)| {
+        let mut number = number.lock().unwrap();
+        *number += 1;
+        let root = fresh_directory(&runtime, &client, *number);
+        let mut tree = ThroughClient::new(runtime.handle().clone(), client.clone(), root);
+        compare(&mut tree, &operations, |n| {
+            if n == when {
+                let mut network = network.lock().unwrap();
+                if in_order {
+                    network.stop()
+                } else {
+                    network.kill()
+                }
+                network.restart();
+            }
+        })
+    });
+    result.unwrap();
+}
