@@ -1,8 +1,9 @@
 //! What all operations of one mount share.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use fuser::{Generation, INodeNo};
+use fuser::{Generation, INodeNo, Notifier};
 use magma_common::attr::Attr;
 use magma_common::client::Client;
 use magma_common::handle::{BirthNumber, Handle};
@@ -26,6 +27,9 @@ pub struct Caching {
     pub direct_io: bool,
 }
 
+/// The offset that invalidates attributes and no pages.
+const ATTRIBUTES_ONLY: i64 = -1;
+
 /// The longest that attributes and names may be believed: the client library's own grants are not longer.
 pub const MAX_TTL: Duration = Duration::from_secs(1);
 
@@ -44,6 +48,7 @@ pub(crate) struct Core {
     pub(crate) files: OpenTable<OpenFile>,
     pub(crate) directories: OpenTable<OpenDir>,
     pub(crate) locks: HeldLocks,
+    kernel: OnceLock<Notifier>,
 }
 
 impl Core {
@@ -57,6 +62,32 @@ impl Core {
             files: OpenTable::default(),
             directories: OpenTable::default(),
             locks: HeldLocks::default(),
+            kernel: OnceLock::new(),
+        }
+    }
+
+    /// From now on the kernel can be told that it is out of date.
+    pub(crate) fn tell(&self, kernel: Notifier) {
+        if self.kernel.set(kernel).is_err() {
+            tracing::error!(target: "magma::mount", "a mount was attached twice");
+        }
+    }
+
+    /// Makes the kernel ask for a file's attributes before it uses them again, if it was shown others.
+    ///
+    /// An open is answered without attributes, and reads are cut at the size that the kernel believes: without this, who opens
+    /// a file could read the old length of new content. This notification takes no lock that an operation may
+    /// hold (it touches no pages and no names), so it is sent from here.
+    pub(crate) fn refresh(&self, attr: &Attr) {
+        if self.inodes.shows(attr) {
+            return;
+        }
+        let Some(kernel) = self.kernel.get() else { return };
+        match kernel.inval_inode(self.inodes.number(attr.handle), ATTRIBUTES_ONLY, 0) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+                tracing::debug!(target: "magma::mount", %error, "the kernel was not told of new attributes");
+            }
+            _ => {}
         }
     }
 
@@ -67,6 +98,7 @@ impl Core {
 
     /// The reply that shows attributes. Every door shows the same number for a flare, the mount's root included.
     pub(crate) fn attributes(&self, attr: &Attr) -> Attributes {
+        self.inodes.shown(attr);
         Attributes {
             attr: file_attr(attr, INodeNo(attr.handle.ino().0)),
             ttl: believed(attr.handle, self.caching.attributes),
@@ -76,6 +108,7 @@ impl Core {
     /// The reply that hands a flare out by name; counts the reference that the kernel gets with it.
     pub(crate) fn entry(&self, attr: &Attr, parent: Handle) -> Outcome<Entry> {
         let number = self.inodes.remember(attr.handle, parent)?;
+        self.inodes.shown(attr);
         Ok(Entry {
             attr: file_attr(attr, number),
             generation: Generation(attr.handle.birth.0),

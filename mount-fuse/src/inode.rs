@@ -36,6 +36,8 @@ struct Inode {
     content: Option<Content>,
     /// When the kernel was last told to drop its pages.
     dropped: Option<Instant>,
+    /// The state whose attributes the kernel was last shown.
+    shown: Option<u64>,
     /// When it was made through this mount.
     made: Option<Instant>,
 }
@@ -56,8 +58,15 @@ impl From<&Attr> for Content {
 impl InodeTable {
     /// A table whose root, inode 1 to the kernel, is this directory.
     pub(crate) fn new(root: Handle) -> Self {
-        let inode =
-            Inode { handle: root, parent: root, lookups: 1, content: None, dropped: None, made: None };
+        let inode = Inode {
+            handle: root,
+            parent: root,
+            lookups: 1,
+            content: None,
+            dropped: None,
+            shown: None,
+            made: None,
+        };
         Self { root, inodes: Mutex::new(HashMap::from([(INodeNo::ROOT.0, inode)])) }
     }
 
@@ -91,12 +100,14 @@ impl InodeTable {
             lookups: 0,
             content: None,
             dropped: None,
+            shown: None,
             made: None,
         });
         if inode.handle != handle {
             // Another flare was born with the key of one that died; the kernel tells them apart by generation.
             inode.handle = handle;
             inode.content = None;
+            inode.shown = None;
             inode.made = None;
         }
         inode.parent = parent;
@@ -136,6 +147,16 @@ impl InodeTable {
     /// Whether the file is too young to have been given a capability.
     pub(crate) fn is_newborn(&self, handle: Handle) -> bool {
         self.with(handle, |inode| inode.made.is_some_and(|at| at.elapsed() < NEWBORN)).unwrap_or(false)
+    }
+
+    /// The kernel is being shown these attributes.
+    pub(crate) fn shown(&self, attr: &Attr) {
+        self.with(attr.handle, |inode| inode.shown = Some(attr.change));
+    }
+
+    /// Whether these are the attributes that the kernel was last shown.
+    pub(crate) fn shows(&self, attr: &Attr) -> bool {
+        self.with(attr.handle, |inode| inode.shown == Some(attr.change)).unwrap_or(false)
     }
 
     /// The file is being opened and has these attributes now: whether the kernel may keep the pages it has.

@@ -89,12 +89,13 @@ pub fn run_mount(config: &MountConfig) -> Result<MountHandle, MountError> {
         .map_err(|reason| MountError::MountPoint { mountpoint: config.mountpoint.clone(), reason })?;
     let (thread, client, root) = ClientThread::start(config)?;
     let core = Arc::new(Core::new(client, root, config.options.caching));
-    let filesystem = MagmaFs::new(core, thread.runtime.clone());
+    let filesystem = MagmaFs::new(Arc::clone(&core), thread.runtime.clone());
     let source = match &config.options.source_name {
         Some(name) => name.clone(),
         None => Source::display(&config.client.hosts, &config.path),
     };
     let session = attach(filesystem, &mountpoint, &source, &config.options)?;
+    core.tell(session.notifier());
     let session = session.spawn()?;
     let handle = MountHandle { mountpoint, session: Some(session), client: Some(thread) };
     if let Err(error) = raise_read_ahead(&handle.mountpoint, config.options.read_ahead_kib) {

@@ -229,6 +229,7 @@ impl Core {
             }
             if L::ATTRIBUTES {
                 self.inodes.remember(entry.handle, dir)?;
+                entry.attr.iter().for_each(|attr| self.inodes.shown(attr));
             }
         }
         Ok(entries.len())

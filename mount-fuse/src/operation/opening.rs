@@ -48,6 +48,7 @@ impl Core {
     pub(crate) async fn open(&self, context: Context, number: INodeNo, flags: Flags) -> Outcome<Opened> {
         let handle = self.handle(number)?;
         let attr = self.client.call(&context, flags.open(handle)).await.map_err(failed)?;
+        self.refresh(&attr);
         Ok(self.opened(&attr, flags))
     }
 
