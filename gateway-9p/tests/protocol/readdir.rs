@@ -97,6 +97,9 @@ async fn entries_that_stay_come_once_while_others_come_and_go() {
         let Some(last) = entries.last() else { break };
         offset = last.offset;
         seen.extend(entries.into_iter().map(|entry| entry.name));
+        if round == 100 {
+            continue;
+        }
         // Odd ones go, from the front; new ones come.
         let unlink = Tunlinkat { dirfid: 0, name: name(2 * round + 1), flags: 0x200 };
         ask!(client, Runlinkat, unlink);

@@ -1,5 +1,8 @@
+use magma_gateway_9p::wire::Request;
 use magma_gateway_9p::wire::codec::Text;
 use magma_gateway_9p::wire::fid::{Tclunk, Tremove, Twalk};
+use magma_gateway_9p::wire::session::Rlerror;
+use tokio::io::AsyncWriteExt;
 
 use crate::client::{EBADF, EINVAL, ENOENT, ENOTDIR, ENOTEMPTY, O_RDONLY, Setup, ask, text, walk};
 
@@ -30,7 +33,12 @@ async fn sixteen_names_are_walked_at_once_and_seventeen_refused() {
         client.walk(1, 1, "d").await;
     }
     assert_eq!(client.walk(0, 2, "d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d").await.len(), 16);
-    assert_eq!(client.refused(walk(0, 3, "d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d")).await, 71, "EPROTO");
+    let mut seventeen = Request::from(walk(0, 3, "d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d")).encode(9).to_vec();
+    seventeen.extend_from_slice(&[1, 0, b'd']);
+    seventeen[0] += 3;
+    seventeen[15] += 1;
+    client.stream.write_all(&seventeen).await.unwrap();
+    assert_eq!(client.receive().await, (9, Rlerror { ecode: 71 }.into()), "EPROTO");
 }
 
 #[tokio::test]
