@@ -95,7 +95,9 @@ pub(super) fn check(
                     Some(&high) => high,
                     None => bodies.high(db, *body)?,
                 };
-                bodies.check(db, *body, change, high, strict)?.map(|high| drop(highs.insert(*body, high)))
+                bodies.check(db, *body, change, high, strict)?.map(|high| {
+                    highs.insert(*body, high);
+                })
             }
             change => check_flare(change, db, &mut flares)?,
         };

@@ -148,6 +148,10 @@ impl Store {
             Replay { db: &mut db, bodies: &mut bodies, before, outcomes: Vec::new(), replayed: 0 };
         let found = recovery::recover(&disk, &log_dir, known, &mut |record| replay.record(record))?;
         let Replay { outcomes, replayed, .. } = replay;
+        if !clean {
+            // what the process before had written to bodies and not synced is not known to be unsynced any more
+            sync_bodies(&mut bodies)?;
+        }
         let (last, cut) = (found.last, found.cut);
         let log = Log::start(Arc::clone(&disk), log_dir, meta.content().store, options.segment_size, found)?;
         let state = db.state;

@@ -230,6 +230,8 @@ impl Bodies {
         let write = || {
             if tail == Tail::Unknown && file.length()? > high {
                 file.truncate(high)?;
+                // else a power cut could keep those bytes and lose the cut, and the record to come would take them for its own
+                file.sync()?;
             }
             file.write_at(data, offset)
         };
@@ -279,14 +281,10 @@ impl Bodies {
                     Ok(high.max(end))
                 }
             }
-            BodyChange::Overwrite { offset, data } => match offset.checked_add(data.len() as u64) {
-                Some(end) if end <= high => Ok(high),
-                Some(end) => Err(format!("it overwrites {offset}..{end}, beyond {high}")),
-                None => overflow(),
-            },
-            BodyChange::Zero { offset, length } | BodyChange::Reserve { offset, length } => {
-                offset.checked_add(*length).map_or_else(overflow, |_| Ok(high))
-            }
+            BodyChange::Overwrite { offset, data } => below(*offset, data.len() as u64, high),
+            // were it to reach beyond, replay would do it over what was appended later
+            BodyChange::Zero { offset, length } => below(*offset, *length, high),
+            BodyChange::Reserve { offset, length } => offset.checked_add(*length).map_or_else(overflow, |_| Ok(high)),
             BodyChange::Drop => Ok(0),
         })
     }
@@ -352,7 +350,7 @@ impl Bodies {
             row.summed = false;
             state.row_changed = true;
             if has_sums {
-                db.delete_sums(row.local, checksum::blocks(start, end.min(row.high)))?;
+                db.delete_sums(row.local, checksum::blocks(start, end))?;
             }
         }
         match change {
@@ -366,7 +364,7 @@ impl Bodies {
             BodyChange::Overwrite { data, .. } => {
                 self.lay(db, body, start..end, Piece::Data(data.clone()), seq)?
             }
-            BodyChange::Zero { .. } => self.lay(db, body, start..end.min(high), Piece::Hole, seq)?,
+            BodyChange::Zero { .. } => self.lay(db, body, start..end, Piece::Hole, seq)?,
             BodyChange::Reserve { .. } | BodyChange::Drop => {}
         }
         Ok(())
@@ -616,6 +614,14 @@ impl Bodies {
             state.row_changed = true;
         }
         Ok(used)
+    }
+}
+
+/// Whether a range that is overwritten lies below the body's end.
+fn below(offset: u64, length: u64, high: u64) -> Result<u64, String> {
+    match offset.checked_add(length) {
+        Some(end) if end <= high => Ok(high),
+        _ => Err(format!("it overwrites {length} bytes at {offset}, beyond {high}")),
     }
 }
 
