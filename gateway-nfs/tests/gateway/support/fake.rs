@@ -140,10 +140,12 @@ fn named(name: &[u8]) -> Handle {
     Handle { key: Key::from_bytes([name[0]; 20]), birth: BirthNumber(9) }
 }
 
+type Outcome = Result<(Reply, Bytes), Failure>;
+
 struct Fake {
     address: SocketAddr,
     world: Arc<Mutex<World>>,
-    held: RefCell<Vec<(ReplyTo, Result<(Reply, Bytes), Failure>)>>,
+    held: RefCell<Vec<(ReplyTo, Outcome)>>,
 }
 
 impl Fake {
@@ -207,7 +209,7 @@ impl Fake {
         })
     }
 
-    fn flare(world: &mut World, request: &IncomingRequest) -> Result<(Reply, Bytes), Failure> {
+    fn flare(world: &mut World, request: &IncomingRequest) -> Outcome {
         world.requests += 1;
         world.callers.push(request.header.credentials.clone());
         let id = request.header.op_id();

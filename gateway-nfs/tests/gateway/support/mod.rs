@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "for tests only")]
 
 pub(crate) mod fake;
+pub(crate) mod nfs;
 pub(crate) mod rpc;
 
 use std::net::SocketAddr;

@@ -45,7 +45,7 @@ impl Xdr {
     }
 }
 
-/// AUTH_SYS of a user without supplementary groups, and an empty verifier.
+/// `AUTH_SYS` of a user without supplementary groups, and an empty verifier.
 pub(crate) fn auth_sys(uid: u32, gid: u32) -> Xdr {
     let body = Xdr::new().u32(0).opaque(b"test").u32(uid).u32(gid).u32(0);
     Xdr::new().u32(1).opaque(&body.0).u32(0).u32(0)
