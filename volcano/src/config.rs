@@ -330,6 +330,10 @@ impl VolcanoConfig {
 }
 
 /// Entry point for fuzzing: any bytes as the configuration of a volcano.
+///
+/// # Panics
+///
+/// If a configuration that was understood is not read back as it was written.
 pub fn fuzz_config(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(config) = VolcanoConfig::parse(&text) {

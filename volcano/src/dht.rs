@@ -11,7 +11,7 @@ use bytes::Bytes;
 use magma_common::attr::{Attr, Kind, Wcc, WccAttr};
 use magma_common::error::FlareError;
 use magma_common::handle::{BirthNumber, Handle};
-use magma_common::key::BirthString;
+use magma_common::key::{BirthString, Key};
 use magma_common::name::Name;
 use magma_common::proto::limits::{MAX_IO, MAX_READDIR_ENTRIES};
 use magma_common::proto::operation::{
@@ -83,16 +83,11 @@ pub fn dht_handle() -> Handle {
 /// Whether a request concerns `/.dht`; cheap, as every request is asked. `StatMany` does if all its handles do.
 pub fn concerns(request: &Request) -> bool {
     let internal = |handle: &Handle| handle.birth == BirthNumber::INTERNAL;
-    match request {
-        Request::StatMany(many) => !many.handles.is_empty() && many.handles.iter().all(internal),
-        _ => {
-            let (first, second) = subjects(request);
-            [first, second]
-                .iter()
-                .flatten()
-                .any(|(handle, name)| internal(handle) || names_dht(handle, *name))
-        }
+    if let Request::StatMany(many) = request {
+        return !many.handles.is_empty() && many.handles.iter().all(internal);
     }
+    let (first, second) = subjects(request);
+    [first, second].iter().flatten().any(|(handle, name)| internal(handle) || names_dht(handle, *name))
 }
 
 /// The attributes behind a handle of `/.dht`; `None` if the handle is a stored flare's.
@@ -305,16 +300,10 @@ fn content(state: &DhtState, member: &Member) -> String {
     line("topology_version", &state.topology.version);
 
     let mut served = state.topology.slices.iter().filter(|slice| slice.primary == member.id).peekable();
-    match served.peek() {
-        Some(slice) => {
-            line("start_key", &slice.range.first_key());
-            line("stop_key", &slice.range.last_key());
-        }
-        None => {
-            line("start_key", &"none");
-            line("stop_key", &"none");
-        }
-    }
+    let first = served.peek().map(|slice| slice.range);
+    let bound = |key: Option<Key>| key.map_or_else(|| "none".to_owned(), |key| key.to_string());
+    line("start_key", &bound(first.map(|range| range.first_key())));
+    line("stop_key", &bound(first.map(|range| range.last_key())));
     for slice in served {
         let (range, epoch) = (slice.range, slice.epoch.0);
         let value = format_args!("{} {} epoch {epoch}", range.first_key(), range.last_key()).to_string();

@@ -112,8 +112,8 @@ fn newer_and_damaged_configurations_are_refused() {
     let newer = text.replace("format = 1", "format = 2");
     assert_eq!(VolcanoConfig::parse(&newer), Err(ParseError::Newer(2)));
     for damage in ["format = 1", "port = 12000", "key = "] {
-        let damaged: String =
-            text.lines().filter(|line| !line.starts_with(damage)).map(|l| format!("{l}\n")).collect();
+        let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with(damage)).collect();
+        let damaged = kept.join("\n");
         assert!(matches!(VolcanoConfig::parse(&damaged), Err(ParseError::Damaged(_))), "{damage}");
     }
     assert!(matches!(VolcanoConfig::parse(&text.replace("12000", "65533")), Err(ParseError::Damaged(_))));

@@ -69,7 +69,7 @@ pub struct CacheFigures {
     pub name: String,
     /// How many it holds.
     pub entries: u64,
-    /// How many it may hold.
+    /// How many it may hold; 0 if that is limited elsewhere.
     pub capacity: u64,
     /// Questions it answered.
     pub hits: u64,

@@ -72,18 +72,14 @@ impl Editor {
             Token::EndOfFile => CTRL_D,
         };
         match (std::mem::take(&mut self.keys), byte) {
-            (Keys::AfterCr, LF | NUL) => return None,
-            (Keys::Escape, b'[' | b'O') => {
+            // A sequence goes on with parameters and intermediate bytes (ECMA-48 §5.4) up to its final byte.
+            (Keys::Escape, b'[' | b'O') | (Keys::Sequence, 0x20..=0x3f) => {
                 self.keys = Keys::Sequence;
                 return None;
             }
-            (Keys::Escape, 0x20..=0x7e) => return None,
-            // Parameters and intermediate bytes (ECMA-48 §5.4); the final byte ends the sequence.
-            (Keys::Sequence, 0x20..=0x3f) => {
-                self.keys = Keys::Sequence;
+            (Keys::AfterCr, LF | NUL) | (Keys::Escape, 0x20..=0x7e) | (Keys::Sequence, 0x40..=0x7e) => {
                 return None;
             }
-            (Keys::Sequence, 0x40..=0x7e) => return None,
             _ => {}
         }
         match byte {
@@ -107,7 +103,7 @@ impl Editor {
                 return Some(Event::Interrupt);
             }
             CTRL_D if self.line.is_empty() && !self.too_long => return Some(Event::End),
-            BACKSPACE | DELETE => self.erase(|line| if line.is_empty() { 0 } else { 1 }, show),
+            BACKSPACE | DELETE => self.erase(|line| usize::from(!line.is_empty()), show),
             CTRL_U => self.erase(<[u8]>::len, show),
             CTRL_W => self.erase(last_word, show),
             ESCAPE => self.keys = Keys::Escape,

@@ -136,7 +136,7 @@ impl<F: Files> Console<F> {
         match self.converse(connection, peer, permit).await {
             Ok(()) => tracing::info!(target: "magma::network", "console session from {peer} ended"),
             Err(gone) => {
-                tracing::info!(target: "magma::network", "console session from {peer} broke off: {gone}")
+                tracing::info!(target: "magma::network", "console session from {peer} broke off: {gone}");
             }
         }
     }
@@ -187,10 +187,14 @@ pub fn fuzz_input(bytes: &[u8]) {
 }
 
 /// Entry point for fuzzing: any bytes as a command line.
+///
+/// # Panics
+///
+/// If the line is misunderstood in a way that a test can tell.
 pub fn fuzz_line(bytes: &[u8]) {
     match command::parse(bytes) {
         Ok(command) => {
-            assert!(!bytes.is_empty() || command == command::Command::Nothing, "nothing is done for nothing")
+            assert!(!bytes.is_empty() || command == command::Command::Nothing, "nothing is done for nothing");
         }
         Err(message) => assert!(!message.contains(['\n', '\x1b']), "messages do not harm the terminal"),
     }

@@ -204,7 +204,7 @@ async fn interrupt(input: &RefCell<Input>, reader: &mut (dyn AsyncRead + Unpin),
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Whether a line is the head of a web request: a page in an administrator's browser can make it send one to loopback,

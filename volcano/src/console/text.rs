@@ -38,9 +38,9 @@ impl Escaper {
         while let Some(chunk) = chunks.next() {
             for c in chunk.valid().chars() {
                 if c == '\n' || c == '\t' || is_printable(c) {
-                    text.push(c)
+                    text.push(c);
                 } else {
-                    escape_char(c, &mut text)
+                    escape_char(c, &mut text);
                 }
             }
             let unfinished = chunks.peek().is_none() && may_go_on(chunk.invalid());
@@ -173,8 +173,9 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     for row in std::iter::once(&headings).chain(rows) {
         let mut line = String::new();
         for (cell, (width, right)) in row.iter().zip(&widths) {
-            let width = *width;
-            line.push_str(&if *right { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") });
+            let filling = " ".repeat(width.saturating_sub(cell.chars().count()));
+            let (before, after) = if *right { (&*filling, "") } else { ("", &*filling) };
+            line.extend([before, cell, after, "  "]);
         }
         text.push_str(line.trim_end());
         text.push('\n');

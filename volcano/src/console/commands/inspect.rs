@@ -24,18 +24,17 @@ pub(super) async fn run(
     out: &mut Output,
 ) -> Result<(), Stop> {
     let shown = text::escape_name(subject);
-    let key = match shown.parse::<Key>() {
-        Ok(key) => key,
-        Err(_) => {
-            let found =
-                walk(files, from, subject, false).await.map_err(|error| about("inspect", subject, error))?;
-            field(out, "path", &text::escape_name(&found.place.path())).await?;
-            if found.attr.handle.birth == BirthNumber::INTERNAL {
-                internal(&found.attr, out).await?;
-                return Ok(());
-            }
-            found.attr.handle.key
+    let key = if let Ok(key) = shown.parse::<Key>() {
+        key
+    } else {
+        let found =
+            walk(files, from, subject, false).await.map_err(|error| about("inspect", subject, error))?;
+        field(out, "path", &text::escape_name(&found.place.path())).await?;
+        if found.attr.handle.birth == BirthNumber::INTERNAL {
+            internal(&found.attr, out).await?;
+            return Ok(());
         }
+        found.attr.handle.key
     };
     match admin.inspect(&key) {
         Ok(Some(inspection)) => report(&inspection, out).await?,

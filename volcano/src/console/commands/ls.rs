@@ -80,29 +80,17 @@ async fn target(files: &impl Files, attr: &Attr) -> Result<Option<Vec<u8>>, Flar
 }
 
 fn line(attr: Option<&Attr>, kind: Kind, name: &[u8], target: Option<&[u8]>) -> String {
-    let mut line = match attr {
-        Some(attr) => format!(
-            "{} {:>6} {:>6} {:>12} {} {}",
-            text::mode(attr.kind, attr.mode),
-            attr.uid,
-            attr.gid,
-            text::size(attr),
-            text::time(attr.mtime),
-            text::escape_name(name)
-        ),
+    let unknown = || "?".to_owned();
+    let mode = match attr {
+        Some(attr) => text::mode(attr.kind, attr.mode),
         // Its attributes could not be had: it was removed just now, or its slice does not answer.
-        None => {
-            let kind = text::mode(kind, 0).replace("---------", "?????????");
-            let unknown = "?";
-            format!(
-                "{kind} {unknown:>6} {unknown:>6} {unknown:>12} {unknown:<19} {}",
-                text::escape_name(name)
-            )
-        }
+        None => text::mode(kind, 0).replace("---------", "?????????"),
     };
-    if let Some(target) = target {
-        line.push_str(" -> ");
-        line.push_str(&text::escape_name(target));
-    }
-    line
+    let uid = attr.map_or_else(unknown, |attr| attr.uid.to_string());
+    let gid = attr.map_or_else(unknown, |attr| attr.gid.to_string());
+    let size = attr.map_or_else(unknown, text::size);
+    let time = attr.map_or_else(unknown, |attr| text::time(attr.mtime));
+    let target = target.map(|target| format!(" -> {}", text::escape_name(target))).unwrap_or_default();
+    let name = text::escape_name(name);
+    format!("{mode} {uid:>6} {gid:>6} {size:>12} {time:<19} {name}{target}")
 }

@@ -20,11 +20,15 @@ pub(super) fn caches(caches: &[CacheFigures]) -> String {
         return "no caches\n".to_owned();
     }
     let rows = caches.iter().map(|cache| {
-        let numbers = [cache.entries, cache.capacity].map(|number| number.to_string());
-        let asked = cache.hits.saturating_add(cache.misses);
-        let answers = [cache.hits, cache.misses].map(|number| number.to_string());
-        [&[cache.name.clone()], &numbers[..], &[load(cache)], &answers, &[percent(cache.hits, asked)]]
-            .concat()
+        vec![
+            cache.name.clone(),
+            cache.entries.to_string(),
+            cache.capacity.to_string(),
+            load(cache),
+            cache.hits.to_string(),
+            cache.misses.to_string(),
+            percent(cache.hits, cache.hits.saturating_add(cache.misses)),
+        ]
     });
     let rows: Vec<Vec<String>> = rows.collect();
     table(&["CACHE", "ENTRIES", "CAPACITY", "LOAD", "HITS", "MISSES", "HIT RATE"], &rows)
@@ -34,10 +38,12 @@ fn load(cache: &CacheFigures) -> String {
     percent(cache.entries, cache.capacity)
 }
 
+/// To a tenth; of nothing there is no part.
 fn percent(part: u64, whole: u64) -> String {
-    // Tenths of a percent; nothing of nothing is nothing.
-    let tenths = u128::from(part) * 1000 / u128::from(whole.max(1));
-    format!("{}.{}%", tenths / 10, tenths % 10)
+    match (u128::from(part) * 1000).checked_div(u128::from(whole)) {
+        Some(tenths) => format!("{}.{}%", tenths / 10, tenths % 10),
+        None => "-".to_owned(),
+    }
 }
 
 /// `print acl`: who may mount what.
