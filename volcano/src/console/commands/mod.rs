@@ -19,9 +19,6 @@ use super::files::{Files, Place, walk};
 use super::output::{Gone, Output};
 use super::text;
 
-#[cfg(test)]
-pub(super) use print::cache_load;
-
 /// One session's state between commands.
 pub(super) struct Shell<F> {
     files: F,

@@ -68,3 +68,14 @@ pub(super) fn channels(on: Channels) -> String {
     });
     table(&["CHANNEL", "LETTER", "STATE", "SHOWS"], &rows.collect::<Vec<_>>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_is_limited_elsewhere_shows_no_load() {
+        let cache = CacheFigures { name: "x".to_owned(), entries: 5, capacity: 0, hits: 0, misses: 0 };
+        assert_eq!(cache_load(&[cache]), "CACHE  LOAD\nx      -\n");
+    }
+}

@@ -259,9 +259,6 @@ fn caches_rules_and_channels_are_printed() {
     assert_eq!(answer(&volcano, "cache load"), "CACHE   LOAD\nflares  0.5%\n");
     let caches = "CACHE   ENTRIES  CAPACITY  LOAD  HITS  MISSES  HIT RATE\nflares        5      1000  0.5%    30      10     75.0%\n";
     assert_eq!(answer(&volcano, "print cache"), caches);
-    let unlimited =
-        crate::console::CacheFigures { name: "x".to_owned(), entries: 5, capacity: 0, hits: 0, misses: 0 };
-    assert_eq!(crate::console::commands::cache_load(&[unlimited]), "CACHE  LOAD\nx      -\n");
     assert_eq!(answer(&volcano, "print acl"), "no rules: whoever has the key may mount everything\n");
     assert_eq!(answer(&volcano, "debug on cache s"), "debug on cache sql\n");
     assert_eq!(volcano.channels.borrow().to_string(), "cs");
