@@ -1,5 +1,6 @@
 //! What holds across crates: a [`model`] of POSIX semantics in memory, random [`operation`]s, and the ways to carry
-//! them out for real: [`through_client`] speaks the flare protocol, [`through_files`] uses a mounted tree.
+//! them out for real: [`through_client`] speaks the flare protocol, [`through_files`] uses a mounted
+//! tree; a [`network`] in a process that can be killed; and the decoders that strangers reach, for [`fuzz`] drivers.
 
 #![allow(
     clippy::expect_used,
@@ -10,6 +11,7 @@
     reason = "everything here is test code: a broken expectation ends the test"
 )]
 
+pub mod fuzz;
 pub mod model;
 pub mod network;
 pub mod operation;
