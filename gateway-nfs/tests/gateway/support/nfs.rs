@@ -45,7 +45,8 @@ pub(crate) fn mode(mode: u32) -> sattr3 {
     sattr3 { mode: Nfs3Option::Some(mode), ..sattr3::default() }
 }
 
-/// The status of a result that must be an error.
+/// The status of a result, whatever came with it.
+#[allow(clippy::needless_pass_by_value, reason = "takes what the client gives")]
 pub(crate) fn status<T, E>(result: Nfs3Result<T, E>) -> nfsstat3 {
     match result {
         Nfs3Result::Ok(_) => nfsstat3::NFS3_OK,
