@@ -3,7 +3,7 @@
 use magma_common::error::FlareError;
 use magma_common::proto::SessionId;
 use magma_common::proto::limits::MAX_LOCKS_PER_FLARE;
-use magma_common::proto::operation::{HeldLock, Lock, LockFamily, TestLock};
+use magma_common::proto::operation::{HeldLock, Lock, LockFamily, LockKind, TestLock};
 
 use super::locks::{self, Wanted};
 use super::plan::{Caller, Plan, Stop};
@@ -51,6 +51,20 @@ pub(super) fn test_lock(
 /// The lock that keeps this session from getting what it asks for.
 pub fn conflict<'a>(held: &'a [LockRow], session: SessionId, lock: &Lock) -> Option<&'a LockRow> {
     locks::conflicts(held, &wanted(session, lock))
+}
+
+/// What a request gives up before it waits: `flock(2)` releases the old lock before it waits for the new one, and so two
+/// who hold a shared lock and both want the exclusive one do not wait for each other for ever.
+pub fn release_before_waiting(plan: &mut Plan<'_>, session: SessionId, op: &Lock) -> Result<(), Stop> {
+    if op.family != LockFamily::Flock {
+        return Ok(());
+    }
+    let held = plan.locks(&op.handle.key)?;
+    let after = locks::apply(&held, &Wanted { kind: LockKind::Unlock, ..wanted(session, op) });
+    if after != held {
+        plan.push(Change::PutLocks { flare: op.handle.key, locks: after });
+    }
+    Ok(())
 }
 
 /// Gives back everything that a session has locked; it has ended.

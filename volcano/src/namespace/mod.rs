@@ -48,6 +48,6 @@ pub(crate) mod memory;
 mod tests;
 
 pub use dispatch::execute;
-pub use lock::{conflict, release_locks};
+pub use lock::{conflict, release_before_waiting, release_locks};
 pub use plan::{Append, Caller, Moment, Opens, Plan, Planned, Stop};
 pub use steps::reference::release_last;

@@ -14,7 +14,7 @@ use super::steps::{entry, reference};
 use crate::rows::{EntryRow, FlareRow};
 
 /// The deepest directory that another may be moved into: where the walk to the root ends in any case.
-const MAX_DEPTH: usize = 1 << 16;
+const MAX_DEPTH: usize = 1 << 14;
 
 /// A name with the flare that bears it.
 struct Named {

@@ -6,7 +6,7 @@ use magma_common::proto::SessionId;
 use magma_common::proto::limits::MAX_LOCKS_PER_FLARE;
 use magma_common::proto::operation::*;
 
-use crate::namespace::release_locks;
+use crate::namespace::{release_before_waiting, release_locks};
 
 fn lock(handle: Handle, owner: u64, kind: LockKind, start: u64, end: u64) -> Lock {
     let owner = LockOwner { owner, pid: 1 };
@@ -45,6 +45,25 @@ fn a_whole_file_lock_covers_everything_and_changes_its_kind_in_one_step() {
     let held = &world.memory.locks[&file.key];
     assert_eq!((held.len(), held[0].start, held[0].end), (1, 0, u64::MAX));
     world.ask(&admin, lock(file, 2, LockKind::Exclusive, 0, 0)).unwrap();
+}
+
+#[test]
+fn who_waits_for_a_whole_file_lock_gives_up_what_he_has() {
+    let mut world = World::new();
+    let file = world.create(&root(), Handle::root(), "f");
+    let flock = |owner, kind| Lock { family: LockFamily::Flock, ..lock(file, owner, kind, 0, 0) };
+    for owner in [1, 2] {
+        world.ask(&root(), flock(owner, LockKind::Shared)).unwrap();
+    }
+    let upgrade = flock(1, LockKind::Exclusive);
+    world.plan(|plan| release_before_waiting(plan, SESSION, &upgrade)).unwrap();
+    world.ask(&root(), flock(2, LockKind::Exclusive)).unwrap();
+    world.ask(&root(), flock(2, LockKind::Unlock)).unwrap();
+    world.ask(&root(), upgrade).unwrap();
+    let range = lock(file, 1, LockKind::Shared, 0, 9);
+    world.ask(&root(), range.clone()).unwrap();
+    world.plan(|plan| release_before_waiting(plan, SESSION, &range)).unwrap();
+    assert_eq!(world.changed, 0, "ranges are kept: there, deadlocks are looked for");
 }
 
 #[test]
