@@ -8,7 +8,7 @@ from tools import content, digest, expect, sh, write
 
 def run(work, scratch, options):
     original = os.path.join(scratch, "original")
-    make_tree(original, 80 if options.quick else 400)
+    make_tree(original, 80 if options.quick else 400, 10**9 if options.whole_seconds else 1)
     before = manifest(original)
 
     inbound = os.path.join(scratch, "in.tar")
@@ -23,7 +23,7 @@ def run(work, scratch, options):
     compare(before, manifest(os.path.join(scratch, "back", "original")), "packed and unpacked again")
 
 
-def make_tree(top, files):
+def make_tree(top, files, granularity):
     chance = random.Random(99)
     folders = [top]
     os.mkdir(top)
@@ -37,7 +37,8 @@ def make_tree(top, files):
         size = chance.choice([0, 1, 100, 4096, 16384, 16385, 65536, 300_000])
         write(path, content(number, size))
         os.chmod(path, chance.choice([0o644, 0o600, 0o755, 0o444, 0o4755, 0o2711]))
-        os.utime(path, ns=(10**18 + number, 10**18 + number * 1_000_003))
+        time = 10**18 + number * 1_000_000_007
+        os.utime(path, ns=(time, time - time % granularity))
         regular.append(path)
         if number % 9 == 0:
             os.symlink(chance.choice(["f1", "../x", "/nowhere", "a" * 300]), path + ".link")

@@ -9,6 +9,7 @@ guest (NFS, 9P).
 --scratch FOLDER  a local folder for originals to compare with (default: /tmp)
 --listing FOLDER  a folder that holds the 100,000 entries already; without it
                   they are made
+--whole-seconds   the client cannot set finer times
 --quick           smaller sizes, for a machine that emulates its system calls
 """
 import argparse
@@ -47,6 +48,7 @@ def main():
     parser.add_argument("--only", nargs="*", choices=sorted(WORKLOADS))
     parser.add_argument("--listing")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--whole-seconds", action="store_true")
     options = parser.parse_args()
     failed = 0
     for name, workload in WORKLOADS.items():

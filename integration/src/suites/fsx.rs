@@ -12,7 +12,7 @@ use crate::testing::command::{self, Show};
 use crate::testing::random;
 
 /// Operations of one run on the host.
-const HOST_OPERATIONS: u32 = 20_000;
+const HOST_OPERATIONS: u32 = 8_000;
 /// Operations of one run in the guest, whose system calls are emulated.
 const GUEST_OPERATIONS: u32 = 5_000;
 /// Runs, each with a seed of its own.
