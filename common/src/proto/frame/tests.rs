@@ -204,3 +204,30 @@ fn a_read_reply_carries_its_payload_untouched() {
     let Some(Frame::Reply(frame)) = Frame::decode(&mut join(&encoded)).unwrap() else { panic!() };
     assert_eq!(frame.outcome(), Ok(Ok((body, payload))));
 }
+
+/// The frame that `docs/PROTOCOL.md` shows byte by byte.
+#[test]
+fn the_example_in_the_document_is_what_goes_over_the_wire() {
+    let document = include_str!("../../../../docs/PROTOCOL.md");
+    let shown = document.split("**Example.**").nth(1).unwrap().split("\n## ").next().unwrap();
+    let is_byte = |word: &&str| word.len() == 2 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let lines = shown.lines().filter(|line| line.starts_with("    "));
+    let bytes: Vec<u8> = lines
+        .flat_map(|line| line.split_whitespace().take_while(is_byte))
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect();
+    let header = RequestHeader {
+        tag: Tag(1),
+        durability: Durability::Replicated,
+        topology_version: 1,
+        session: SessionId(2),
+        sequence: 0,
+        acknowledged: 0,
+        call: None,
+        deadline_ms: None,
+        credentials: Credentials::ROOT,
+    };
+    let getattr = Request::from(Getattr { handle: Handle::root() });
+    let encoded = request(&header, getattr.opcode(), &getattr.encode().unwrap(), Bytes::new()).unwrap();
+    assert_eq!(&encoded.head[..], &bytes[..]);
+}
