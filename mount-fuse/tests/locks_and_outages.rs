@@ -1,5 +1,13 @@
 //! Locks between mounts and families, and what becomes of waiting programs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
+
 mod support;
 
 use std::fs::{self, File, OpenOptions};

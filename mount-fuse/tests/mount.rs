@@ -1,5 +1,13 @@
 //! The mount as programs see it: through the kernel, with a real volcano behind it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,13 @@
 //! The program `mount.magma`: in the background, in the foreground, and when it fails.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
+
 mod support;
 
 use std::fs;
