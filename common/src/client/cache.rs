@@ -199,3 +199,62 @@ impl Drop for Mutation<'_> {
         self.cache.bump(&self.touched);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use bytes::Bytes;
+
+    use crate::fake::attr;
+    use crate::proto::operation::{Write, WriteAt};
+
+    fn write() -> Request {
+        Write { handle: Handle::root(), at: WriteAt::End, opened: true }.into()
+    }
+
+    #[test]
+    fn an_answer_overtaken_by_a_mutation_is_not_used() {
+        let cache = Cache::new();
+        let root = Handle::root();
+        let before = cache.ask(&root);
+        drop(cache.mutation(&write()));
+        cache.keep_attributes(before, &attr(root));
+        assert_eq!(cache.attributes(&root), None);
+        cache.keep_attributes(cache.ask(&root), &attr(root));
+        assert!(cache.attributes(&root).is_some());
+    }
+
+    #[test]
+    fn an_answer_from_within_a_mutation_ends_with_it() {
+        let cache = Cache::new();
+        let root = Handle::root();
+        let mutation = cache.mutation(&write());
+        cache.keep_attributes(cache.ask(&root), &attr(root));
+        assert!(cache.attributes(&root).is_some());
+        drop(mutation);
+        assert_eq!(cache.attributes(&root), None);
+    }
+
+    #[test]
+    fn old_answers_are_not_used() {
+        let cache = Cache::new();
+        let root = Handle::root();
+        let asked = cache.ask(&root);
+        let Some(long_ago) = asked.at.checked_sub(LIFETIME) else { return };
+        cache.keep_attributes(Asked { at: long_ago, ..asked }, &attr(root));
+        assert_eq!(cache.attributes(&root), None);
+    }
+
+    #[test]
+    fn the_memory_has_a_bound() {
+        let cache = Cache::new();
+        for n in 0..200_000_u64 {
+            let handle = Handle { birth: crate::handle::BirthNumber(n), ..Handle::root() };
+            cache.keep_attributes(cache.ask(&handle), &attr(handle));
+            let name = Name::new(Bytes::from(n.to_string())).unwrap();
+            cache.keep_name(cache.ask(&handle), &handle, &name, &Credentials::ROOT, &attr(handle));
+        }
+        assert!(cache.attributes.weight() <= BYTES && cache.names.weight() <= BYTES);
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod cache;
 mod control;
+mod greeting;
 mod network;
 mod opens;
 mod operation;

@@ -16,13 +16,10 @@ use tokio::task::JoinHandle;
 use super::opens::Opens;
 use super::retry::Backoff;
 use super::session::Session;
-use super::{ConnectError, HostPort, control};
+use super::{ConnectError, HostPort};
 use crate::error::FlareError;
 use crate::handle::Handle;
 use crate::key::Key;
-use crate::proto::Reply;
-use crate::proto::limits::MAX_OPENS_PER_MESSAGE;
-use crate::proto::operation::{FetchTopology, KeepAlive, OpenSession, ReclaimOpens};
 use crate::topology::{BootId, Topology, VolcanoId};
 use crate::transport::link::{Dialer, Link, LinkError};
 use crate::transport::lock;
@@ -39,18 +36,18 @@ const RENEW_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct Ready {
     pub(super) link: Arc<Link>,
-    boot: BootId,
+    pub(super) boot: BootId,
 }
 
 /// A connection that is kept up by a task.
-struct Line {
+pub(super) struct Line {
     ready: watch::Sender<Option<Ready>>,
     /// The session must be opened anew.
     renew: Notify,
     /// A newer topology exists.
     refresh: Notify,
     /// The volcano's life that knows our opens.
-    known_boot: Mutex<Option<BootId>>,
+    pub(super) known_boot: Mutex<Option<BootId>>,
 }
 
 impl Line {
@@ -71,12 +68,12 @@ impl Line {
 /// See the module's documentation.
 pub(super) struct Network {
     hosts: Vec<HostPort>,
-    name: String,
+    pub(super) name: String,
     dialer: Dialer,
     runtime: Runtime,
     home: Arc<Line>,
     owners: Mutex<HashMap<VolcanoId, Arc<Line>>>,
-    session: watch::Sender<Option<Arc<Session>>>,
+    pub(super) session: watch::Sender<Option<Arc<Session>>>,
     topology: RwLock<Arc<Topology>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     pub(super) opens: Arc<Opens>,
@@ -172,116 +169,6 @@ impl Network {
             }
         }
         Err(last.into())
-    }
-
-    /// Makes a new connection ready: the session exists and the volcano knows our opens.
-    async fn greet(
-        &self,
-        line: &Line,
-        link: Arc<Link>,
-        patience: Option<Duration>,
-    ) -> Result<Ready, Unready> {
-        link.set_orphan_sink(control::orphan_sink(&self.opens));
-        let mut backoff = Backoff::new();
-        let started = tokio::time::Instant::now();
-        loop {
-            match self.introduce(line, &link).await {
-                Ok(boot) => return Ok(Ready { link, boot }),
-                Err(Unready::Refused(FlareError::Unavailable))
-                    if patience.is_none_or(|patience| started.elapsed() < patience) =>
-                {
-                    tokio::time::sleep(backoff.next()).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn introduce(&self, line: &Line, link: &Arc<Link>) -> Result<BootId, Unready> {
-        if let Some(session) = self.session() {
-            match self.keep_alive(link, &session).await {
-                Ok(boot) => {
-                    self.settle_opens(line, link, &session, boot).await?;
-                    return Ok(boot);
-                }
-                Err(Unready::Refused(FlareError::SessionEnded)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.open_session(line, link).await
-    }
-
-    async fn open_session(&self, line: &Line, link: &Arc<Link>) -> Result<BootId, Unready> {
-        let ask = OpenSession { client: self.name.clone() };
-        let Reply::OpenSession(terms) = control::ask(link, None, ask.into()).await? else {
-            return Err(Unready::Refused(FlareError::BadRequest));
-        };
-        let lease = Duration::from_millis(u64::from(terms.lease_ms.max(1000)));
-        let session = Session::new(terms.session, lease);
-        self.learn(terms.topology);
-        // The new session has nothing open yet, in whatever life of the volcano.
-        *lock(&line.known_boot) = None;
-        let opens = self.opens.reclaim();
-        self.send_opens(link, &session, opens).await?;
-        *lock(&line.known_boot) = Some(terms.boot);
-        tracing::debug!(target: "magma::net", session = session.id.0, "session opened");
-        self.session.send_replace(Some(session));
-        Ok(terms.boot)
-    }
-
-    async fn keep_alive(&self, link: &Arc<Link>, session: &Arc<Session>) -> Result<BootId, Unready> {
-        let ask = KeepAlive { acknowledged: session.acknowledged() };
-        let Reply::KeepAlive(alive) = control::ask(link, Some(session), ask.into()).await? else {
-            return Err(Unready::Refused(FlareError::BadRequest));
-        };
-        if alive.topology_version > self.topology().version {
-            self.fetch_topology(link).await?;
-        }
-        Ok(alive.boot)
-    }
-
-    async fn fetch_topology(&self, link: &Arc<Link>) -> Result<(), Unready> {
-        let Reply::FetchTopology(topology) = control::ask(link, None, FetchTopology.into()).await? else {
-            return Err(Unready::Refused(FlareError::BadRequest));
-        };
-        self.learn(topology);
-        Ok(())
-    }
-
-    /// Tells a volcano that has started anew what we have open.
-    async fn settle_opens(
-        &self,
-        line: &Line,
-        link: &Arc<Link>,
-        session: &Arc<Session>,
-        boot: BootId,
-    ) -> Result<(), Unready> {
-        if *lock(&line.known_boot) == Some(boot) {
-            return Ok(());
-        }
-        let opens = self.opens.reclaim();
-        tracing::debug!(target: "magma::net", opens = opens.len(), "the volcano has restarted; reclaiming opens");
-        self.send_opens(link, session, opens).await?;
-        *lock(&line.known_boot) = Some(boot);
-        Ok(())
-    }
-
-    /// Says how often each of these flares is open, and that this is all.
-    async fn send_opens(
-        &self,
-        link: &Arc<Link>,
-        session: &Arc<Session>,
-        opens: Vec<(Handle, u32)>,
-    ) -> Result<(), Unready> {
-        let mut parts = opens.chunks(MAX_OPENS_PER_MESSAGE).peekable();
-        loop {
-            let part = parts.next().unwrap_or_default().to_vec();
-            let last = parts.peek().is_none();
-            control::ask(link, Some(session), ReclaimOpens { opens: part, last }.into()).await?;
-            if last {
-                return Ok(());
-            }
-        }
     }
 
     /// Starts the task that keeps a connection up; for home without `owner`.
@@ -474,7 +361,7 @@ impl Network {
         Arc::clone(&self.topology.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn learn(&self, topology: Topology) {
+    pub(super) fn learn(&self, topology: Topology) {
         let mut known = self.topology.write().unwrap_or_else(PoisonError::into_inner);
         // Another network under the same address starts its versions anew.
         if topology.version > known.version || topology.network != known.network {

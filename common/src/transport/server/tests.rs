@@ -113,6 +113,23 @@ async fn half_a_frame_and_silence_hold_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_stream_with_too_many_requests_in_work_is_not_read_and_nobody_else_waits() {
+    let volcano = FakeVolcano::start();
+    volcano.with(|world| world.mute = true);
+    let connection = connect(&volcano).await;
+    let (mut sender, _receiver) = stream(&connection).await;
+    let getattr = Request::from(Getattr { handle: Handle::root() }).encode().unwrap();
+    for tag in 0..1100 {
+        let request = frame::request(&header(tag), 12, &getattr, Bytes::new()).unwrap();
+        sender.write_all(&request.head).await.unwrap();
+    }
+    volcano.until(|world| world.held == 1024).await;
+    volcano.with(|world| world.mute = false);
+    serves_the_honest(&volcano).await;
+    assert_eq!(volcano.with(|world| world.held), 1024);
+}
+
+#[tokio::test]
 async fn garbage_datagrams_are_ignored() {
     let volcano = FakeVolcano::start();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
