@@ -56,6 +56,7 @@ impl Session {
     pub(super) async fn ask_key(&mut self, gate: &RefCell<Gate>, host: IpAddr) -> Result<bool, Gone> {
         let mut opened = false;
         self.input.borrow_mut().hide();
+        self.out.take_replies();
         for _ in 0..MAX_KEYS {
             self.out.text("Key: ").await?;
             let mut typed = match self.typed(KEY_PATIENCE).await? {

@@ -44,7 +44,9 @@ pub(super) async fn run(
             let mut count = 0;
             let done = tree(files, dir, name, found.attr.handle, &mut count).await;
             tracing::info!(target: "magma::directory", "erased {count} entries under {shown} at the console");
-            out.line(&format!("erased {count} {}", if count == 1 { "entry" } else { "entries" })).await?;
+            if count > 0 || done.is_ok() {
+                out.line(&format!("erased {count} {}", if count == 1 { "entry" } else { "entries" })).await?;
+            }
             done.map_err(failed)?;
         } else {
             match remove(files, dir, name, found.attr.kind).await {

@@ -130,7 +130,10 @@ fn from_afar_the_key_comes_first_and_is_not_shown() {
         let gate = Rc::new(RefCell::new(Gate::new(&Secret::new("k3y"))));
         let (opened, said) = ask(&gate, b"\xff\xfd\x01k3y\r\n").await;
         assert!(opened && !said.contains("k3y"), "{said}");
-        assert!(said.contains("Key: "));
+        assert!(
+            said.starts_with("\u{fffd}\u{fffd}\u{1}Key: "),
+            "the client stops its echo before it is asked: {said:?}"
+        );
         let (opened, said) = ask(&gate, b"wrong\r\nk3y\r\nk3y\r\nk3y\r\n").await;
         assert!(!opened, "three tries, and none within the delay after a wrong one");
         assert!(said.contains("not the key of this network") && said.contains("wait 1 s"), "{said}");

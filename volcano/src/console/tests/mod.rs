@@ -335,3 +335,11 @@ fn a_web_page_cannot_speak_to_the_console() {
     assert!(!*volcano.shut_down.borrow());
     assert_eq!(volcano.tree.len(), 5);
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_from_a_connection_are_lines_keys_or_nothing(bytes: Vec<u8>) {
+        super::fuzz_input(&bytes);
+        super::fuzz_line(&bytes);
+    }
+}
