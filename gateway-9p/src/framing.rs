@@ -82,7 +82,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 Some(size) => size - self.buffer.len(),
                 None => HEADER,
             };
-            self.buffer.reserve(missing.clamp(4096, READ_AHEAD));
+            // Once that much has come, the rest is believed: a large frame is then moved only once.
+            let ahead = if self.buffer.len() < READ_AHEAD { READ_AHEAD } else { missing };
+            self.buffer.reserve(missing.clamp(4096, ahead.max(4096)));
             if self.read().await? == 0 {
                 let between = self.buffer.is_empty();
                 return Err(if between { FramingError::Closed } else { FramingError::Truncated });

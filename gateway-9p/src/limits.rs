@@ -14,7 +14,7 @@ pub const MAX_MSIZE: u32 = MAX_IO + 4096;
 pub struct Limits {
     /// Connections at once. At the limit, one that never attached makes room for a new one.
     pub connections: usize,
-    /// Fids per connection.
+    /// Fids per connection, some 300 bytes each. A guest that caches names holds one for each.
     pub fids: usize,
     /// Requests per connection that have been read and not answered, in bytes; each counts as at least 4 KiB.
     pub requests_bytes: u32,
@@ -42,7 +42,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
-            fids: 65_536,
+            fids: 1 << 18,
             requests_bytes: 16 << 20,
             replies_bytes: 16 << 20,
             flushes: 4096,

@@ -36,7 +36,7 @@ impl User {
     pub(crate) fn attach(export: &Export, uname: &[u8], n_uname: u32, database: &Database) -> Self {
         let uid = match (n_uname, uname) {
             (NONUNAME, b"root") => Some(0),
-            (NONUNAME, name) => database.uid(name),
+            (NONUNAME, name) => database.uid(name).or_else(|| number(name)),
             (uid, _) => Some(uid),
         };
         let squashed = match (export.squash, uid) {
@@ -192,6 +192,7 @@ mod tests {
         assert_eq!(attach(&export, b"", 1000).credentials.uid, 1000);
         assert_eq!(attach(&export, b"ann", 7).credentials.uid, 7);
         assert_eq!(attach(&export, b"ann", NONUNAME).credentials.uid, 1000);
+        assert_eq!(attach(&export, b"1234", NONUNAME).credentials.uid, 1234);
         assert!(attach(&export, b"root", NONUNAME).is_root());
         assert_eq!(attach(&export, b"nobody-knows", NONUNAME).credentials.uid, 65_534);
     }

@@ -18,7 +18,7 @@ impl Session {
         let dir = fid.dir()?;
         self.check_writable()?;
         let target = symlink.target.into_bytes();
-        let make = Symlink { dir: dir.handle, name: name(symlink.name)?, target, set: SetAttr::default() };
+        let make = Symlink { dir: dir.handle, name: name(&symlink.name)?, target, set: SetAttr::default() };
         let made = self.call_making(&dir.user, symlink.gid, make).await?;
         Ok(Rsymlink { qid: qid(&made.attr) }.into())
     }
@@ -29,7 +29,7 @@ impl Session {
         let dir = fid.dir()?;
         self.check_writable()?;
         let (dir, user) = (dir.handle, &dir.user);
-        let (name, mode, set) = (name(mknod.name)?, mknod.mode & MODE_MASK, SetAttr::default());
+        let (name, mode, set) = (name(&mknod.name)?, mknod.mode & MODE_MASK, SetAttr::default());
         let kind = match FileType::from_raw_mode(mknod.mode) {
             FileType::Fifo => Kind::Fifo,
             FileType::Socket => Kind::Socket,
@@ -59,7 +59,7 @@ impl Session {
         self.check_writable()?;
         let make = Mkdir {
             dir: dir.handle,
-            name: name(mkdir.name)?,
+            name: name(&mkdir.name)?,
             mode: mkdir.mode & MODE_MASK,
             umask: 0,
             set: SetAttr::default(),
@@ -72,7 +72,7 @@ impl Session {
         let (dfid, fid) = (self.fids.get(link.dfid)?, self.fids.get(link.fid)?);
         let (dir, file) = (dfid.dir()?, fid.file()?);
         self.check_writable()?;
-        let link = Link { handle: file.handle, dir: dir.handle, name: name(link.name)? };
+        let link = Link { handle: file.handle, dir: dir.handle, name: name(&link.name)? };
         self.call(&dir.user, link).await?;
         Ok(Rlink {}.into())
     }

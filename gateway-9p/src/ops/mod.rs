@@ -18,6 +18,7 @@ use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use magma_common::attr::{Attr, Kind, Wcc};
 use magma_common::client::{Client, Context};
 use magma_common::error::FlareError;
@@ -99,7 +100,12 @@ impl Session {
 
     /// Largest payload of a reply in bytes.
     fn largest_payload(&self) -> u32 {
-        self.msize.load(Ordering::Relaxed).saturating_sub(READ_OVERHEAD)
+        self.msize().saturating_sub(READ_OVERHEAD)
+    }
+
+    /// Largest message in bytes.
+    fn msize(&self) -> u32 {
+        self.msize.load(Ordering::Relaxed)
     }
 
     /// Ends all fids. Locks taken through them are given back; that may take as long as the volcano is away, so
@@ -135,7 +141,7 @@ impl Session {
             Request::Tsetattr(setattr) => self.setattr(&setattr).await,
             Request::Tstatfs(statfs) => self.statfs(&statfs).await,
             Request::Txattrwalk(walk) => self.xattrwalk(walk).await,
-            Request::Txattrcreate(create) => self.xattrcreate(create),
+            Request::Txattrcreate(create) => self.xattrcreate(&create),
             Request::Tlock(lock) => self.lock(lock, flushed).await,
             Request::Tgetlock(lock) => self.getlock(lock).await,
             // The connection answers these itself.
@@ -190,9 +196,9 @@ async fn to_the_end<T: Send + 'static>(
     tokio::spawn(task).await.unwrap_or(Err(refusals::INTERNAL))
 }
 
-/// A name in a request.
-fn name(text: Text) -> Result<Name, Refusal> {
-    Ok(Name::new(text.into_bytes())?)
+/// A name in a request. It is copied: fids keep names, and would keep the whole buffer that a message came in.
+fn name(text: &Text) -> Result<Name, Refusal> {
+    Ok(Name::new(Bytes::copy_from_slice(text.as_bytes()))?)
 }
 
 /// The qid of a flare: its inode number, and a version that changes with every change of the file.

@@ -7,11 +7,14 @@ use super::{Session, name};
 use crate::errno::{Refusal, refusals};
 use crate::fid::Place;
 use crate::user::User;
-use crate::wire::Reply;
 use crate::wire::codec::Text;
 use crate::wire::names::{
     AT_REMOVEDIR, Rreadlink, Rrename, Rrenameat, Runlinkat, Treadlink, Trename, Trenameat, Tunlinkat,
 };
+use crate::wire::{HEADER, Reply};
+
+/// Bytes of a string's length.
+const TEXT_LENGTH: usize = 2;
 
 impl Session {
     pub(super) async fn rename(&self, rename: Trename) -> Result<Reply, Refusal> {
@@ -22,15 +25,15 @@ impl Session {
             return Err(FlareError::Busy.into());
         }
         let from = self.place_of(&fid).await?;
-        let to = Place { dir: dir.handle, name: name(rename.name)? };
+        let to = Place { dir: dir.handle, name: name(&rename.name)? };
         self.move_name(&dir.user, from, to).await?;
         Ok(Rrename {}.into())
     }
 
     pub(super) async fn renameat(&self, rename: Trenameat) -> Result<Reply, Refusal> {
         let (olddir, newdir) = (self.fids.get(rename.olddirfid)?, self.fids.get(rename.newdirfid)?);
-        let from = Place { dir: olddir.dir()?.handle, name: name(rename.oldname)? };
-        let to = Place { dir: newdir.dir()?.handle, name: name(rename.newname)? };
+        let from = Place { dir: olddir.dir()?.handle, name: name(&rename.oldname)? };
+        let to = Place { dir: newdir.dir()?.handle, name: name(&rename.newname)? };
         self.check_writable()?;
         self.move_name(&olddir.target.user, from, to).await?;
         Ok(Rrenameat {}.into())
@@ -57,7 +60,7 @@ impl Session {
         if unlink.flags & !AT_REMOVEDIR != 0 {
             return Err(refusals::INVALID);
         }
-        let place = Place { dir: dir.handle, name: name(unlink.name)? };
+        let place = Place { dir: dir.handle, name: name(&unlink.name)? };
         self.unlink(&dir.user, place, unlink.flags & AT_REMOVEDIR != 0).await?;
         Ok(Runlinkat {}.into())
     }
@@ -77,6 +80,10 @@ impl Session {
         let fid = self.fids.get(readlink.fid)?;
         let target = fid.file()?;
         let link = self.call(&target.user, Readlink { handle: target.handle }).await?;
-        Ok(Rreadlink { target: Text::new(link.target) }.into())
+        let target = Text::new(link.target);
+        if target.as_bytes().len() + HEADER + TEXT_LENGTH > self.msize() as usize {
+            return Err(refusals::MSIZE_TOO_SMALL);
+        }
+        Ok(Rreadlink { target }.into())
     }
 }

@@ -61,7 +61,7 @@ impl Session {
             return Err(refusals::BAD_FID);
         }
         self.check_writable()?;
-        let place = Place { dir: dir.handle, name: name(create.name)? };
+        let place = Place { dir: dir.handle, name: name(&create.name)? };
         for _ in 0..CREATE_ATTEMPTS {
             let made = self.create(&dir.user, &place, create.mode, create.gid, flags).await;
             let (opened, attr) = match made {

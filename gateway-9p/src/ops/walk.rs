@@ -5,14 +5,14 @@ use std::sync::Arc;
 use magma_common::attr::{Attr, Kind};
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
-use magma_common::name::Name;
 use magma_common::proto::operation::{Lookup, LookupParent};
 
-use super::{Session, lock, qid, to_the_end};
+use super::{Session, lock, name, qid, to_the_end};
 use crate::errno::{Refusal, refusals};
 use crate::fid::{Fid, Place, Role, Target};
 use crate::user::User;
 use crate::wire::Reply;
+use crate::wire::codec::Text;
 use crate::wire::fid::{Rclunk, Rremove, Rwalk, Tclunk, Tremove, Twalk};
 
 /// Deepest tree, in directories, whose inside is told from its outside when a walk goes up.
@@ -34,7 +34,7 @@ impl Session {
         let asked = walk.wnames.len();
         let mut wqids = Vec::with_capacity(asked);
         for wname in walk.wnames {
-            match self.step(&target, wname.into_bytes()).await {
+            match self.step(&target, &wname).await {
                 Ok((attr, found_by)) => {
                     wqids.push(qid(&attr));
                     (target.handle, target.kind, place) = (attr.handle, attr.kind, found_by);
@@ -55,16 +55,15 @@ impl Session {
     }
 
     /// One name of a walk.
-    async fn step(&self, at: &Target, wname: bytes::Bytes) -> Result<(Attr, Option<Place>), Refusal> {
+    async fn step(&self, at: &Target, wname: &Text) -> Result<(Attr, Option<Place>), Refusal> {
         if at.kind != Kind::Directory {
             return Err(refusals::NOT_DIRECTORY);
         }
-        match &wname[..] {
+        match wname.as_bytes() {
             b"." => Ok((self.attributes(&at.user, at.handle).await?, None)),
             b".." => Ok((self.parent(at).await?, None)),
             _ => {
-                let name = Name::new(wname)?;
-                let place = Place { dir: at.handle, name };
+                let place = Place { dir: at.handle, name: name(wname)? };
                 let found = Lookup { dir: place.dir, name: place.name.clone() };
                 let entry = self.call(&at.user, found).await?;
                 Ok((entry.attr, Some(place)))

@@ -28,7 +28,7 @@ impl Session {
         let value = if walk.name.as_bytes().is_empty() {
             self.list_xattrs(target).await?
         } else {
-            let get = GetXattr { handle: target.handle, name: name(walk.name)? };
+            let get = GetXattr { handle: target.handle, name: name(&walk.name)? };
             self.call(&target.user, get).await?.value
         };
         let size = value.len() as u64;
@@ -49,7 +49,7 @@ impl Session {
         Ok(list.into())
     }
 
-    pub(super) fn xattrcreate(&self, create: Txattrcreate) -> Result<Reply, Refusal> {
+    pub(super) fn xattrcreate(&self, create: &Txattrcreate) -> Result<Reply, Refusal> {
         let fid = self.fids.get(create.fid)?;
         self.check_writable()?;
         if !matches!(fid.role, Role::Path) {
@@ -60,7 +60,7 @@ impl Session {
             return Err(FlareError::TooBig.into());
         }
         let write = XattrWrite {
-            name: name(create.name)?,
+            name: name(&create.name)?,
             change: change(size, create.flags)?,
             size,
             value: Mutex::default(),

@@ -93,6 +93,21 @@ async fn symbolic_links_say_what_they_were_given() {
 }
 
 #[tokio::test]
+async fn a_target_longer_than_a_message_is_refused() {
+    let setup = Setup::new().await;
+    let mut client = setup.client_with_msize(4200).await;
+    client.attach(0, 0, "/").await;
+    let target = Text::new(vec![b'x'; 4095]);
+    ask!(client, Rsymlink, Tsymlink { dfid: 0, name: text("link"), target: target.clone(), gid: 0 });
+    client.walk(0, 1, "link").await;
+    assert_eq!(ask!(client, Rreadlink, Treadlink { fid: 1 }).target, target);
+    assert_eq!(client.version(4096).await, 4096);
+    client.attach(0, 0, "/").await;
+    client.walk(0, 1, "link").await;
+    assert_eq!(client.refused(Treadlink { fid: 1 }).await, 90, "EMSGSIZE");
+}
+
+#[tokio::test]
 async fn devices_fifos_sockets_and_files_are_made_by_mknod() {
     let setup = Setup::new().await;
     let mut client = setup.attached(0).await;
