@@ -58,7 +58,15 @@ impl MagmaFs {
         F: Future<Output = Outcome<T>> + Send + 'static,
         R: Answer<T>,
     {
-        let caller = Caller::of(request);
+        self.serve_for(Caller::of(request), reply, operation);
+    }
+
+    fn serve_for<T, F, R>(&self, caller: Caller, reply: R, operation: impl FnOnce(Arc<Core>, Context) -> F)
+    where
+        T: Send + 'static,
+        F: Future<Output = Outcome<T>> + Send + 'static,
+        R: Answer<T>,
+    {
         let operation = operation(Arc::clone(&self.core), self.callers.context(caller));
         self.runtime.spawn(async move { reply.answer(unless_killed(caller.tid, operation).await) });
     }
@@ -296,13 +304,19 @@ impl Filesystem for MagmaFs {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let (data, flags) = (Bytes::copy_from_slice(data), Flags(flags.0));
-        self.serve(request, reply, |core, context| async move {
+        let mut caller = Caller::of(request);
+        if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            // Pages of a mapping belong to the file, not to whoever happens to write them back: were the write given up
+            // because that process is killed, the kernel would drop them.
+            caller.tid = 0;
+        }
+        self.serve_for(caller, reply, |core, context| async move {
             core.write(context, fh, offset, data, flags).await
         });
     }

@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use fuser::Errno;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::caller::is_being_killed;
@@ -17,6 +18,9 @@ use crate::reply::Outcome;
 /// First and longest pause between two looks at the caller.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// Most operations that are carried to their end without a caller. What others leave is given back with the session.
+static LATE: Semaphore = Semaphore::const_new(1024);
 
 /// Does the operation, or gives it up with `EINTR` when the caller is being killed.
 pub(crate) async fn unless_killed<T>(tid: u32, operation: impl Future<Output = Outcome<T>>) -> Outcome<T> {
@@ -44,8 +48,9 @@ pub(crate) async fn unless_killed_or_late<T: Send + 'static>(
         )
         .await
     };
-    if !finished {
+    if !finished && let Ok(room) = LATE.try_acquire() {
         tokio::spawn(async move {
+            let _room = room;
             if let Ok(yielded) = operation.await {
                 late(yielded);
             }

@@ -4,6 +4,7 @@
 //! set-user-id program `fusermount3`, which the FUSE library calls.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -45,8 +46,13 @@ fn library_config(options: &MountOptions, root: bool) -> Config {
     let mut config = Config::default();
     config.acl = access(options, root);
     config.n_threads = Some(options.threads);
-    config.clone_fd = options.threads > 1;
+    // A descriptor per thread keeps the threads apart in the kernel. It takes the device, which `fusermount3` alone may open on some systems.
+    config.clone_fd = options.threads > 1 && open_device().is_ok();
     config
+}
+
+fn open_device() -> io::Result<File> {
+    File::options().read(true).write(true).open(DEVICE)
 }
 
 /// Mounts and shakes hands with the kernel.
@@ -63,7 +69,7 @@ pub(crate) fn attach(
         config.mount_options = library_options(source, options);
         return Session::new(filesystem, mountpoint, &config).map_err(refused);
     }
-    let device = std::fs::File::options().read(true).write(true).open(DEVICE).map_err(AttachError::Device)?;
+    let device = open_device().map_err(AttachError::Device)?;
     let data = kernel_options(&device, config.acl);
     let data = CString::new(data).map_err(|error| refused(error.into()))?;
     let flags = kernel_flags(options);
@@ -155,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_kernel_checks_permissions_on_every_mount() {
-        let device = std::fs::File::open("/dev/null").unwrap();
+        let device = File::open("/dev/null").unwrap();
         assert!(kernel_options(&device, SessionACL::Owner).contains(",default_permissions"));
         assert!(!kernel_options(&device, SessionACL::Owner).contains("allow_other"));
         assert!(library_options("x:/", &MountOptions::default()).contains(&MountOption::DefaultPermissions));

@@ -11,6 +11,7 @@
 mod support;
 
 use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -26,6 +27,20 @@ use support::{LIMIT, Network, eventually};
 fn volcano_process() {
     support::become_volcano();
 }
+
+/// Holds a lock until it is killed, if the environment says so: a process of its own for the test below.
+#[test]
+fn lock_holder() {
+    let Ok(path) = std::env::var(HOLD_VARIABLE) else { return };
+    let file = open(Path::new(&path));
+    fcntl_lock(&file, FlockOperation::LockExclusive).unwrap();
+    println!("\nheld");
+    loop {
+        std::thread::park();
+    }
+}
+
+const HOLD_VARIABLE: &str = "MAGMA_TEST_HOLD";
 
 fn open(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap()
@@ -164,6 +179,29 @@ fn a_process_that_waits_for_a_volcano_that_is_away_can_be_killed() {
         kill_process(Pid::from_child(&waiting), Signal::KILL).unwrap();
         assert_eq!(ends_within(&mut waiting, Duration::from_secs(5)).signal(), Some(9), "{program:?}");
     }
+}
+
+#[test]
+fn a_process_that_holds_a_lock_can_be_killed_while_the_volcano_is_away() {
+    let mut network = Network::start();
+    let (here, there) = (network.mount(), network.mount());
+    let mut holder = Command::new(std::env::current_exe().unwrap())
+        .args(["lock_holder", "--exact", "--nocapture"])
+        .env(HOLD_VARIABLE, here.path("f"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line == "held"));
+    let other = open(&there.path("f"));
+    assert_eq!(fcntl_lock(&other, FlockOperation::NonBlockingLockExclusive).unwrap_err(), Errno::AGAIN);
+    network.kill();
+    kill_process(Pid::from_child(&holder), Signal::KILL).unwrap();
+    assert_eq!(ends_within(&mut holder, Duration::from_secs(5)).signal(), Some(9));
+    network.restart();
+    eventually("the lock is given back", || {
+        fcntl_lock(&other, FlockOperation::NonBlockingLockExclusive).is_ok()
+    });
 }
 
 #[test]

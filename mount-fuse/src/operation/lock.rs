@@ -4,6 +4,7 @@
 //! the range is the whole file; then `/proc` tells in which system call the caller waits. Where `/proc` does not
 //! tell, the lock is taken as a whole-file range, which is what NFS makes of `flock`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fuser::{Errno, FileHandle};
@@ -11,7 +12,7 @@ use magma_common::client::Context;
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::proto::operation::{HeldLock, Lock, LockFamily, LockKind, LockOwner, TestLock};
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::caller::{has_signal, is_in_flock};
 use crate::core::Core;
@@ -22,6 +23,8 @@ use crate::reply::{OFFSET_MAX, Outcome, errno, failed};
 const WAIT_SLICE: Duration = Duration::from_millis(250);
 /// Shortest time between two tries for the same lock.
 const MIN_RETRY: Duration = Duration::from_millis(20);
+/// How long a close waits until its locks are given back.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// Looks at a caller that has not gone to sleep in its system call yet.
 const SYSCALL_LOOKS: usize = 20;
 const SYSCALL_LOOK_PAUSE: Duration = Duration::from_millis(1);
@@ -161,10 +164,22 @@ impl Core {
     }
 
     /// A close by a process ends its POSIX locks of the file, whichever descriptor it closes.
-    pub(crate) async fn flush(&self, context: Context, open: FileHandle, owner: u64) -> Outcome<()> {
+    ///
+    /// A process that is ending cannot be killed any more, so it does not wait for a volcano that is away: its locks
+    /// are given back when the volcano answers.
+    pub(crate) async fn flush(
+        self: Arc<Self>,
+        context: Context,
+        open: FileHandle,
+        owner: u64,
+    ) -> Outcome<()> {
         let handle = self.files.of(open)?.handle;
         let closed = self.locks.closed_by(handle, owner);
-        self.unlock_all(&context, handle, closed).await
+        let unlocking = tokio::spawn(async move { self.unlock_all(&context, handle, closed).await });
+        match timeout(CLOSE_PATIENCE, unlocking).await {
+            Ok(unlocked) => unlocked.unwrap_or(Err(Errno::EIO)),
+            Err(_elapsed) => Ok(()),
+        }
     }
 
     /// The last close of an open ends the locks that were taken through it.
