@@ -54,6 +54,11 @@ impl Input {
         std::mem::take(&mut self.replies)
     }
 
+    /// Whether what is typed is sent back, ends of lines included.
+    pub(super) fn echoes(&self) -> bool {
+        self.telnet.echoes()
+    }
+
     /// From now on what is typed is not shown; used while a key is asked for.
     pub(super) fn hide(&mut self) {
         self.telnet.hide(&mut self.replies);

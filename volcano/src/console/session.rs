@@ -119,7 +119,12 @@ impl Session {
                         .await?;
                     continue;
                 }
-                Typed::Event(Event::Interrupt) => continue,
+                Typed::Event(Event::Interrupt) => {
+                    if self.input.borrow().echoes() {
+                        self.out.set_line_start();
+                    }
+                    continue;
+                }
                 Typed::Event(Event::End) | Typed::End => return self.out.text("\n").await,
                 Typed::Idle => {
                     return self

@@ -103,6 +103,8 @@ fn character_mode_echoes_and_line_mode_does_not() {
         let mut granted = [0; 6];
         ours.read_exact(&mut granted).await.unwrap();
         assert_eq!(granted, [255, 251, 1, 255, 251, 3]);
+        ours.write_all(b"ls\x03").await.unwrap();
+        assert_eq!(expect(&mut ours, ":/> ").await, "ls^C\r\nMAGMA [wallace]:/> ");
         ours.write_all(b"pwx\x7fd\r\0").await.unwrap();
         assert_eq!(expect(&mut ours, ":/> ").await, "pwx\x08 \x08d\r\n/\r\nMAGMA [wallace]:/> ");
     });
