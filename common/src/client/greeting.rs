@@ -22,7 +22,7 @@ impl Network {
         &self,
         line: &Line,
         link: Arc<Link>,
-        patience: Option<Duration>,
+        patience: Duration,
     ) -> Result<Ready, Unready> {
         link.set_orphan_sink(control::orphan_sink(&self.opens));
         let mut backoff = Backoff::new();
@@ -30,9 +30,7 @@ impl Network {
         loop {
             match self.introduce(line, &link).await {
                 Ok(boot) => return Ok(Ready { link, boot }),
-                Err(Unready::Refused(FlareError::Unavailable))
-                    if patience.is_none_or(|patience| started.elapsed() < patience) =>
-                {
+                Err(Unready::Refused(FlareError::Unavailable)) if started.elapsed() < patience => {
                     tokio::time::sleep(backoff.next()).await;
                 }
                 Err(error) => return Err(error),

@@ -26,6 +26,14 @@ use crate::transport::lock;
 
 /// A volcano that is up but does not serve yet is waited for this long by the first connect.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+/// A handshake may take this long; while QUIC is left alone it asks less and less often.
+const DIAL_LIMIT: Duration = Duration::from_secs(3);
+/// It is cut shorter when a connection was lost a moment ago, to notice soon that the volcano is back or another one answers.
+const QUICK_DIAL_LIMIT: Duration = Duration::from_secs(1);
+/// So many dials are quick.
+const QUICK_DIALS: usize = 16;
+/// A volcano that does not serve is left for another one after this time.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// An owner that was not connected yet is waited for this long before home is asked in its place.
 const OWNER_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -142,7 +150,7 @@ impl Network {
     async fn first_connect(&self) -> Result<Ready, ConnectError> {
         let mut last = None;
         for host in &self.hosts {
-            match self.reach(host, Some(FIRST_PATIENCE)).await {
+            match self.reach(host, DIAL_LIMIT, FIRST_PATIENCE).await {
                 Ok(ready) => return Ok(ready),
                 Err(error) => last = Some(error.at(host)),
             }
@@ -157,13 +165,13 @@ impl Network {
         }
     }
 
-    async fn reach(&self, host: &HostPort, patience: Option<Duration>) -> Result<Ready, Unready> {
+    async fn reach(&self, host: &HostPort, limit: Duration, patience: Duration) -> Result<Ready, Unready> {
         let found = tokio::net::lookup_host((host.host.as_str(), host.port)).await;
         let found =
             found.map_err(|error| LinkError::Lost(format!("cannot resolve {}: {error}", host.host)))?;
         let mut last = LinkError::Lost(format!("{} has no address", host.host));
         for address in found {
-            match self.dialer.dial(address).await {
+            match self.dialer.dial(address, limit).await {
                 Ok(link) => return self.greet(&self.home, link, patience).await,
                 Err(error) => last = error,
             }
@@ -239,7 +247,7 @@ impl Network {
             Ok(ready) => {
                 tracing::info!(target: "magma::net", address = %ready.link.remote_address(), "connected");
                 line.ready.send_replace(Some(ready));
-                *backoff = Backoff::new();
+                (*turn, *backoff) = (0, Backoff::new());
                 return;
             }
             Err(Unready::Link(error)) => error.to_string(),
@@ -261,9 +269,10 @@ impl Network {
             }
         }
         let host = all.get(*turn % all.len().max(1));
+        let limit = if *turn < QUICK_DIALS { QUICK_DIAL_LIMIT } else { DIAL_LIMIT };
         *turn += 1;
         match host {
-            Some(host) => self.reach(host, None).await,
+            Some(host) => self.reach(host, limit, PATIENCE).await,
             None => Err(LinkError::Lost("no host was named".into()).into()),
         }
     }
@@ -272,8 +281,8 @@ impl Network {
         let address: Option<SocketAddr> =
             self.topology().member(owner).map(crate::topology::Member::flare_address);
         let address = address.ok_or_else(|| LinkError::Lost("no longer a member".into()))?;
-        let link = self.dialer.dial(address).await?;
-        self.greet(line, link, None).await
+        let link = self.dialer.dial(address, DIAL_LIMIT).await?;
+        self.greet(line, link, PATIENCE).await
     }
 
     /// The connection for a request about this key. Waits until there is one.

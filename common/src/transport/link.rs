@@ -19,8 +19,6 @@ use crate::auth::ClientKeys;
 use crate::error::FlareError;
 use crate::proto::frame::{self, Frame, FrameError, ReplyFrame, RequestHeader, StreamClass, Tag};
 
-/// A volcano that does not complete a handshake within this time does not answer.
-const DIAL_LIMIT: Duration = Duration::from_secs(3);
 /// First of the numbers with which QUIC reports TLS alerts (RFC 9001 §4.8).
 const CRYPTO_ERROR: u64 = 0x100;
 const CRYPTO_ERRORS: std::ops::Range<u64> = CRYPTO_ERROR..CRYPTO_ERROR + 0x100;
@@ -86,13 +84,18 @@ impl Dialer {
         Ok(slot.insert(endpoint.map_err(failed)?).clone())
     }
 
-    /// Connects. The tasks of the connection run on the current runtime.
-    pub(crate) async fn dial(&self, address: SocketAddr) -> Result<Arc<Link>, LinkError> {
-        Link::start(self.connect(address).await?).await
+    /// Connects; a volcano that does not complete a handshake within `limit` does not answer. The tasks of the connection
+    /// run on the current runtime.
+    pub(crate) async fn dial(&self, address: SocketAddr, limit: Duration) -> Result<Arc<Link>, LinkError> {
+        Link::start(self.connect(address, limit).await?).await
     }
 
     /// An authenticated connection without streams.
-    pub(super) async fn connect(&self, address: SocketAddr) -> Result<quinn::Connection, LinkError> {
+    pub(super) async fn connect(
+        &self,
+        address: SocketAddr,
+        limit: Duration,
+    ) -> Result<quinn::Connection, LinkError> {
         let lost = |error: &dyn std::fmt::Display| LinkError::Lost(error.to_string());
         let endpoint = self.endpoint(address).map_err(|error| lost(&error))?;
         let keys: Arc<dyn quinn::crypto::ClientConfig> = Arc::clone(&self.keys) as _;
@@ -100,9 +103,9 @@ impl Dialer {
         config.transport_config(tuning::transport());
         let connecting =
             endpoint.connect_with(config, address, tls::SERVER_NAME).map_err(|error| lost(&error))?;
-        match tokio::time::timeout(DIAL_LIMIT, connecting).await {
+        match tokio::time::timeout(limit, connecting).await {
             Ok(done) => done.map_err(|error| LinkError::from(&error)),
-            Err(_) => Err(LinkError::Lost(format!("no answer within {} s", DIAL_LIMIT.as_secs()))),
+            Err(_) => Err(LinkError::Lost(format!("no answer within {} s", limit.as_secs()))),
         }
     }
 

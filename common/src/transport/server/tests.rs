@@ -15,8 +15,10 @@ use crate::proto::{Credentials, Durability, SessionId};
 use crate::transport::link::{Dialer, LinkError};
 use crate::transport::reader::FrameReader;
 
+const DIAL_LIMIT: Duration = Duration::from_secs(5);
+
 async fn connect(volcano: &FakeVolcano) -> quinn::Connection {
-    Dialer::new(keys().client()).unwrap().connect(volcano.address).await.unwrap()
+    Dialer::new(keys().client()).unwrap().connect(volcano.address, DIAL_LIMIT).await.unwrap()
 }
 
 async fn stream(connection: &quinn::Connection) -> (quinn::SendStream, FrameReader) {
@@ -156,7 +158,7 @@ async fn connections_above_the_limit_are_refused_until_there_is_room() {
     let _two = connect(&volcano).await;
     volcano.until(|world| world.peers == 2).await;
     let dialer = Dialer::new(keys().client()).unwrap();
-    assert!(matches!(dialer.connect(volcano.address).await, Err(LinkError::Lost(_))));
+    assert!(matches!(dialer.connect(volcano.address, DIAL_LIMIT).await, Err(LinkError::Lost(_))));
     one.close(VarInt::from_u32(0), b"");
     volcano.until(|world| world.peers == 1).await;
     serves_the_honest(&volcano).await;
