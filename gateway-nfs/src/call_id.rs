@@ -2,14 +2,11 @@
 
 use std::net::IpAddr;
 
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
-
 use crate::rpc::connection::Peer;
 use crate::rpc::reply_cache::CallId;
 
 /// Keeps this use of the network's key apart from others.
-const LABEL: &[u8] = b"magma nfs call v1";
+const CONTEXT: &str = "MagmaFS 2026 names of NFS calls, version 1";
 
 /// Computes the names of calls.
 ///
@@ -18,33 +15,28 @@ const LABEL: &[u8] = b"magma nfs call v1";
 /// taken over), and the whole message: transaction id, credentials and arguments.
 #[derive(Clone)]
 pub(crate) struct CallNamer {
-    mac: Hmac<Sha256>,
+    key: [u8; 32],
 }
 
 impl CallNamer {
     /// `key` is [`Topology::handle_key`](magma_common::topology::Topology::handle_key): all gateways must name alike.
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        let mut block = [0; 64];
-        for (to, from) in block.iter_mut().zip(key) {
-            *to = *from;
-        }
-        let mut mac = <Hmac<Sha256> as hmac::digest::KeyInit>::new(&block.into());
-        mac.update(LABEL);
-        Self { mac }
+        Self { key: blake3::derive_key(CONTEXT, key) }
     }
 
     /// The name of a call that came as `message`.
     ///
     /// `twin` is 0 unless a call that looks exactly like it is known to be another one: then it counts them.
     pub(crate) fn name(&self, peer: &Peer, message: &[u8], twin: u8) -> CallId {
-        let mut mac = self.mac.clone();
-        mac.update(&[twin]);
-        mac.update(&address(peer.client.ip()));
-        mac.update(&address(peer.dialled.ip()));
-        mac.update(&peer.dialled.port().to_be_bytes());
-        mac.update(message);
-        let digest = mac.finalize().into_bytes();
-        CallId(digest.iter().take(16).fold(0, |id, byte| id << 8 | u128::from(*byte)))
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&[twin]);
+        hasher.update(&address(peer.client.ip()));
+        hasher.update(&address(peer.dialled.ip()));
+        hasher.update(&peer.dialled.port().to_be_bytes());
+        hasher.update(message);
+        let mut name = [0; 16];
+        hasher.finalize_xof().fill(&mut name);
+        CallId(u128::from_be_bytes(name))
     }
 }
 

@@ -1,7 +1,5 @@
 //! From a record to the program that answers it.
 
-use bytes::Bytes;
-
 use crate::gateway::Gateway;
 use crate::rpc::connection::{ConnectionId, Peer};
 use crate::rpc::message::{Accept, Call, Incoming, accepted, denied};
@@ -44,9 +42,9 @@ impl From<XdrError> for Fault {
     }
 }
 
-/// Answers one record.
-pub(crate) async fn answer(gateway: &Gateway, arrival: &Arrival, record: &Bytes) -> Answer {
-    let call = match Incoming::parse(record) {
+/// Answers what came in one record.
+pub(crate) async fn answer(gateway: &Gateway, arrival: &Arrival, incoming: Incoming) -> Answer {
+    let call = match incoming {
         Incoming::Call(call) => call,
         Incoming::Refused { xid, refusal } => return Answer::Reply(denied(xid, refusal).finish()),
         Incoming::NotACall => return Answer::HangUp,

@@ -26,8 +26,9 @@ pub fn fuzz_stream(bytes: &[u8], step: usize) {
 /// Takes one record apart: message, credentials, and the arguments of whatever procedure it names.
 pub fn fuzz_record(bytes: &[u8]) {
     let record = Bytes::copy_from_slice(bytes);
-    let _ = nfs3::reply_bound(&record);
-    if let Incoming::Call(call) = Incoming::parse(&record) {
+    let incoming = Incoming::parse(&record);
+    let _ = nfs3::reply_bound(&incoming);
+    if let Incoming::Call(call) = incoming {
         let _ = nfs3::decode_arguments(call.procedure, &call.arguments);
     }
 }

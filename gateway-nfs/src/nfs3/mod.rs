@@ -254,13 +254,13 @@ async fn run(
     }
 }
 
-/// How large the reply to a record may become, in bytes: what is set aside for it before the call runs.
-pub(crate) fn reply_bound(record: &Bytes) -> usize {
-    let Incoming::Call(call) = Incoming::parse(record) else { return SMALL_REPLY };
+/// How large the reply may become, in bytes: what is set aside for it before the call runs.
+pub(crate) fn reply_bound(incoming: &Incoming) -> usize {
+    let Incoming::Call(call) = incoming else { return SMALL_REPLY };
     if call.program != PROGRAM {
         return SMALL_REPLY;
     }
-    let arguments = Decoder::new(call.arguments);
+    let arguments = Decoder::new(call.arguments.clone());
     let bulk = match Procedure::from_number(call.procedure) {
         Some(Procedure::Read) => ReadArguments::decode(arguments).map_or(0, |read| read.count as usize),
         Some(Procedure::Readdir) => Listing::decode(arguments, false).map_or(0, |listing| listing.bytes),

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::Connection;
+use super::message::Incoming;
 use super::record::{RecordReader, RecordTooLong};
 use super::writer::{Outgoing, write_replies};
 use crate::dispatch::{Answer, Arrival, answer};
@@ -128,7 +129,8 @@ async fn read_calls(
         let Some(record) = next else { return Ok(()) };
         connection.in_flight.fetch_add(1, Ordering::Relaxed);
         gateway.connections.used(connection);
-        let size = record.len() + reply_bound(&record);
+        let incoming = Incoming::parse(&record);
+        let size = record.len() + reply_bound(&incoming);
         let kib = (size as u32 / 1024 + 1).min(KIB_PER_CONNECTION);
         // The semaphores are never closed, so acquiring cannot fail.
         let (Ok(slot), Ok(share), Some(total)) = (
@@ -140,7 +142,7 @@ async fn read_calls(
         };
         let occupied =
             Occupied { connection: Arc::clone(connection), _slot: slot, _share: share, _total: total };
-        tokio::spawn(run_call(Arc::clone(gateway), record, occupied, replies.clone()));
+        tokio::spawn(run_call(Arc::clone(gateway), incoming, occupied, replies.clone()));
     }
 }
 
@@ -158,12 +160,12 @@ async fn acquire_memory(gateway: &Gateway, kib: u32) -> Option<OwnedSemaphorePer
 /// Answers one call. It runs to its end even if the connection does not: its reply may be asked for again.
 async fn run_call(
     gateway: Arc<Gateway>,
-    record: Bytes,
+    incoming: Incoming,
     occupied: Occupied,
     replies: mpsc::Sender<Outgoing<Occupied>>,
 ) {
     let arrival = Arrival { peer: occupied.connection.peer, connection: Some(occupied.connection.id) };
-    match answer(&gateway, &arrival, &record).await {
+    match answer(&gateway, &arrival, incoming).await {
         Answer::Reply(body) => {
             // Nobody is left to hear it if the writer is gone.
             let _ = replies.send(Outgoing { body, permit: occupied }).await;

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 
 use super::connection::Peer;
+use super::message::Incoming;
 use crate::dispatch::{Answer, Arrival, answer};
 use crate::gateway::Gateway;
 
@@ -15,6 +17,9 @@ use crate::gateway::Gateway;
 const MAX_DATAGRAM: usize = 8192;
 /// Datagrams worked on at the same time; more are dropped, and their clients ask again.
 const MAX_RUNNING: usize = 64;
+
+/// Pause after an error, so that one that lasts does not keep the processor busy.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
 /// Answers datagrams until the gateway stops.
 ///
@@ -33,7 +38,7 @@ pub(crate) async fn answer_datagrams(socket: UdpSocket, local: SocketAddr, gatew
             Err(error) => {
                 // An ICMP answer to an earlier reply of ours, usually.
                 tracing::debug!(target: "magma::nfs", %error, "cannot receive a datagram");
-                tokio::task::yield_now().await;
+                tokio::time::sleep(ERROR_PAUSE).await;
                 continue;
             }
         };
@@ -49,8 +54,8 @@ pub(crate) async fn answer_datagrams(socket: UdpSocket, local: SocketAddr, gatew
         let (socket, gateway) = (Arc::clone(&socket), Arc::clone(&gateway));
         tokio::spawn(async move {
             let _permit = permit;
-            let Answer::Reply(body) = answer(&gateway, &Arrival { peer, connection: None }, &record).await
-            else {
+            let arrival = Arrival { peer, connection: None };
+            let Answer::Reply(body) = answer(&gateway, &arrival, Incoming::parse(&record)).await else {
                 return;
             };
             let reply = body.to_bytes();

@@ -4,7 +4,7 @@ use tokio::net::UdpSocket;
 
 use crate::support::fake::FakeVolcano;
 use crate::support::rpc::{MOUNT, NFS, PORTMAP, Reply, Wire, Xdr, call, mount};
-use crate::support::{LIMIT, address, gateway};
+use crate::support::{LIMIT, address, gateway, gateway_with};
 
 const MNT: u32 = 1;
 const DUMP: u32 = 2;
@@ -69,6 +69,20 @@ async fn portmap_knows_nfs_and_mount_and_no_lock_manager() {
     assert_eq!(ask(100_021, 4, 6).await, 0);
     let dump = wire.exchange(&call(1, PORTMAP, 2, 4, &Xdr::new())).await;
     assert_eq!(dump.result().len(), 7 * 20 + 4);
+}
+
+#[tokio::test]
+async fn a_second_port_for_portmap_names_the_first_for_nfs() {
+    let volcano = FakeVolcano::start();
+    let any = "127.0.0.1:0".parse().unwrap();
+    let gateway = gateway_with(volcano.config(), &["/"], |config| config.portmap = vec![any]).await;
+    let announcement = gateway.announcement();
+    let expected = format!("magma-nfs ready: nfs on {}; portmap on ", address(&gateway));
+    let rest = announcement.strip_prefix(&expected).expect("another announcement");
+    let portmap = rest.strip_suffix("; exports /").unwrap().parse().unwrap();
+    let mapping = Xdr::new().u32(NFS).u32(3).u32(6).u32(0);
+    let reply = Wire::connect(portmap).await.exchange(&call(1, PORTMAP, 2, 3, &mapping)).await;
+    assert_eq!(reply.status(), u32::from(address(&gateway).port()));
 }
 
 #[tokio::test]

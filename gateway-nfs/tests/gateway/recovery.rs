@@ -1,8 +1,12 @@
 //! Gateways and volcanos that stop and start again under a client.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
 use magma_gateway_nfs::{Config, start};
-use magma_tests::network::Network;
+use magma_tests::network::{KEY, Network};
 use nfs3_client::nfs3_types::nfs3::*;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::nfs::*;
 use crate::support::{address, gateway};
@@ -61,6 +65,36 @@ async fn calls_wait_for_a_volcano_that_was_killed_and_nothing_stable_is_missing(
     assert_eq!(reading.await.unwrap(), (b"stable".to_vec(), true));
     assert_eq!(lookup(&mut nfs, &root, b"made while it was away").await.unwrap().object, made);
     drop(network);
+}
+
+#[test]
+fn the_program_says_when_it_is_ready_and_stops_on_sigterm() {
+    let network = Network::start();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_magma-nfs"))
+        .args(["--host", &network.host().to_string(), "--listen", &format!("{}:2049", network.address())])
+        .env("MAGMA_KEY", KEY)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(program.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, format!("magma-nfs ready: nfs on {}:2049; exports /\n", network.address()));
+    kill_process(Pid::from_child(&program), Signal::TERM).unwrap();
+    assert!(program.wait().unwrap().success());
+}
+
+#[test]
+fn the_program_fails_with_the_reason() {
+    let output = Command::new(env!("CARGO_BIN_EXE_magma-nfs"))
+        .args(["--export", "docs", "--key-file", "/nonexistent"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the path must begin with /"));
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_magma-nfs")).args(["--key-file", "/nonexistent"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("magma-nfs: cannot read /nonexistent"));
 }
 
 #[tokio::test]
