@@ -5,7 +5,7 @@
 //! * `framing`, `tags`, `connection`: one connection, requests in parallel, flushes in order;
 //! * `fid`, `user`, [`export`]: what a client's numbers stand for, on whose behalf, on which terms;
 //! * `ops`: what each message does, one file per group;
-//! * [`listen`], [`allow`], `crowd`, [`gateway`]: who gets in;
+//! * [`listen`], [`allow`], `crowd`, `descriptors`, [`gateway`]: who gets in;
 //! * [`fuzz`]: the decoders, for fuzzers.
 //!
 //! It keeps nothing that outlives a connection and checks no permissions: the volcano does.
@@ -13,6 +13,7 @@
 pub mod allow;
 mod connection;
 mod crowd;
+mod descriptors;
 mod errno;
 pub mod export;
 mod fid;
@@ -52,7 +53,14 @@ pub enum RunError {
 /// Runs the gateway until SIGTERM or SIGINT.
 pub fn run(options: &Options) -> Result<(), RunError> {
     let (resolved, _logging) = options.shared.start().map_err(ConfigError::Shared)?;
-    let config = Config::from_options(options, &resolved)?;
+    let mut config = Config::from_options(options, &resolved)?;
+    let room = descriptors::connections();
+    if room < config.limits.connections {
+        tracing::warn!(
+            "the limit of open files leaves room for {room} connections only; raise it (ulimit -n)"
+        );
+        config.limits.connections = room;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(config))
 }

@@ -30,3 +30,22 @@ impl Listener {
         self.port
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kernel_without_vsock_is_told_of_clearly() {
+        let port = 0x4d41_0000 | (std::process::id() & 0xffff);
+        match Listener::bind(port) {
+            Ok(listener) => assert_eq!(listener.port(), port),
+            Err(error) => {
+                let told = error.to_string();
+                assert!(
+                    told.starts_with("cannot listen at vsock:") && told.contains("needs the kernel's vsock")
+                );
+            }
+        }
+    }
+}
