@@ -78,7 +78,8 @@ impl Upkeep {
             bytes: 0,
             committed_at: Duration::ZERO,
             committed: state.into(),
-            durable: state.into(),
+            // what is there now may come from a write-ahead log that was never synced
+            durable: Reached { applied: Seq(0), bodies: Seq(0) },
             copying: None,
             copied_at: Duration::ZERO,
             job: false,

@@ -109,6 +109,11 @@ impl Store {
         self.log.segments()
     }
 
+    /// Bytes of the log segment that is written to.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.active_bytes()
+    }
+
     /// A small value of the volcano's own.
     pub fn meta(&self, key: &str) -> Option<Bytes> {
         self.meta.content().values.get(key).map(|value| Bytes::copy_from_slice(value))

@@ -82,6 +82,8 @@ impl Db {
             conn.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
             conn.pragma_update(None, "user_version", FORMAT_VERSION)?;
             conn.execute_batch("COMMIT")?;
+            // a power cut must not leave a store whose database has no tables
+            checkpoint(&conn)?;
         } else if id != schema::APPLICATION_ID {
             return Err(OpenError::damaged(&path, "it is not a volcano's database"));
         } else if found != i64::from(FORMAT_VERSION) {

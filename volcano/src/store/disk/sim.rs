@@ -120,6 +120,7 @@ struct Folder {
 #[derive(Debug, Default)]
 struct World {
     inodes: Vec<Inode>,
+    root: PathBuf,
     folders: BTreeMap<PathBuf, Folder>,
     /// The process dies at the operation with this number.
     kill_at: Option<u64>,
@@ -135,7 +136,7 @@ pub(crate) struct SimDisk(Arc<Mutex<World>>);
 impl SimDisk {
     /// An empty disk with one folder, which is durable.
     pub(crate) fn new(root: &Path) -> Self {
-        let mut world = World::default();
+        let mut world = World { root: root.to_path_buf(), ..World::default() };
         world.folders.insert(root.to_path_buf(), Folder::default());
         Self(Arc::new(Mutex::new(world)))
     }
@@ -187,8 +188,9 @@ impl SimDisk {
         let there: Vec<_> = world.folders.keys().cloned().collect();
         for path in there {
             let (parent, name) = (path.parent().unwrap(), path.file_name().unwrap().to_str().unwrap());
-            let named = world.folders.get(parent).map(|parent| parent.now.contains_key(name));
-            if named == Some(false) {
+            // parents come first; one that is gone takes what is below with it
+            let is_named = world.folders.get(parent).is_some_and(|parent| parent.now.contains_key(name));
+            if !is_named && path != world.root {
                 world.folders.remove(&path);
             }
         }
