@@ -29,7 +29,10 @@ pub fn is_background() -> bool {
 
 /// Starts the process that stays; true when its mount can be used. It has told the reason itself if not.
 pub fn start(plan: &Plan) -> io::Result<bool> {
-    let mountpoint = plan.config.mountpoint.canonicalize()?;
+    let mountpoint = &plan.config.mountpoint;
+    let mountpoint = mountpoint.canonicalize().map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot mount on {}: {error}", mountpoint.display()))
+    })?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg0("mount.magma");
     for host in &plan.config.client.hosts {
@@ -45,7 +48,11 @@ pub fn start(plan: &Plan) -> io::Result<bool> {
     let subdirectory =
         if plan.config.path.is_empty() { String::new() } else { format!(",subdir={}", plan.config.path) };
     // Unknown options were refused here, or are to be ignored there as well.
-    command.arg("-s").arg("-o").arg(format!("{}{subdirectory}", plan.option_text)).arg("--").arg(mountpoint);
+    let options = format!("{}{subdirectory}", plan.option_text);
+    if !options.is_empty() {
+        command.arg("-s").arg("-o").arg(options);
+    }
+    command.arg("--").arg(mountpoint);
     command.env(KEY_VARIABLE, plan.config.client.key.expose()).env(VARIABLE, "1");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut said = Vec::new();
@@ -65,14 +72,17 @@ pub fn detach() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
+/// Where the process that stays logs: to the file, else to the system's log, else nowhere.
+pub fn open_log(log_file: Option<&Path>) -> io::Result<OwnedFd> {
+    let Some(path) = log_file else { return system_log().or_else(|_| nowhere()) };
+    let file = File::options().create(true).append(true).open(path);
+    file.map(OwnedFd::from).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot write the log {}: {error}", path.display()))
+    })
+}
+
 /// In the process that stays, once the mount can be used: tells the first process, and lets go of its terminal.
-///
-/// From then on the log goes to the file, else to the system's log, else nowhere.
-pub fn ready(log_file: Option<&Path>) -> io::Result<()> {
-    let log = match log_file {
-        Some(path) => File::options().create(true).append(true).open(path)?.into(),
-        None => system_log().or_else(|_| nowhere())?,
-    };
+pub fn ready(log: &OwnedFd) -> io::Result<()> {
     let mut stdout = io::stdout();
     stdout.write_all(READY)?;
     stdout.flush()?;

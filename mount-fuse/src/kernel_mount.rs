@@ -24,7 +24,9 @@ const TYPE: &str = "fuse.magma";
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// No device.
-    #[error("cannot open {DEVICE}: {0}; is the kernel's fuse module there (modprobe fuse)?")]
+    #[error(
+        "cannot open {DEVICE}: {0}; it is there with the kernel's fuse module (modprobe fuse), and who is not root must be let (chmod 666 {DEVICE})"
+    )]
     Device(#[source] io::Error),
     /// No mount.
     #[error("cannot mount on {}: {reason}", mountpoint.display())]
@@ -46,8 +48,8 @@ fn library_config(options: &MountOptions, root: bool) -> Config {
     let mut config = Config::default();
     config.acl = access(options, root);
     config.n_threads = Some(options.threads);
-    // A descriptor per thread keeps the threads apart in the kernel. It takes the device, which `fusermount3` alone may open on some systems.
-    config.clone_fd = options.threads > 1 && open_device().is_ok();
+    // A descriptor per thread keeps the threads apart in the kernel.
+    config.clone_fd = options.threads > 1;
     config
 }
 
@@ -65,11 +67,12 @@ pub(crate) fn attach(
     let refused = |reason: io::Error| AttachError::Mount { mountpoint: mountpoint.to_owned(), reason };
     let root = rustix::process::geteuid().is_root();
     let mut config = library_config(options, root);
+    // The set-user-id program mounts for others, but each thread opens the device itself.
+    let device = open_device().map_err(AttachError::Device)?;
     if !root {
         config.mount_options = library_options(source, options);
         return Session::new(filesystem, mountpoint, &config).map_err(refused);
     }
-    let device = open_device().map_err(AttachError::Device)?;
     let data = kernel_options(&device, config.acl);
     let data = CString::new(data).map_err(|error| refused(error.into()))?;
     let flags = kernel_flags(options);

@@ -55,13 +55,15 @@ fn run() -> Result<(), Failed> {
 }
 
 fn mount(plan: &Plan, stays: bool) -> Result<(), Failed> {
+    // Opened before the mount, which should not stand if this fails; before the working directory changes, too.
+    let log = if stays { Some(background::open_log(plan.log_file.as_deref())?) } else { None };
     if stays {
         background::detach()?;
     }
     let _logging = Logging::start(plan.resolved.channels)?;
     let mount = run_mount(&plan.config)?;
-    if stays {
-        background::ready(plan.log_file.as_deref())?;
+    if let Some(log) = log {
+        background::ready(&log)?;
     } else {
         // Whoever started us may have gone; the mount stands all the same.
         drop(writeln!(std::io::stdout(), "mounted on {}", mount.mountpoint().display()));

@@ -101,7 +101,6 @@ pub fn run_mount(config: &MountConfig) -> Result<MountHandle, MountError> {
     if let Err(error) = raise_read_ahead(&handle.mountpoint, config.options.read_ahead_kib) {
         tracing::warn!(target: "magma::mount", %error, "the kernel's read-ahead stays as it is");
     }
-    tracing::info!(target: "magma::mount", source, mountpoint = %handle.mountpoint.display(), "mounted");
     Ok(handle)
 }
 
@@ -119,6 +118,7 @@ impl MountHandle {
 
     /// Waits until it is unmounted, or until a signal to end comes; then it unmounts, whether files are open or not.
     pub fn wait(mut self) -> io::Result<()> {
+        tracing::info!(target: "magma::mount", mountpoint = %self.mountpoint.display(), "mounted");
         let (told, events) = mpsc::channel();
         if let Some(client) = &self.client {
             client.tell_of_signals(told.clone())?;
