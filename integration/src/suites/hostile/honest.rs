@@ -4,9 +4,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
-use super::Port;
 use super::messages::{self, Call, MOUNT, NFS};
-use crate::error::{Doing, Result, wrong};
+use super::{PATIENCE, Port};
+use crate::error::{Doing, Error, Result, wrong};
+use crate::testing::wait;
 
 /// No reply that an honest client waits for here is longer.
 const MAX_REPLY: usize = 64 << 10;
@@ -109,21 +110,27 @@ fn exchange(stream: &mut TcpStream, message: &[u8]) -> Result<Vec<u8>> {
     Ok(reply)
 }
 
-/// Waits for the console's prompt.
+/// Waits for the console's prompt. It may take a moment to see that those who held its sessions have gone.
 fn console() -> Result<()> {
+    let mut said = String::new();
+    let greeted = wait::until("the console's prompt", PATIENCE, || {
+        said = greeting()?;
+        Ok(said.contains("MAGMA [wallace]").then_some(()))
+    });
+    greeted.map_err(|error| Error::Wrong(format!("{error}; it says {said:?}")))
+}
+
+/// What the console says to a new session, up to its prompt.
+fn greeting() -> Result<String> {
     let mut stream = Port::Console.connect()?;
     let mut text = Vec::new();
     let mut buffer = [0; 1024];
     while text.len() < MAX_REPLY {
         let length = stream.read(&mut buffer).doing(|| "the console's prompt".to_owned())?;
         text.extend_from_slice(buffer.get(..length).unwrap_or_default());
-        if String::from_utf8_lossy(&text).contains("MAGMA [wallace]") {
-            let _closing = stream.write_all(b"quit\r\n");
-            return Ok(());
-        }
-        if length == 0 {
+        if length == 0 || String::from_utf8_lossy(&text).contains("MAGMA [wallace]") {
             break;
         }
     }
-    wrong(format!("the console says {:?}", String::from_utf8_lossy(&text)))
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -43,6 +43,14 @@ impl Port {
         }
     }
 
+    /// The gateways must serve honest clients while hostile ones hold all connections. The console, which is for the
+    /// administrators of this machine, turns away whoever comes when its sessions are all taken: there they leave first.
+    fn leave(self, held: &mut Result<Vec<TcpStream>>) {
+        if let (Self::Console, Ok(held)) = (self, held) {
+            held.clear();
+        }
+    }
+
     fn connect(self) -> Result<TcpStream> {
         let doing = || format!("connecting to the port of {self:?}");
         let stream = TcpStream::connect_timeout(&(ADDRESS, self.number()).into(), PATIENCE).doing(doing)?;
@@ -78,14 +86,15 @@ pub(super) fn run(context: &Context) -> Result<Tally> {
         after(&format!("connections that close at once ({port:?})"), closes(port), &mut lava)?;
     }
     for (name, port, bytes) in messages::malformed() {
-        let held = hold(port, &bytes);
+        let mut held = hold(port, &bytes);
+        port.leave(&mut held);
         after(name, held.as_ref().map(|_| ()).map_err(|error| Error::Wrong(error.to_string())), &mut lava)?;
     }
     after("an endless line (Console)", endless_line(), &mut lava)?;
     after("datagrams of noise", datagrams(&mut random), &mut lava)?;
     for port in Port::ALL {
-        // They are still there while the honest clients come.
-        let idle = idle(port);
+        let mut idle = Ok(idle(port));
+        port.leave(&mut idle);
         after(&format!("{IDLE} idle connections ({port:?})"), Ok(()), &mut lava)?;
         drop(idle);
     }
