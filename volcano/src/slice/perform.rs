@@ -115,6 +115,7 @@ impl Slice {
                 if failure.error == FlareError::WouldBlock
                     && let Some(blocked) = self.blocked(call)?
                 {
+                    self.release_before_waiting(now, call)?;
                     return Ok(Verdict::Wait(Box::new(blocked)));
                 }
                 return Ok(Verdict::Answer(Err(*failure), Need::Logged));
@@ -242,6 +243,14 @@ impl Slice {
             who: (call.header.session, lock.owner.owner),
             by: (conflict.session, conflict.owner.owner),
         }))
+    }
+
+    /// A flock that is converted is given up before the new one is waited for, so that two who convert do not block each other.
+    fn release_before_waiting(&mut self, now: Now, call: &Call) -> Result<(), Trouble> {
+        let Request::Lock(lock) = &call.request else { return Ok(()) };
+        let session = call.header.session;
+        let changes = self.plan_internal(now, |plan| namespace::release_before_waiting(plan, session, lock))?;
+        if changes.is_empty() { Ok(()) } else { self.record(now, changes, None) }
     }
 
     fn note_open(&mut self, call: &Call, reply: &Reply) {
