@@ -284,7 +284,9 @@ impl Bodies {
             BodyChange::Overwrite { offset, data } => below(*offset, data.len() as u64, high),
             // were it to reach beyond, replay would do it over what was appended later
             BodyChange::Zero { offset, length } => below(*offset, *length, high),
-            BodyChange::Reserve { offset, length } => offset.checked_add(*length).map_or_else(overflow, |_| Ok(high)),
+            BodyChange::Reserve { offset, length } => {
+                offset.checked_add(*length).map_or_else(overflow, |_| Ok(high))
+            }
             BodyChange::Drop => Ok(0),
         })
     }

@@ -297,7 +297,10 @@ impl Run {
         let fill = self.dice.next() as u8 | 1;
         let Content::Body { body, high } = row.content else {
             self.next_body += 1;
-            row.content = Content::Body { body: BodyId(self.next_body << 60 | self.next_body << 50 | self.next_body), high: 0 };
+            row.content = Content::Body {
+                body: BodyId(self.next_body << 60 | self.next_body << 50 | self.next_body),
+                high: 0,
+            };
             changes.push(Change::PutFlare(row));
             return Ok(());
         };
