@@ -161,7 +161,7 @@ pub struct Slice {
     /// Requests served since the start.
     served: u64,
     figures: Figures,
-    figures_taken: Duration,
+    figures_taken: Now,
     stopped: bool,
 }
 
@@ -198,7 +198,7 @@ impl Slice {
             locks_changed: VecDeque::new(),
             served: 0,
             figures,
-            figures_taken: now.monotonic,
+            figures_taken: now,
             stopped: false,
         })
     }
@@ -307,7 +307,7 @@ impl Slice {
                 self.trouble(trouble);
             }
         }
-        if now.monotonic.saturating_sub(self.figures_taken) >= FIGURES_AGE {
+        if now.monotonic.saturating_sub(self.figures_taken.monotonic) >= FIGURES_AGE {
             self.take_figures(now);
         }
         self.batch_end();
@@ -369,7 +369,7 @@ impl Slice {
 
     fn take_figures(&mut self, now: Now) {
         self.figures = Figures { started: self.figures.started, ..report::figures(&self.store, now.wall) };
-        self.figures_taken = now.monotonic;
+        self.figures_taken = now;
     }
 
     /// The store, to be looked at.

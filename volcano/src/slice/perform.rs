@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use magma_common::attr::Wcc;
 use magma_common::error::FlareError;
-use magma_common::handle::Handle;
+use magma_common::handle::{BirthNumber, Handle};
 use magma_common::proto::operation::{Outcome, WriteReply};
 use magma_common::proto::{Durability, OpId, Reply, Request};
 use magma_common::topology::Seq;
@@ -75,16 +75,34 @@ impl Slice {
 
     /// Answers a request about `/.dht`.
     fn serve_internal(&self, request: &Request) -> Result<Verdict, Trouble> {
+        let answer = self.with_dht(|state| dht::answer(state, request))?;
+        Ok(Verdict::Answer(answer.unwrap_or_else(|| Err(FlareError::NotSupported.into())), Need::Logged))
+    }
+
+    fn with_dht<T>(&self, answer: impl FnOnce(&DhtState<'_>) -> T) -> Result<T, Trouble> {
         let root = self.store.flare(&Handle::root().key)?.ok_or_else(no_root)?;
         let figures = [(self.identity.volcano, self.figures.clone())];
-        let state = DhtState {
+        Ok(answer(&DhtState {
             topology: &self.topology,
             figures: &figures,
-            taken: self.last_time,
+            taken: self.figures_taken.wall,
             root: &root.attr(0),
-        };
-        let answer = dht::answer(&state, request).unwrap_or_else(|| Err(FlareError::NotSupported.into()));
-        Ok(Verdict::Answer(answer, Need::Logged))
+        }))
+    }
+
+    /// A `StatMany` may name flares of `/.dht` beside stored ones.
+    fn add_internal(&self, request: &Request, reply: &mut Reply) -> Result<(), Trouble> {
+        let (Request::StatMany(many), Reply::StatMany(attrs)) = (request, reply) else { return Ok(()) };
+        if many.handles.iter().any(|handle| handle.birth == BirthNumber::INTERNAL) {
+            self.with_dht(|state| {
+                for (attr, handle) in attrs.iter_mut().zip(&many.handles) {
+                    if let Some(internal) = dht::attr(state, handle) {
+                        *attr = internal;
+                    }
+                }
+            })?;
+        }
+        Ok(())
     }
 
     fn perform(&mut self, now: Now, call: &Call, id: OpId) -> Result<Verdict, Trouble> {
@@ -125,6 +143,7 @@ impl Slice {
             self.store.write_append(*body, *offset, data)?;
         }
         set_verifier(&mut reply, self.topology.write_verifier());
+        self.add_internal(&call.request, &mut reply)?;
         self.keep_outcome(now, call, id, &reply, planned.changes)?;
         self.note_open(call, &reply);
         let need = self.need(call)?;
