@@ -42,3 +42,29 @@ pub fn fuzz_arguments(procedure: u32, bytes: &[u8]) {
 pub fn fuzz_handle(bytes: &[u8]) {
     let _ = Signer::new(&[0; 32]).open(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_stream_is_cut_and_taken_apart_without_a_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..400), step in 1usize..50
+        ) {
+            fuzz_stream(&bytes, step);
+            fuzz_handle(&bytes);
+        }
+
+        #[test]
+        fn any_arguments_of_a_well_formed_call_are_taken_apart_without_a_panic(
+            procedure in 0u32..30, arguments in proptest::collection::vec(0u32..70, 0..60)
+        ) {
+            let head = [7, 0, 2, 100_003, 3, procedure, 0, 0, 0, 0];
+            let record: Vec<u8> = head.into_iter().chain(arguments).flat_map(u32::to_be_bytes).collect();
+            fuzz_record(&record);
+        }
+    }
+}
