@@ -169,7 +169,7 @@ pub(super) fn apply(record: &Record, db: &mut Db, bodies: &mut Bodies, rows: boo
     for change in &record.changes {
         match change {
             Change::Body { body, flare, change } => {
-                bodies.apply(db, (*body, *flare), change, record.seq, rows)?
+                bodies.apply(db, (*body, *flare), change, record.seq, rows)?;
             }
             change if rows => apply_row(change, db, record.seq)?,
             _ => {}

@@ -4,7 +4,7 @@
 //! one between the removal of a body's row and that of its file. They cost only space, so they are looked for bit by bit.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Store;
 use super::error::StoreError;
@@ -31,7 +31,7 @@ impl Store {
             sweep.started = true;
             sweep.outer = subfolders(root)?;
         } else if let Some(folder) = sweep.inner.pop_front() {
-            self.sweep_folder(folder)?;
+            self.sweep_folder(&folder)?;
         } else if let Some(folder) = sweep.outer.pop_front() {
             sweep.inner = subfolders(folder)?;
         } else {
@@ -42,8 +42,8 @@ impl Store {
         Ok(true)
     }
 
-    fn sweep_folder(&mut self, folder: PathBuf) -> Result<(), StoreError> {
-        let names = self.disk.list(&folder).map_err(|error| StoreError::file(&folder, error))?;
+    fn sweep_folder(&mut self, folder: &Path) -> Result<(), StoreError> {
+        let names = self.disk.list(folder).map_err(|error| StoreError::file(folder, error))?;
         for name in names {
             let Ok(number) = u64::from_str_radix(&name, 16) else { continue };
             let path = folder.join(&name);

@@ -164,6 +164,7 @@ impl Store {
     }
 
     /// Syncs here and now.
+    #[allow(clippy::needless_pass_by_value, reason = "callers make the choice on the spot")]
     pub fn sync_now(&mut self, bodies: SyncBodies) -> Result<(), StoreError> {
         let job = self.begin_sync(&bodies)?;
         self.finish_sync(job.run())

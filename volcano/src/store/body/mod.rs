@@ -11,7 +11,7 @@ mod read;
 mod rest;
 mod state;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -364,7 +364,7 @@ impl Bodies {
                 self.writing.retain(|&writing| writing != body);
             }
             BodyChange::Overwrite { data, .. } => {
-                self.lay(db, body, start..end, Piece::Data(data.clone()), seq)?
+                self.lay(db, body, start..end, Piece::Data(data.clone()), seq)?;
             }
             BodyChange::Zero { .. } => self.lay(db, body, start..end, Piece::Hole, seq)?,
             BodyChange::Reserve { .. } | BodyChange::Drop => {}
@@ -413,7 +413,8 @@ impl Bodies {
     /// Writes the changes of records up to `through`, which are on disk, to the files.
     pub(super) fn settle(&mut self, db: &Db, through: Seq) -> Result<(), StoreError> {
         let mut touched = BTreeSet::new();
-        while let Some(pending) = self.pending.pop_front_if(|pending| pending.seq <= through) {
+        while self.pending.front().is_some_and(|pending| pending.seq <= through) {
+            let Some(pending) = self.pending.pop_front() else { break };
             if let Piece::Data(bytes) = &pending.piece {
                 self.pending_bytes = self.pending_bytes.saturating_sub(bytes.len() as u64);
             }
@@ -522,7 +523,7 @@ impl Bodies {
         let end = offset.saturating_add(length as u64).min(state.high());
         let sums = match state.row.filter(|_| state.has_sums && offset < end) {
             Some(row) => db.sums(row.local, checksum::blocks(offset, end))?,
-            None => Default::default(),
+            None => BTreeMap::default(),
         };
         Ok(BodyRead {
             body,

@@ -184,7 +184,7 @@ mod tests {
     fn a_punched_range_reads_as_zeros_and_keeps_the_length() {
         let dir = tempfile::tempdir().unwrap();
         let file = RealDisk.create(&dir.path().join("f")).unwrap();
-        file.write_at(&[7; 200_000], 0).unwrap();
+        file.write_at(&vec![7; 200_000], 0).unwrap();
         file.punch(65_536, 65_536).unwrap();
         let mut buffer = [1; 10];
         file.read_at(&mut buffer, 70_000).unwrap();
@@ -206,7 +206,7 @@ mod tests {
     fn holes_and_data_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let file = RealDisk.create(&dir.path().join("f")).unwrap();
-        file.write_at(&[7; 65_536], 1 << 20).unwrap();
+        file.write_at(&vec![7; 65_536], 1 << 20).unwrap();
         assert_eq!(file.next_data(0).unwrap(), Some(1 << 20));
         assert_eq!(file.next_hole(1 << 20).unwrap(), (1 << 20) + 65_536);
         assert_eq!(file.next_data(2 << 20).unwrap(), None);

@@ -195,24 +195,6 @@ impl SimDisk {
             }
         }
     }
-
-    /// Flips one bit of a file, now and on disk.
-    pub(crate) fn flip_bit(&self, path: &Path, byte: usize) {
-        let mut world = self.world();
-        let index = world.file(path).unwrap();
-        world.inodes[index].now[byte] ^= 1;
-    }
-
-    /// The files below a folder.
-    pub(crate) fn files(&self, root: &Path) -> Vec<PathBuf> {
-        let world = self.world();
-        let folders = world.folders.iter().filter(|(path, _)| path.starts_with(root));
-        let files = folders.flat_map(|(path, folder)| {
-            let files = folder.now.iter().filter(|(_, entry)| matches!(entry, Entry::File(_)));
-            files.map(move |(name, _)| path.join(name))
-        });
-        files.collect()
-    }
 }
 
 fn split(path: &Path) -> (PathBuf, String) {

@@ -64,7 +64,7 @@ fn a_closed_store_opens_clean_with_everything() {
     let mut store = create(dir.path());
     let file = flare(1, Kind::File);
     put(&mut store, vec![Change::PutFlare(file.clone())]);
-    put_append(&mut store, BODY, &file, 0, &[7; 100_000]);
+    put_append(&mut store, BODY, &file, 0, &vec![7; 100_000]);
     store.set_meta("nickname", b"wallace").unwrap();
     store.close().unwrap();
     let (store, opened) = reopen(dir.path());
@@ -141,11 +141,11 @@ fn a_flipped_bit_in_a_resting_body_is_noticed_by_the_read() {
     let mut store = create(dir.path());
     let file = flare(1, Kind::File);
     put(&mut store, vec![Change::PutFlare(file.clone())]);
-    put_append(&mut store, BODY, &file, 0, &[7; 200_000]);
+    put_append(&mut store, BODY, &file, 0, &vec![7; 200_000]);
     upkeep(&mut store, 100);
     upkeep(&mut store, 200);
     flip(&body_file(dir.path()), 70_000);
-    assert_eq!(store.read_body(BODY, 0, 65_536).unwrap()[..], [7; 65_536]);
+    assert_eq!(store.read_body(BODY, 0, 65_536).unwrap()[..], vec![7; 65_536]);
     let error = store.read_body(BODY, 100_000, 10).unwrap_err();
     assert!(matches!(error, ReadError::Checksum { body: BODY, block: 1 }), "{error}");
     assert_eq!(store.checksum_failures(), 1);
@@ -169,7 +169,7 @@ fn appending_to_a_block_with_a_checksum_does_not_break_it() {
     let mut store = create(dir.path());
     let file = flare(1, Kind::File);
     put(&mut store, vec![Change::PutFlare(file.clone())]);
-    put_append(&mut store, BODY, &file, 0, &[7; 70_000]);
+    put_append(&mut store, BODY, &file, 0, &vec![7; 70_000]);
     upkeep(&mut store, 100);
     upkeep(&mut store, 200);
     // written, but its record has not come yet
@@ -186,7 +186,7 @@ fn a_sparse_body_has_holes_and_takes_little_space() {
     let file = flare(1, Kind::File);
     put(&mut store, vec![Change::PutFlare(file.clone())]);
     let far = 5 << 30;
-    put_append(&mut store, BODY, &file, far, &[7; 65_536]);
+    put_append(&mut store, BODY, &file, far, &vec![7; 65_536]);
     assert_eq!(store.body_data(BODY, 0, u64::MAX).unwrap(), Some(far));
     assert_eq!(store.body_hole(BODY, far, u64::MAX).unwrap(), far + 65_536);
     assert_eq!(store.body_data(BODY, far + 65_536, u64::MAX).unwrap(), None);

@@ -262,7 +262,7 @@ impl Run {
             }
             6 => Change::PutXattr { flare: key, name: name(random), value: vec![random as u8; 30].into() },
             7 => Change::DeleteXattr { flare: key, name: name(random) },
-            8 => Change::PutLocks { flare: key, locks: self.locks(random) },
+            8 => Change::PutLocks { flare: key, locks: locks(random) },
             9 => {
                 let session =
                     SessionRow { id: SessionId(random), client: "client".into(), opened: time(random) };
@@ -274,18 +274,6 @@ impl Run {
         };
         changes.push(made);
         Ok(())
-    }
-
-    fn locks(&mut self, count: u64) -> Vec<LockRow> {
-        let lock = |number| LockRow {
-            family: LockFamily::Flock,
-            session: SessionId(number),
-            owner: LockOwner { owner: u64::MAX, pid: 7 },
-            kind: LockKind::Exclusive,
-            start: number,
-            end: u64::MAX,
-        };
-        (0..count).map(lock).collect()
     }
 
     fn change_body(
@@ -399,6 +387,18 @@ impl Run {
         let found: Vec<_> = opened.outcomes.iter().map(|o| (o.seq, o.time, o.outcome.clone())).collect();
         assert!(found.ends_with(&expected), "{what}: the ledger's outcomes");
     }
+}
+
+fn locks(count: u64) -> Vec<LockRow> {
+    let lock = |number| LockRow {
+        family: LockFamily::Flock,
+        session: SessionId(number),
+        owner: LockOwner { owner: u64::MAX, pid: 7 },
+        kind: LockKind::Exclusive,
+        start: number,
+        end: u64::MAX,
+    };
+    (0..count).map(lock).collect()
 }
 
 fn copy_database(from: &Path, to: &Path) {

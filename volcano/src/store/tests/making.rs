@@ -49,7 +49,7 @@ pub(super) fn create(dir: &Path) -> Store {
 }
 
 pub(super) fn time(number: u64) -> Timestamp {
-    Timestamp::new(number as i64, 5).unwrap()
+    Timestamp::new(number.cast_signed(), 5).unwrap()
 }
 
 pub(super) fn name(number: u64) -> Name {

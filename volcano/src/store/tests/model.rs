@@ -38,7 +38,9 @@ impl Model {
         let mut appended = appended.iter();
         for change in &record.changes {
             match change.clone() {
-                Change::PutFlare(row) => drop(self.flares.insert(row.key(), row)),
+                Change::PutFlare(row) => {
+                    self.flares.insert(row.key(), row);
+                }
                 Change::DeleteFlare(key) => {
                     self.flares.remove(&key);
                     self.inlines.remove(&key);
@@ -47,12 +49,18 @@ impl Model {
                     self.entries.retain(|(dir, _), _| *dir != key);
                     self.xattrs.retain(|(flare, _), _| *flare != key);
                 }
-                Change::PutInline { flare, data } if data.is_empty() => drop(self.inlines.remove(&flare)),
-                Change::PutInline { flare, data } => drop(self.inlines.insert(flare, data.to_vec())),
-                Change::PutEntry { dir, entry } => {
-                    drop(self.entries.insert((dir, entry.name.clone()), entry))
+                Change::PutInline { flare, data } if data.is_empty() => {
+                    self.inlines.remove(&flare);
                 }
-                Change::DeleteEntry { dir, name } => drop(self.entries.remove(&(dir, name))),
+                Change::PutInline { flare, data } => {
+                    self.inlines.insert(flare, data.to_vec());
+                }
+                Change::PutEntry { dir, entry } => {
+                    drop(self.entries.insert((dir, entry.name.clone()), entry));
+                }
+                Change::DeleteEntry { dir, name } => {
+                    self.entries.remove(&(dir, name));
+                }
                 Change::PutReference { flare, reference } => {
                     let references = self.references.entry(flare).or_default();
                     references.retain(|there| *there != reference);
@@ -64,12 +72,20 @@ impl Model {
                     });
                 }
                 Change::PutXattr { flare, name, value } => {
-                    drop(self.xattrs.insert((flare, name), value.to_vec()))
+                    drop(self.xattrs.insert((flare, name), value.to_vec()));
                 }
-                Change::DeleteXattr { flare, name } => drop(self.xattrs.remove(&(flare, name))),
-                Change::PutLocks { flare, locks } => drop(self.locks.insert(flare, locks)),
-                Change::PutSession(session) => drop(self.sessions.insert(session.id, session)),
-                Change::EndSession(id) => drop(self.sessions.remove(&id)),
+                Change::DeleteXattr { flare, name } => {
+                    self.xattrs.remove(&(flare, name));
+                }
+                Change::PutLocks { flare, locks } => {
+                    self.locks.insert(flare, locks);
+                }
+                Change::PutSession(session) => {
+                    self.sessions.insert(session.id, session);
+                }
+                Change::EndSession(id) => {
+                    self.sessions.remove(&id);
+                }
                 Change::Body { body, change, .. } => self.apply_body(body, change, record.seq, &mut appended),
             }
         }
@@ -99,7 +115,9 @@ impl Model {
                 bytes[offset as usize..end].fill(Byte::default());
             }
             BodyChange::Reserve { .. } => {}
-            BodyChange::Drop => drop(self.bodies.remove(&body)),
+            BodyChange::Drop => {
+                self.bodies.remove(&body);
+            }
         }
     }
 
