@@ -140,15 +140,21 @@ impl Lava {
 
     /// Mounts through FUSE.
     pub(crate) fn mount(&mut self, point: &Path) -> Result<()> {
+        self.mount_with(point, "rw").map(|_| ())
+    }
+
+    /// Mounts through FUSE with these options; gives the process id of the mount.
+    pub(crate) fn mount_with(&mut self, point: &Path, options: &str) -> Result<u32> {
         std::fs::create_dir_all(point).doing(|| format!("cannot make {}", point.display()))?;
         let mut command = tied(&self.programs.binary("mount-magma")?);
         command.arg("-f").arg(format!("--host={ADDRESS}:{}", self.ports.volcano));
-        command.arg(format!("--key-file={}", self.key_file().display())).arg(point);
+        command.arg(format!("--key-file={}", self.key_file().display())).args(["-o", options]).arg(point);
         let mut process = Process::start("mount.magma", command, &self.log("mount"))?;
         let ready = process.ready("mounted", READY);
+        let id = process.id();
         // Kept before the outcome is looked at: what is half mounted is taken down as well.
         self.mounts.push(Mount { process, point: point.to_owned() });
-        ready.map(|_| ())
+        ready.map(|_| id)
     }
 
     /// Everything a suite may want: volcano, both gateways, one FUSE mount in `folder/mnt`.

@@ -1,6 +1,7 @@
 //! `./magma bench`: the same work in several folders, side by side, as rates and ratios.
 
 mod files;
+mod handoff;
 mod programs;
 mod stream;
 mod table;
@@ -123,6 +124,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folders = vec![scratch.folder("local")?, mount];
     let rows = measure(options, &folders, scratch.path())?;
     report(options, &folders, &rows)?;
+    if options.only.is_none() {
+        print!("{}", handoff::measure(&mut lava, &scratch.path().join("uncached"))?);
+    }
     lava.stop()?;
     scratch.discard();
     Ok(())
