@@ -136,10 +136,6 @@ impl Store {
         let same_boot = running.as_ref().is_some_and(|boot| *boot == options.machine_boot);
         let clean = running.is_none();
         let mut db = Db::open(dir, created)?;
-        meta.update(|meta| {
-            meta.running = Some(options.machine_boot.clone());
-            meta.sweep |= !clean;
-        })?;
         let log_dir = dir.join("log");
         let known = recovery::Known { store: meta.content().store, applied: db.state.applied, same_boot };
         let before = db.state;
@@ -152,6 +148,11 @@ impl Store {
             // what the process before had written to bodies and not synced is not known to be unsynced any more
             sync_bodies(&mut bodies)?;
         }
+        // only now: until the torn tail of a power cut is off the log, it must not be taken for damage within one boot
+        meta.update(|meta| {
+            meta.running = Some(options.machine_boot.clone());
+            meta.sweep |= !clean;
+        })?;
         let (last, cut) = (found.last, found.cut);
         let log = Log::start(Arc::clone(&disk), log_dir, meta.content().store, options.segment_size, found)?;
         let state = db.state;

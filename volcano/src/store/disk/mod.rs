@@ -40,6 +40,10 @@ pub trait Disk: Send + Sync + fmt::Debug {
 pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Reads up to the buffer's length; fewer bytes only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// The same if it need not wait for the disk; `None` if it would.
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.read_at(buffer, offset).map(Some)
+    }
     /// Writes all the bytes.
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
     /// Makes the file's bytes and length durable (`fdatasync(2)`).
@@ -96,8 +100,21 @@ impl std::ops::Deref for SyncedFile {
 /// Fills the buffer from a file; what lies beyond its end is zeros.
 pub(super) fn read_padded(file: &SyncedFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     let read = file.read_at(buffer, offset)?;
+    pad(buffer, read);
+    Ok(())
+}
+
+/// The same if it need not wait for the disk; `false` if it would.
+pub(super) fn read_cached_padded(file: &SyncedFile, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+    let read = file.read_cached_at(buffer, offset)?;
+    if let Some(read) = read {
+        pad(buffer, read);
+    }
+    Ok(read.is_some())
+}
+
+fn pad(buffer: &mut [u8], read: usize) {
     if let Some(rest) = buffer.get_mut(read..) {
         rest.fill(0);
     }
-    Ok(())
 }

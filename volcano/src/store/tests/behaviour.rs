@@ -10,7 +10,7 @@ use magma_common::attr::Kind;
 use magma_common::topology::Seq;
 
 use super::super::disk::sim::SimDisk;
-use super::super::{OpenError, Store, StoreError, SyncBodies};
+use super::super::{Disk, OpenError, Store, StoreError, SyncBodies};
 use super::making::{
     body_change, create, entry, flare, name, open_sim, put, put_append, real, record, small,
 };
@@ -133,6 +133,31 @@ fn a_damaged_record_that_was_on_disk_is_not_cut_off() {
     // another boot of the machine: the later frame says that the damaged one was on disk
     let error = Store::open(dir.path(), real(), small(false, "other boot")).unwrap_err();
     assert!(matches!(&error, OpenError::Damaged { .. }) && error.to_string().contains("record 1"), "{error}");
+}
+
+/// A power cut left a hole in the log; the process died while it read the log under the new boot. The next one must not
+/// think that the hole came about within one boot, and refuse it as damage.
+#[test]
+fn dying_while_the_log_is_read_after_a_power_cut_does_not_keep_the_store_from_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(dir.path());
+    let (mut store, _) = open_sim(dir.path(), &disk, small(true, "first")).unwrap();
+    put(&mut store, vec![Change::PutFlare(flare(1, Kind::File))]);
+    put(&mut store, vec![Change::PutFlare(flare(2, Kind::File))]);
+    drop(store);
+    // the first record did not reach the disk, the second did
+    let segment = disk.open(&dir.path().join("log/0000000000000001.log")).unwrap();
+    segment.write_at(&[0; 60], 64).unwrap();
+    for dies_at in 1..8 {
+        disk.kill_after(dies_at);
+        if open_sim(dir.path(), &disk, small(false, "second")).is_ok() {
+            break;
+        }
+        disk.revive();
+    }
+    disk.revive();
+    let (_, opened) = open_sim(dir.path(), &disk, small(false, "second")).unwrap();
+    assert_eq!(opened.last, Seq(0));
 }
 
 #[test]
@@ -367,5 +392,5 @@ fn the_store_can_be_given_to_another_thread() {
     is_send::<Store>();
     is_send::<super::super::SyncJob>();
     is_send::<super::super::BodyRead>();
-    let _: Arc<dyn super::super::Disk> = real();
+    let _: Arc<dyn Disk> = real();
 }
