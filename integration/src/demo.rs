@@ -101,7 +101,7 @@ MagmaFS is running: one volcano on {ADDRESS}:{volcano}, and three doors to the s
   console                telnet {ADDRESS} {console}
   data, key, logs        {folder}/{{volcano,key,logs}}
 
-To mount it through the kernel's own clients as well, paste:
+To mount it through the kernel's own clients as well, paste (NFS needs Debian's package nfs-common):
 
   sudo mkdir -p /mnt/nfs /mnt/9p
   {nfs}
