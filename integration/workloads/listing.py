@@ -1,5 +1,6 @@
 """A folder of 100,000 entries is listed while it changes: what was there all the time is seen exactly once."""
 import collections
+import concurrent.futures
 import os
 import sys
 import threading
@@ -9,9 +10,28 @@ from tools import expect
 ENTRIES = 100_000
 
 
-def fill(folder, entries):
-    for number in range(entries):
-        os.close(os.open(os.path.join(folder, f"stays-{number:06d}"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+def fill(folder):
+    """Makes the entries that stay, with several threads because each waits for the server."""
+    def make(number):
+        os.close(os.open(name(folder, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+
+    for_all(make)
+
+
+def clear(folder):
+    for_all(lambda number: os.unlink(name(folder, number)))
+
+
+def name(folder, number):
+    return os.path.join(folder, f"stays-{number:06d}")
+
+
+def for_all(work):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        parts = [pool.submit(lambda first=first: [work(number) for number in range(first, ENTRIES, 8)])
+                 for first in range(8)]
+        for part in parts:
+            part.result()
 
 
 def run(work, scratch, options):
@@ -19,7 +39,7 @@ def run(work, scratch, options):
     if folder is None:
         folder = os.path.join(work, "many")
         os.mkdir(folder)
-        fill(folder, ENTRIES)
+        fill(folder)
     stop, errors, changes = threading.Event(), [], [0]
 
     def change():
@@ -27,11 +47,11 @@ def run(work, scratch, options):
         try:
             step = 0
             while not stop.is_set():
-                name = os.path.join(folder, f"comes-{os.getpid()}-{step}")
-                with open(name, "wb"):
+                path = os.path.join(folder, f"comes-{os.getpid()}-{step}")
+                with open(path, "wb"):
                     pass
-                os.rename(name, name + ".renamed")
-                os.unlink(name + ".renamed")
+                os.rename(path, path + ".renamed")
+                os.unlink(path + ".renamed")
                 step += 1
                 changes[0] = step
         except BaseException as error:
@@ -51,8 +71,11 @@ def run(work, scratch, options):
         thread.join()
     expect(not errors, errors)
     expect(changes[0] > 0, "nothing changed while it was listed")
+    if options.listing is None:
+        clear(folder)
+        expect(os.listdir(folder) == [], "entries are left")
 
 
 if __name__ == "__main__":
     os.mkdir(sys.argv[1])
-    fill(sys.argv[1], ENTRIES)
+    fill(sys.argv[1])
