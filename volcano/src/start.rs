@@ -33,6 +33,8 @@ const TOPOLOGY: &str = "topology";
 /// Names this run of the machine.
 const MACHINE_BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
+/// Threads that wait for the disk: for reads that are not in memory, and for syncs.
+const DISK_THREADS: usize = 64;
 /// How long a console's command waits for its volcano.
 const CONSOLE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often, and how long apart, a stop looks whether the last sync has ended.
@@ -113,6 +115,7 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
     let slice = open(&launch, clock)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(DISK_THREADS)
         .build()
         .map_err(system("cannot start a runtime"))?;
     LocalSet::new().block_on(&runtime, serve(launch, logging, cluster, slice, clock))

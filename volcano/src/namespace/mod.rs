@@ -49,5 +49,5 @@ mod tests;
 
 pub use dispatch::execute;
 pub use lock::{conflict, release_before_waiting, release_locks};
-pub use plan::{Append, Caller, Moment, Opens, Plan, Planned, Stop};
+pub use plan::{Append, BodyRange, Caller, Moment, Opens, Plan, Planned, Stop};
 pub use steps::reference::release_last;

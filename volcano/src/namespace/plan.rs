@@ -87,6 +87,19 @@ pub struct Planned {
     pub changes: Vec<Change>,
     /// The bytes of the [`BodyChange::Append`]s among them.
     pub appends: Vec<Append>,
+    /// The payload of the reply, if it is still to be read.
+    pub read: Option<BodyRange>,
+}
+
+/// Bytes of a body that a reply will carry. What lies beyond the body's end is zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyRange {
+    /// Which body.
+    pub body: BodyId,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub length: usize,
 }
 
 /// One operation in the making.
@@ -103,6 +116,9 @@ pub struct Plan<'a> {
     appends: Vec<Append>,
     /// Bytes that the operation needs so far.
     needed: u64,
+    /// Bodies are read by the caller.
+    leaves_reads: bool,
+    pub(super) read: Option<BodyRange>,
 }
 
 impl<'a> Plan<'a> {
@@ -114,12 +130,25 @@ impl<'a> Plan<'a> {
         random: &'a mut dyn FnMut() -> u64,
     ) -> Self {
         let (loaded, changes, appends) = Default::default();
-        Self { view, opens, moment, random, loaded, changes, appends, needed: 0 }
+        let (leaves_reads, read) = (false, None);
+        Self { view, opens, moment, random, loaded, changes, appends, needed: 0, leaves_reads, read }
+    }
+
+    /// Leaves the reading of bodies to the caller, who may do it on another thread: see [`Planned::read`].
+    #[must_use]
+    pub fn leaving_reads(mut self) -> Self {
+        self.leaves_reads = true;
+        self
+    }
+
+    /// Whether the caller reads bodies.
+    pub(super) fn leaves_reads(&self) -> bool {
+        self.leaves_reads
     }
 
     /// The changes of everything that was planned. After a failure they must be thrown away.
     pub fn finish(self) -> Planned {
-        Planned { changes: self.changes, appends: self.appends }
+        Planned { changes: self.changes, appends: self.appends, read: self.read }
     }
 
     /// The flare with this handle as the plan leaves it; stale if it is gone or another bears its key.

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 pub use self::clock::Clock;
 use crate::slice::{Call, Effect, Slice, SyncFor, Ticket};
-use crate::store::SyncJob;
+use crate::store::{BodyRead, SyncJob};
 
 /// How often time passes for the slice.
 const TICK: Duration = Duration::from_millis(100);
@@ -107,6 +107,9 @@ impl Edge {
                 Effect::Sync(job, purpose) => {
                     drop(tokio::task::spawn_local(Rc::clone(self).sync(job, purpose)));
                 }
+                Effect::Read(ticket, read) => {
+                    drop(tokio::task::spawn_local(Rc::clone(self).read(ticket, read)));
+                }
                 Effect::Stop(reason) => {
                     tracing::error!(target: "magma::volcano", %reason, "the store failed; this volcano stops serving");
                     *self.stopped.borrow_mut() = Some(reason);
@@ -122,6 +125,15 @@ impl Edge {
             Ok(done) => self.slice.borrow_mut().synced(done, purpose),
             Err(error) => self.slice.borrow_mut().fail(&format!("the sync thread failed: {error}")),
         }
+        self.carry_out();
+    }
+
+    async fn read(self: Rc<Self>, ticket: Ticket, read: BodyRead) {
+        let done = tokio::task::spawn_blocking(move || read.run()).await;
+        let done = done.unwrap_or_else(|error| Err(std::io::Error::other(error).into()));
+        let now = self.clock.now();
+        self.slice.borrow_mut().read_done(now, ticket, done);
+        self.slice.borrow_mut().batch_end();
         self.carry_out();
     }
 

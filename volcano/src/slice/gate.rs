@@ -71,16 +71,29 @@ impl<R> Gate<R> {
         self.in_flight.is_some()
     }
 
-    /// A sync starts for everybody who waits now: the bodies that it must cover. Who comes later waits for the next one.
-    pub fn sync_starts(&mut self) -> Vec<BodyId> {
+    /// The bodies that the next sync must cover.
+    pub fn bodies_to_sync(&self) -> Vec<BodyId> {
+        self.waiting_bodies.iter().copied().collect()
+    }
+
+    /// A sync starts for everybody who waits now. Who comes later waits for the next one.
+    pub fn sync_starts(&mut self) {
         debug_assert!(self.in_flight.is_none(), "one sync at a time");
         self.in_flight = Some(std::mem::take(&mut self.waiting_for_disk));
-        std::mem::take(&mut self.waiting_bodies).into_iter().collect()
+        self.waiting_bodies.clear();
     }
 
     /// The sync is done: everybody it was for.
     pub fn sync_ended(&mut self) -> Vec<R> {
         self.in_flight.take().unwrap_or_default()
+    }
+
+    /// Nothing can become safe any more: everybody who waited for the log, and everybody who waited for the disk.
+    pub fn give_up(&mut self) -> (Vec<R>, Vec<R>) {
+        let mut for_disk = self.sync_ended();
+        for_disk.append(&mut self.waiting_for_disk);
+        self.waiting_bodies.clear();
+        (self.logged(), for_disk)
     }
 
     /// Number of replies held.
@@ -103,12 +116,14 @@ mod tests {
         let mut gate = Gate::default();
         gate.hold("first", Need::OnDisk(vec![BodyId(1)]));
         assert!(gate.wants_sync());
-        assert_eq!(gate.sync_starts(), vec![BodyId(1)]);
+        assert_eq!(gate.bodies_to_sync(), vec![BodyId(1)]);
+        gate.sync_starts();
         gate.hold("second", Need::OnDisk(vec![BodyId(2)]));
         assert!(!gate.wants_sync(), "one at a time");
         assert_eq!(gate.sync_ended(), vec!["first"]);
         assert!(gate.wants_sync());
-        assert_eq!(gate.sync_starts(), vec![BodyId(2)]);
+        assert_eq!(gate.bodies_to_sync(), vec![BodyId(2)]);
+        gate.sync_starts();
         assert_eq!(gate.sync_ended(), vec!["second"]);
         assert!(gate.is_empty());
     }

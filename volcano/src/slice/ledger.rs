@@ -3,11 +3,14 @@
 //! It is an index over the recent log, not a table of its own: every record carries
 //! the outcome of the operation that made it, and a start reads the retained
 //! segments again. Operations that changed nothing durable (an open, the release
-//! of one) are kept in memory only: what they did is gone after a restart too.
+//! of one) are kept in memory only: what they did is gone after a restart too. So are refusals: a second
+//! copy of a call that was refused, arriving late, must not be carried out after its caller has gone on.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
+use magma_common::error::FlareError;
 use magma_common::proto::limits::MAX_UNACKNOWLEDGED;
 use magma_common::proto::operation::Outcome;
 use magma_common::proto::{OpId, SessionId};
@@ -23,8 +26,12 @@ const MAX_CALLS: usize = 400_000;
 pub struct Done {
     /// The record that did it; `None` if nothing was recorded.
     pub seq: Option<Seq>,
-    /// What it was answered.
-    pub outcome: Outcome,
+    /// Its opcode.
+    pub opcode: u16,
+    /// What it was answered: the encoded reply, or why it was refused.
+    pub result: Result<Bytes, FlareError>,
+    /// It was done before this start: opens that it made are not known any more.
+    pub recovered: bool,
 }
 
 /// What the ledger knows of an operation id.
@@ -51,7 +58,8 @@ struct SessionOutcomes {
 pub struct Ledger {
     sessions: HashMap<SessionId, SessionOutcomes>,
     calls: HashMap<u128, Done>,
-    call_ages: VecDeque<(Duration, u128)>,
+    /// When each call was kept, and its record, in this order.
+    call_ages: VecDeque<(Duration, u128, Option<Seq>)>,
 }
 
 impl Ledger {
@@ -76,8 +84,23 @@ impl Ledger {
 
     /// Keeps an outcome. `now` is the monotonic clock.
     pub fn keep(&mut self, now: Duration, seq: Option<Seq>, outcome: Outcome) {
-        let done = Done { seq, outcome };
-        match done.outcome.id {
+        let Outcome { id, opcode, reply } = outcome;
+        self.insert(now, id, Done { seq, opcode, result: Ok(reply), recovered: false });
+    }
+
+    /// Keeps an outcome from before this start.
+    pub fn recover(&mut self, now: Duration, seq: Seq, outcome: Outcome) {
+        let Outcome { id, opcode, reply } = outcome;
+        self.insert(now, id, Done { seq: Some(seq), opcode, result: Ok(reply), recovered: true });
+    }
+
+    /// Keeps that an operation was refused for good.
+    pub fn refuse(&mut self, now: Duration, id: OpId, opcode: u16, error: FlareError) {
+        self.insert(now, id, Done { seq: None, opcode, result: Err(error), recovered: false });
+    }
+
+    fn insert(&mut self, now: Duration, id: OpId, done: Done) {
+        match id {
             OpId::Session { session, sequence } => {
                 let outcomes = self.sessions.entry(session).or_default();
                 if sequence > outcomes.acknowledged {
@@ -85,8 +108,9 @@ impl Ledger {
                 }
             }
             OpId::Call(call) => {
+                let seq = done.seq;
                 if self.calls.insert(call, done).is_none() {
-                    self.call_ages.push_back((now, call));
+                    self.call_ages.push_back((now, call, seq));
                 }
                 while self.call_ages.len() > MAX_CALLS {
                     self.forget_oldest_call();
@@ -114,13 +138,13 @@ impl Ledger {
 
     /// Drops calls older than [`CALL_RETENTION`].
     pub fn expire(&mut self, now: Duration) {
-        while self.call_ages.front().is_some_and(|(kept, _)| now.saturating_sub(*kept) > CALL_RETENTION) {
+        while self.call_ages.front().is_some_and(|(kept, ..)| now.saturating_sub(*kept) > CALL_RETENTION) {
             self.forget_oldest_call();
         }
     }
 
     fn forget_oldest_call(&mut self) {
-        if let Some((_, call)) = self.call_ages.pop_front() {
+        if let Some((_, call, _)) = self.call_ages.pop_front() {
             self.calls.remove(&call);
         }
     }
@@ -130,8 +154,7 @@ impl Ledger {
         let of_sessions =
             self.sessions.values().flat_map(|s| s.done.values()).filter_map(|done| done.seq).min();
         // Calls are kept in the order of their records.
-        let of_calls =
-            self.call_ages.iter().find_map(|(_, call)| self.calls.get(call).and_then(|done| done.seq));
+        let of_calls = self.call_ages.iter().find_map(|(.., seq)| *seq);
         [of_sessions, of_calls].into_iter().flatten().min()
     }
 
@@ -149,8 +172,6 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    use bytes::Bytes;
 
     const SESSION: SessionId = SessionId(7);
 

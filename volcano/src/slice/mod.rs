@@ -8,38 +8,46 @@
 //! A request is evaluated at once against the applied state. If it changes something, its changes become one
 //! record, applied and appended to the log. Its answer, and every other one, is held at the [`gate`] until all that
 //! it may depend on is safe. The [`ledger`] answers retries, the [`session`] table knows who is alive and
-//! holds what open, [`waits`] queues requests for locks.
+//! holds what open, [`waits`] queues requests for locks. Every request gets exactly one answer; when the store
+//! fails, those that are held hear that too.
 
 pub mod gate;
 pub mod ledger;
+mod orphans;
 mod perform;
 pub mod report;
 mod root;
 pub mod session;
 mod sessions;
+#[cfg(test)]
+mod tests;
 pub mod waits;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::key::Key;
 use magma_common::proto::frame::RequestHeader;
-use magma_common::proto::{Failure, Reply, Request};
+use magma_common::proto::{Failure, OpId, Reply, Request};
 use magma_common::time::Timestamp;
 use magma_common::topology::{BootId, Epoch, Seq, SliceId, Topology, VolcanoId};
 
 use self::gate::{Gate, Need};
 use self::ledger::Ledger;
+use self::orphans::Search;
 use self::session::Sessions;
 use self::waits::LockWaits;
 use crate::dht::Figures;
-use crate::store::{Opened, Store, StoreError, SyncBodies, SyncDone, SyncJob};
+use crate::store::{BodyRead, Opened, Store, StoreError, SyncBodies, SyncDone, SyncJob};
 use crate::view::{ReadError, View};
 
 /// Figures about the volcano are taken anew after this long.
 const FIGURES_AGE: Duration = Duration::from_secs(1);
+
+/// Time that passes untold for so long means that the volcano itself was stopped or asleep.
+const ABSENCE: Duration = Duration::from_secs(5);
 
 /// The time of an input.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +104,8 @@ pub enum Effect {
     Answer(Ticket, Answer),
     /// Run this on another thread and hand the result to [`Slice::synced`], with what it is for.
     Sync(SyncJob, SyncFor),
+    /// Run this on another thread and hand the result to [`Slice::read_done`].
+    Read(Ticket, BodyRead),
     /// The store failed: stop serving.
     Stop(String),
 }
@@ -114,6 +124,14 @@ struct LockWait {
 enum Verdict {
     Answer(Answer, Need),
     Wait(Box<waits::Blocked>),
+    /// The reply lacks its payload, which has to be read elsewhere.
+    Read(Reply, Box<BodyRead>),
+}
+
+/// A read whose bytes are being fetched by another thread.
+struct PendingRead {
+    call: Call,
+    reply: Reply,
 }
 
 /// Why something could not be done.
@@ -151,13 +169,17 @@ pub struct Slice {
     ledger: Ledger,
     sessions: Sessions,
     waits: LockWaits<LockWait>,
+    reads: HashMap<Ticket, PendingRead>,
     gate: Gate<Held>,
     effects: Vec<Effect>,
     random: Box<dyn FnMut() -> u64>,
     /// The time of the last record: the next one is not before it.
     last_time: Timestamp,
     /// Flares whose locks changed and whose waiters have not been woken yet.
-    locks_changed: VecDeque<Key>,
+    locks_changed: BTreeSet<Key>,
+    search: Search,
+    /// When time was told last, on the monotonic clock.
+    ticked: Duration,
     /// Requests served since the start.
     served: u64,
     figures: Figures,
@@ -181,7 +203,14 @@ impl Slice {
         }
         let mut ledger = Ledger::default();
         for retained in opened.outcomes {
-            ledger.keep(now.monotonic, Some(retained.seq), retained.outcome);
+            // Nobody asks for an ended session, and nobody would acknowledge either.
+            let is_wanted = match retained.outcome.id {
+                OpId::Session { session, .. } => sessions.knows(session),
+                OpId::Call(_) => true,
+            };
+            if is_wanted {
+                ledger.recover(now.monotonic, retained.seq, retained.outcome);
+            }
         }
         let figures = report::figures(&store, now.wall);
         Ok(Self {
@@ -191,11 +220,14 @@ impl Slice {
             ledger,
             sessions,
             waits: LockWaits::default(),
+            reads: HashMap::new(),
             gate: Gate::default(),
             effects: Vec::new(),
             random,
             last_time: opened.time,
-            locks_changed: VecDeque::new(),
+            locks_changed: BTreeSet::new(),
+            search: Search::from_start(),
+            ticked: now.monotonic,
             served: 0,
             figures,
             figures_taken: now,
@@ -207,9 +239,17 @@ impl Slice {
     pub fn request(&mut self, now: Now, ticket: Ticket, call: Call) {
         self.served += 1;
         self.evaluate(now, ticket, call);
-        while let Some(flare) = self.locks_changed.pop_front() {
-            for waiter in self.waits.wake(&flare) {
-                self.evaluate(now, waiter.ticket, waiter.call);
+        self.wake(now);
+    }
+
+    /// Lets those try again who wait for locks that have changed. This ends: a try changes locks when it gets them, and then it
+    /// waits no more, or when it gives up what it wants to convert, and then it has nothing left to give up.
+    fn wake(&mut self, now: Now) {
+        while let Some(flare) = self.locks_changed.pop_first() {
+            for LockWait { ticket, call } in self.waits.wake(&flare) {
+                // Not a sign of life of the session: it is not the client who tries.
+                let served = self.serve_flare(now, &call);
+                self.conclude(now, ticket, call, served);
             }
         }
     }
@@ -219,16 +259,54 @@ impl Slice {
             self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
             return;
         }
-        match self.serve(now, &call) {
-            Ok(Verdict::Answer(answer, need)) => self.gate.hold(Held { ticket, answer }, need),
+        let served = self.serve(now, &call);
+        self.conclude(now, ticket, call, served);
+    }
+
+    fn conclude(&mut self, now: Now, ticket: Ticket, call: Call, served: Result<Verdict, Trouble>) {
+        match served {
+            Ok(Verdict::Answer(answer, need)) => self.hold(ticket, answer, need),
+            Ok(Verdict::Read(reply, read)) => {
+                self.reads.insert(ticket, PendingRead { call, reply });
+                self.effects.push(Effect::Read(ticket, *read));
+            }
             Ok(Verdict::Wait(blocked)) => self.wait_for_lock(ticket, call, *blocked),
             Err(Trouble::Refused(error)) => {
-                self.gate.hold(Held { ticket, answer: Err(error.into()) }, Need::Logged);
+                self.keep_refusal(now, &call, error);
+                self.hold(ticket, Err(error.into()), Need::Logged);
             }
             Err(Trouble::Fatal(reason)) => {
-                self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
                 self.fail(&reason);
+                self.hold(ticket, Err(FlareError::Unavailable.into()), Need::Logged);
             }
+        }
+    }
+
+    /// Holds an answer until what it needs has happened.
+    fn hold(&mut self, ticket: Ticket, answer: Answer, need: Need) {
+        if self.stopped {
+            self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
+        } else {
+            self.gate.hold(Held { ticket, answer }, need);
+        }
+    }
+
+    /// A read that was asked for has ended. [`batch_end`](Self::batch_end) lets its answer go.
+    pub fn read_done(&mut self, now: Now, ticket: Ticket, read: Result<Option<Bytes>, ReadError>) {
+        let Some(PendingRead { call, reply }) = self.reads.remove(&ticket) else { return };
+        match read {
+            Ok(Some(data)) => self.gate.hold(Held { ticket, answer: Ok((reply, data)) }, Need::Logged),
+            // The bytes changed under the reader: once more, as they are now.
+            Ok(None) => self.evaluate(now, ticket, call),
+            Err(error) => match Trouble::from(error) {
+                Trouble::Refused(error) => {
+                    self.gate.hold(Held { ticket, answer: Err(error.into()) }, Need::Logged);
+                }
+                Trouble::Fatal(reason) => {
+                    self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
+                    self.fail(&reason);
+                }
+            },
         }
     }
 
@@ -239,7 +317,7 @@ impl Slice {
                 waits::Refusal::Deadlock => FlareError::Deadlock,
                 waits::Refusal::TooMany => FlareError::NoLocks,
             };
-            self.gate.hold(Held { ticket: waiter.ticket, answer: Err(error.into()) }, Need::Logged);
+            self.hold(waiter.ticket, Err(error.into()), Need::Logged);
         }
     }
 
@@ -268,27 +346,28 @@ impl Slice {
     }
 
     fn start_sync(&mut self) {
-        let bodies = self.gate.sync_starts();
-        match self.store.begin_sync(&SyncBodies::These(bodies)) {
-            Ok(job) => self.effects.push(Effect::Sync(job, SyncFor::Replies)),
-            Err(error) => self.fail(&error.to_string()),
+        match self.store.begin_sync(&SyncBodies::These(self.gate.bodies_to_sync())) {
+            Ok(job) => {
+                self.gate.sync_starts();
+                self.effects.push(Effect::Sync(job, SyncFor::Replies));
+            }
+            // As in `batch_end`: who waits for the disk stays held.
+            Err(error) => self.trouble(error.into()),
         }
     }
 
     /// A sync that was asked for has ended.
     pub fn synced(&mut self, done: SyncDone, purpose: SyncFor) {
-        let finished = self.store.finish_sync(done);
-        if let Err(error) = &finished {
-            self.fail(&error.to_string());
+        if let Err(error) = self.store.finish_sync(done) {
+            return self.fail(&error.to_string());
         }
         if purpose == SyncFor::Upkeep {
             return;
         }
         for held in self.gate.sync_ended() {
-            let answer = if finished.is_ok() { held.answer } else { Err(FlareError::Io.into()) };
-            self.effects.push(Effect::Answer(held.ticket, answer));
+            self.effects.push(Effect::Answer(held.ticket, held.answer));
         }
-        if self.gate.wants_sync() && !self.stopped {
+        if self.gate.wants_sync() {
             self.start_sync();
         }
     }
@@ -298,15 +377,20 @@ impl Slice {
         if self.stopped {
             return;
         }
+        if now.monotonic.saturating_sub(self.ticked) >= ABSENCE {
+            self.sessions.renew(now.monotonic);
+        }
+        self.ticked = now.monotonic;
         self.ledger.expire(now.monotonic);
         for waiter in self.waits.expire(now.monotonic) {
-            self.effects.push(Effect::Answer(waiter.ticket, Err(FlareError::WouldBlock.into())));
+            self.hold(waiter.ticket, Err(FlareError::WouldBlock.into()), Need::Logged);
         }
-        for done in [self.end_silent_sessions(now), self.maintain(now)] {
+        for done in [self.end_silent_sessions(now), self.bury_some(now), self.maintain(now)] {
             if let Err(trouble) = done {
                 self.trouble(trouble);
             }
         }
+        self.wake(now);
         if now.monotonic.saturating_sub(self.figures_taken.monotonic) >= FIGURES_AGE {
             self.take_figures(now);
         }
@@ -330,12 +414,22 @@ impl Slice {
         }
     }
 
-    /// Something outside that the slice depends on has failed: it stops serving.
+    /// Something outside that the slice depends on has failed: it stops serving, and nobody who waits hears of a success.
     pub fn fail(&mut self, reason: &str) {
-        if !self.stopped {
-            self.stopped = true;
-            self.effects.push(Effect::Stop(reason.to_owned()));
+        if self.stopped {
+            return;
         }
+        self.stopped = true;
+        let (for_log, for_disk) = self.gate.give_up();
+        // Who waits for the disk must not ask again: a kernel that has reported its failure once calls the next sync a success.
+        for held in for_disk {
+            self.effects.push(Effect::Answer(held.ticket, Err(FlareError::Io.into())));
+        }
+        let for_locks = self.waits.cancel(|_| true).into_iter().map(|waiter| waiter.ticket);
+        for ticket in for_log.into_iter().map(|held| held.ticket).chain(for_locks) {
+            self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
+        }
+        self.effects.push(Effect::Stop(reason.to_owned()));
     }
 
     /// What has to be done outside, in this order.

@@ -9,7 +9,8 @@ use magma_common::proto::{Durability, OpId, Reply, Request};
 use magma_common::topology::Seq;
 
 use super::gate::Need;
-use super::ledger::Finding;
+use super::ledger::{Done, Finding};
+use super::orphans::Search;
 use super::waits::Blocked;
 use super::{Call, Now, Slice, Trouble, Verdict};
 use crate::dht::{self, DhtState};
@@ -48,7 +49,7 @@ impl Slice {
         Ok(Verdict::Answer(answer, Need::Logged))
     }
 
-    fn serve_flare(&mut self, now: Now, call: &Call) -> Result<Verdict, Trouble> {
+    pub(super) fn serve_flare(&mut self, now: Now, call: &Call) -> Result<Verdict, Trouble> {
         if dht::concerns(&call.request) {
             return self.serve_internal(&call.request);
         }
@@ -60,16 +61,42 @@ impl Slice {
             Finding::New => self.perform(now, call, id),
             Finding::Full => Ok(refused(FlareError::TooManyOutstanding)),
             Finding::Acknowledged => Ok(refused(FlareError::BadRequest)),
-            Finding::Done(done) if done.outcome.opcode != call.request.opcode() => {
+            Finding::Done(done) if done.opcode != call.request.opcode() => {
                 Ok(refused(FlareError::BadRequest))
             }
             Finding::Done(done) => {
-                let answer = Reply::decode(done.outcome.opcode, &done.outcome.reply)
-                    .map(|reply| (reply, Bytes::new()))
-                    .map_err(Into::into);
-                let need = self.need(call)?;
-                Ok(Verdict::Answer(answer, need))
+                let done = done.clone();
+                self.answer_again(call, &done)
             }
+        }
+    }
+
+    /// Answers a retry as the first try was answered.
+    fn answer_again(&mut self, call: &Call, done: &Done) -> Result<Verdict, Trouble> {
+        let reply = match &done.result {
+            Ok(reply) => Reply::decode(done.opcode, reply),
+            Err(error) => return Ok(refused(*error)),
+        };
+        if done.recovered
+            && let Ok(reply) = &reply
+            && let Some(handle) = opened(call, reply)
+            && !self.sessions.holds(call.header.session, &handle)
+        {
+            // Its first try opened the flare before the restart; the caller had no answer and could not reclaim it.
+            self.sessions.open(call.header.session, handle, 1);
+        }
+        let need = self.need(call)?;
+        Ok(Verdict::Answer(reply.map(|reply| (reply, Bytes::new())).map_err(Into::into), need))
+    }
+
+    /// Keeps why an operation was refused, unless the caller is meant to try again under the same id.
+    pub(super) fn keep_refusal(&mut self, now: Now, call: &Call, error: FlareError) {
+        let passing = [FlareError::Unavailable, FlareError::NotOwner, FlareError::TooManyOutstanding];
+        if let Some(id) = call.header.op_id().filter(|_| call.request.mutates())
+            && !passing.contains(&error)
+            && self.ledger.find(id) == Finding::New
+        {
+            self.ledger.refuse(now.monotonic, id, call.request.opcode(), error);
         }
     }
 
@@ -117,7 +144,7 @@ impl Slice {
         let last_release = self.note_release(call);
         let caller = Caller { credentials: &call.header.credentials, session: call.header.session };
         let moment = self.moment(now, id);
-        let mut plan = Plan::new(&self.store, &self.sessions, moment, &mut self.random);
+        let mut plan = Plan::new(&self.store, &self.sessions, moment, &mut self.random).leaving_reads();
         let executed =
             namespace::execute(&mut plan, &caller, &call.request, &call.payload).and_then(|reply| {
                 match last_release {
@@ -126,7 +153,7 @@ impl Slice {
                 }
             });
         let planned = plan.finish();
-        let (mut reply, payload) = match executed {
+        let (mut reply, mut payload) = match executed {
             Ok(done) => done,
             Err(Stop::Store(error)) => return Err(error.into()),
             Err(Stop::Failure(failure)) => {
@@ -136,6 +163,7 @@ impl Slice {
                     self.release_before_waiting(now, call)?;
                     return Ok(Verdict::Wait(Box::new(blocked)));
                 }
+                self.keep_refusal(now, call, failure.error);
                 return Ok(Verdict::Answer(Err(*failure), Need::Logged));
             }
         };
@@ -144,8 +172,21 @@ impl Slice {
         }
         set_verifier(&mut reply, self.topology.write_verifier());
         self.add_internal(&call.request, &mut reply)?;
-        self.keep_outcome(now, call, id, &reply, planned.changes)?;
+        let kept = self.keep_outcome(now, call, id, &reply, planned.changes);
+        if kept.is_err() && last_release.is_some() {
+            // The open is given back all the same; its flare is buried when there is space again.
+            self.search = Search::from_start();
+        }
+        kept?;
         self.note_open(call, &reply);
+        if let Some(range) = planned.read {
+            match self.store.plan_body_read(range.body, range.offset, range.length)?.run_if_quick() {
+                Ok(Ok(Some(data))) => payload = data,
+                Ok(Ok(None)) => return Err(Trouble::Fatal("a body changed under its only writer".into())),
+                Ok(Err(error)) => return Err(error.into()),
+                Err(read) => return Ok(Verdict::Read(reply, Box::new(read))),
+            }
+        }
         let need = self.need(call)?;
         Ok(Verdict::Answer(Ok((reply, payload)), need))
     }
@@ -185,7 +226,7 @@ impl Slice {
         self.last_time = record.time;
         for change in &record.changes {
             if let Change::PutLocks { flare, .. } | Change::DeleteFlare(flare) = change {
-                self.locks_changed.push_back(*flare);
+                self.locks_changed.insert(*flare);
             }
         }
         if let Some(outcome) = record.outcome {
@@ -268,18 +309,15 @@ impl Slice {
     fn release_before_waiting(&mut self, now: Now, call: &Call) -> Result<(), Trouble> {
         let Request::Lock(lock) = &call.request else { return Ok(()) };
         let session = call.header.session;
-        let changes = self.plan_internal(now, |plan| namespace::release_before_waiting(plan, session, lock))?;
+        let changes =
+            self.plan_internal(now, |plan| namespace::release_before_waiting(plan, session, lock))?;
         if changes.is_empty() { Ok(()) } else { self.record(now, changes, None) }
     }
 
     fn note_open(&mut self, call: &Call, reply: &Reply) {
-        let handle = match reply {
-            _ if !call.request.opens() => return,
-            Reply::Open(attr) => attr.handle,
-            Reply::Create(made) => made.attr.handle,
-            _ => return,
-        };
-        self.sessions.open(call.header.session, handle, 1);
+        if let Some(handle) = opened(call, reply) {
+            self.sessions.open(call.header.session, handle, 1);
+        }
     }
 
     fn note_release(&mut self, call: &Call) -> Option<Handle> {
@@ -290,6 +328,16 @@ impl Slice {
                 .then_some(release.handle),
             _ => None,
         }
+    }
+}
+
+/// The flare that a request has opened.
+fn opened(call: &Call, reply: &Reply) -> Option<Handle> {
+    match reply {
+        _ if !call.request.opens() => None,
+        Reply::Open(attr) => Some(attr.handle),
+        Reply::Create(made) => Some(made.attr.handle),
+        _ => None,
     }
 }
 

@@ -40,6 +40,7 @@ impl Slice {
         };
         let record = self.next_record(now, vec![Change::PutFlare(root)], None);
         self.store.append(&record)?;
+        self.last_time = record.time;
         self.store.sync_now(SyncBodies::None)?;
         Ok(true)
     }

@@ -55,6 +55,13 @@ impl Sessions {
         self.alive.get_mut(&id).map(|session| session.heard = now).is_some()
     }
 
+    /// The volcano itself was away, so nobody could be heard: every session gets one full lease anew.
+    pub fn renew(&mut self, now: Duration) {
+        for session in self.alive.values_mut() {
+            session.heard = now;
+        }
+    }
+
     /// Forgets a session; the flares that nobody holds open any more.
     pub fn end(&mut self, id: SessionId) -> Vec<Handle> {
         let Some(session) = self.alive.remove(&id) else { return Vec::new() };
@@ -99,6 +106,11 @@ impl Sessions {
     /// Whether the session may open one more flare.
     pub fn may_open(&self, id: SessionId) -> bool {
         self.alive.get(&id).is_some_and(|session| session.opens.len() < MAX_OPENS)
+    }
+
+    /// Whether the session has the flare open.
+    pub fn holds(&self, id: SessionId, handle: &Handle) -> bool {
+        self.alive.get(&id).is_some_and(|session| session.opens.contains_key(handle))
     }
 
     /// Whether there is such a session.

@@ -8,15 +8,18 @@ use magma_common::proto::{OpId, Reply, SessionId};
 
 use super::session::{MAX_SESSIONS, SESSION_LEASE};
 use super::{Answer, Now, Slice, Trouble};
+use super::orphans::Search;
+use super::gate::Need;
 use crate::namespace;
 use crate::record::Change;
 use crate::rows::SessionRow;
-use crate::view::View;
 
 /// Longest name a client may give itself, in bytes.
 const MAX_CLIENT_NAME: usize = 255;
-/// Orphans looked at in one step after a restart.
-const ORPHANS_PER_STEP: usize = 1024;
+/// Sessions that are ended in one step.
+const SESSIONS_PER_STEP: usize = 256;
+/// Locks that one record may carry, so that it stays far below the largest record.
+const LOCKS_PER_RECORD: usize = 64 << 10;
 
 impl Slice {
     pub(super) fn open_session(&mut self, now: Now, request: &OpenSession) -> Result<Answer, Trouble> {
@@ -72,63 +75,47 @@ impl Slice {
             if !self.sessions.reclaim(session, *handle, *count) {
                 return Ok(Err(FlareError::TooManyOpen.into()));
             }
+            if *count == 0 {
+                self.search = Search::from_start();
+            }
         }
         if request.last && self.sessions.report(session) {
-            self.bury_orphans(now)?;
+            self.search = Search::from_start();
         }
+        self.bury_some(now)?;
         Ok(Ok((Reply::ReclaimOpens(()), bytes::Bytes::new())))
     }
 
     pub(super) fn end_silent_sessions(&mut self, now: Now) -> Result<(), Trouble> {
-        for id in self.sessions.silent(now.monotonic) {
+        for id in self.sessions.silent(now.monotonic).into_iter().take(SESSIONS_PER_STEP) {
             tracing::info!(target: "magma::volcano", session = id.0, "a client has been silent for its whole lease; its session ends");
             self.end_session(now, id)?;
         }
         Ok(())
     }
 
+    /// Ends a session: its locks go, and what it had open. Only when the records are taken does it count as ended, so that a
+    /// full disk leaves nobody half-way.
     pub(super) fn end_session(&mut self, now: Now, id: SessionId) -> Result<(), Trouble> {
-        let waited_for_others = self.sessions.all_reported();
-        let released = self.sessions.end(id);
-        self.ledger.end(id);
-        for waiter in self.waits.cancel(|waiter| waiter.call.header.session == id) {
-            let answer = Err(FlareError::SessionEnded.into());
-            self.effects.push(super::Effect::Answer(waiter.ticket, answer));
+        let mut changes = Vec::new();
+        let mut locks = 0;
+        for change in self.plan_internal(now, |plan| namespace::release_locks(plan, id))? {
+            locks += if let Change::PutLocks { locks, .. } = &change { locks.len() + 1 } else { 1 };
+            changes.push(change);
+            if locks >= LOCKS_PER_RECORD {
+                locks = 0;
+                self.record(now, std::mem::take(&mut changes), None)?;
+            }
         }
-        let mut changes = self.plan_internal(now, |plan| namespace::release_locks(plan, id))?;
         changes.push(Change::EndSession(id));
         self.record(now, changes, None)?;
-        self.bury(now, &released)?;
-        if !waited_for_others && self.sessions.all_reported() {
-            self.bury_orphans(now)?;
+        self.sessions.end(id);
+        self.ledger.end(id);
+        for waiter in self.waits.cancel(|waiter| waiter.call.header.session == id) {
+            self.hold(waiter.ticket, Err(FlareError::SessionEnded.into()), Need::Logged);
         }
-        Ok(())
-    }
-
-    /// Lets those of the flares die that have no name and are not open any more.
-    pub(super) fn bury(&mut self, now: Now, flares: &[Handle]) -> Result<(), Trouble> {
-        for handle in flares {
-            let changes = self.plan_internal(now, |plan| namespace::release_last(plan, *handle))?;
-            if !changes.is_empty() {
-                self.record(now, changes, None)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Every session that was alive at the start has said what it holds: nameless flares that nobody holds die now.
-    pub(super) fn bury_orphans(&mut self, now: Now) -> Result<(), Trouble> {
-        let mut after = None;
-        loop {
-            let orphans = self.store.orphans(after, ORPHANS_PER_STEP)?;
-            let Some(last) = orphans.last().copied() else { return Ok(()) };
-            for key in orphans {
-                if let Some(row) = self.store.flare(&key)? {
-                    self.bury(now, &[row.handle])?;
-                }
-            }
-            after = Some(last);
-        }
+        self.search = Search::from_start();
+        self.bury_some(now)
     }
 
     /// The operation id under which the volcano itself acts.

@@ -1,6 +1,6 @@
 //! Requests that wait for an advisory lock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use magma_common::proto::operation::LockFamily;
 
 /// Most requests that wait at a time.
 const MAX_WAITING: usize = 100_000;
+/// Most that wait for locks of one flare: each change of its locks lets them all try again.
+const MAX_WAITING_PER_FLARE: usize = 4096;
 
 /// Who waits or holds: an owner number within a session.
 pub type Holder = (SessionId, u64);
@@ -38,8 +40,8 @@ struct Waiting<W> {
 pub struct LockWaits<W> {
     next: u64,
     waiting: HashMap<u64, Waiting<W>>,
-    by_flare: HashMap<Key, Vec<u64>>,
-    by_holder: HashMap<Holder, Vec<u64>>,
+    by_flare: HashMap<Key, BTreeSet<u64>>,
+    by_holder: HashMap<Holder, BTreeSet<u64>>,
 }
 
 impl<W> Default for LockWaits<W> {
@@ -65,7 +67,8 @@ impl<W> LockWaits<W> {
         deadline: Option<Duration>,
         what: W,
     ) -> Result<(), (Refusal, W)> {
-        if self.waiting.len() >= MAX_WAITING {
+        let here = self.by_flare.get(&blocked.flare.key).map_or(0, BTreeSet::len);
+        if self.waiting.len() >= MAX_WAITING || here >= MAX_WAITING_PER_FLARE {
             return Err((Refusal::TooMany, what));
         }
         if blocked.family == LockFamily::Posix && self.leads_to(blocked.by, blocked.who) {
@@ -74,8 +77,8 @@ impl<W> LockWaits<W> {
         let number = self.next;
         self.next += 1;
         self.waiting.insert(number, Waiting { blocked, deadline, what });
-        self.by_flare.entry(blocked.flare.key).or_default().push(number);
-        self.by_holder.entry(blocked.who).or_default().push(number);
+        self.by_flare.entry(blocked.flare.key).or_default().insert(number);
+        self.by_holder.entry(blocked.who).or_default().insert(number);
         Ok(())
     }
 
@@ -97,7 +100,7 @@ impl<W> LockWaits<W> {
 
     /// Locks of this flare changed: those who wait there, in order, to try again.
     pub fn wake(&mut self, flare: &Key) -> Vec<W> {
-        let numbers = self.by_flare.get(flare).cloned().unwrap_or_default();
+        let numbers = self.by_flare.get(flare).into_iter().flatten().copied().collect();
         self.remove(numbers)
     }
 
@@ -140,9 +143,9 @@ impl<W> LockWaits<W> {
     }
 }
 
-fn unlist<K: Eq + Hash>(index: &mut HashMap<K, Vec<u64>>, key: &K, number: u64) {
+fn unlist<K: Eq + Hash>(index: &mut HashMap<K, BTreeSet<u64>>, key: &K, number: u64) {
     if let Some(numbers) = index.get_mut(key) {
-        numbers.retain(|n| *n != number);
+        numbers.remove(&number);
         if numbers.is_empty() {
             index.remove(key);
         }

@@ -6,8 +6,9 @@ use magma_common::proto::operation::{Read, ReadReply};
 
 use super::content;
 use crate::namespace::permission::{self, EXECUTE, READ};
-use crate::namespace::plan::{Caller, Plan, Stop};
+use crate::namespace::plan::{BodyRange, Caller, Plan, Stop};
 use crate::namespace::times;
+use crate::rows::Content;
 
 pub(in crate::namespace) fn read(
     plan: &mut Plan<'_>,
@@ -22,11 +23,18 @@ pub(in crate::namespace) fn read(
     if !allowed {
         permission::require(plan, who, &row, READ)?;
     }
-    let length = op.length.min(MAX_IO);
-    let data = content::read(plan, &row, op.offset, length.into())?;
-    if length > 0 {
+    let end = op.offset.saturating_add(op.length.min(MAX_IO).into()).min(row.size);
+    let length = end.saturating_sub(op.offset);
+    let data = match row.content {
+        Content::Body { body, high } if plan.leaves_reads() && length > 0 && op.offset < high => {
+            plan.read = Some(BodyRange { body, offset: op.offset, length: length as usize });
+            Bytes::new()
+        }
+        _ => content::read(plan, &row, op.offset, length)?,
+    };
+    if op.length > 0 {
         times::note_read(plan, &mut row);
     }
-    let eof = op.offset.saturating_add(data.len() as u64) >= row.size;
+    let eof = op.offset.saturating_add(length) >= row.size;
     Ok((ReadReply { eof, attr: plan.attr(&row)? }, data))
 }
