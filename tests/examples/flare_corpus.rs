@@ -10,6 +10,7 @@ use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::name::Name;
 use magma_common::proto::frame::{self, RequestHeader, StreamClass, Tag};
+#[allow(clippy::wildcard_imports, reason = "all operations are made here")]
 use magma_common::proto::operation::*;
 use magma_common::proto::{Credentials, Durability, SessionId};
 

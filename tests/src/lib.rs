@@ -2,15 +2,6 @@
 //! them out for real: [`through_client`] speaks the flare protocol, [`through_files`] uses a mounted
 //! tree; a [`network`] in a process that can be killed; and the decoders that strangers reach, for [`fuzz`] drivers.
 
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::missing_panics_doc,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "everything here is test code: a broken expectation ends the test"
-)]
-
 pub mod fuzz;
 pub mod model;
 pub mod network;

@@ -64,7 +64,7 @@ impl ThroughClient {
         if attr.kind == Kind::Directory { Err(Errno::ISDIR) } else { Ok(attr) }
     }
 
-    fn write(&self, handle: Handle, at: op::WriteAt, data: Vec<u8>) -> Outcome {
+    fn write(&self, handle: Handle, at: op::WriteAt, data: &[u8]) -> Outcome {
         for (n, piece) in data.chunks(MAX_IO as usize).enumerate() {
             let at = match at {
                 op::WriteAt::Offset(offset) => op::WriteAt::Offset(offset + n as u64 * u64::from(MAX_IO)),
@@ -145,11 +145,11 @@ impl ThroughClient {
         match operation {
             Operation::Write { path, offset, length, seed } => {
                 let at = op::WriteAt::Offset(*offset);
-                self.write(self.file(path)?.handle, at, pattern(*seed, *offset, *length))
+                self.write(self.file(path)?.handle, at, &pattern(*seed, *offset, *length))
             }
             Operation::Append { path, length, seed } => {
                 let file = self.file(path)?;
-                self.write(file.handle, op::WriteAt::End, pattern(*seed, file.size, *length))
+                self.write(file.handle, op::WriteAt::End, &pattern(*seed, file.size, *length))
             }
             Operation::Read { path, offset, length } => self.read(self.file(path)?.handle, *offset, *length),
             Operation::Truncate { path, size } => {
@@ -165,7 +165,7 @@ impl ThroughClient {
             }
             Operation::WriteOpen { slot, offset, length, seed } => {
                 let handle = self.slots[*slot].ok_or(Errno::BADF)?;
-                self.write(handle, op::WriteAt::Offset(*offset), pattern(*seed, *offset, *length))
+                self.write(handle, op::WriteAt::Offset(*offset), &pattern(*seed, *offset, *length))
             }
             Operation::ReadOpen { slot, offset, length } => {
                 self.read(self.slots[*slot].ok_or(Errno::BADF)?, *offset, *length)

@@ -109,7 +109,9 @@ fn decoders_survive_their_corpus_and_its_mutations() {
     let rounds = std::env::var("MAGMA_FUZZ_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60_000);
     for &target in TARGETS {
         let corpus = corpus(target);
-        corpus.iter().for_each(|input| try_one(target, input));
+        for input in &corpus {
+            try_one(target, input);
+        }
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         for _ in 0..rounds {
             let mut input = corpus[random.below(corpus.len())].clone();

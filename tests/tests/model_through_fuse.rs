@@ -39,7 +39,7 @@ fn compare(cases: u32, kill_every: u32) {
         std::fs::create_dir(&root).unwrap();
         let (mut files, mut model) = (ThroughFiles::new(root), Model::default());
         for (n, operation) in operations.iter().enumerate() {
-            if n == when && *number % kill_every == 0 {
+            if n == when && number.is_multiple_of(kill_every) {
                 let mut network = network.lock().unwrap();
                 network.kill();
                 network.restart();

@@ -301,7 +301,7 @@ async fn run_console(config: VolcanoConfig, listener: TcpListener, administratio
             console::serve(listener, console, administration, client).await;
         }
         Err(error) => {
-            tracing::error!(target: "magma::boot", %error, "there is no console: it cannot reach its own volcano")
+            tracing::error!(target: "magma::boot", %error, "there is no console: it cannot reach its own volcano");
         }
     }
 }
