@@ -84,9 +84,9 @@ fn a_volcano_that_is_killed_in_between_changes_no_outcome() {
             if n == when {
                 let mut network = network.lock().unwrap();
                 if in_order {
-                    network.stop()
+                    network.stop();
                 } else {
-                    network.kill()
+                    network.kill();
                 }
                 network.restart();
             }
