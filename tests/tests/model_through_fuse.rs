@@ -30,7 +30,7 @@ fn compare(cases: u32, kill_every: u32) {
     rustix::process::umask(rustix::fs::Mode::empty());
     let (network, folder) = (Mutex::new(Network::start()), TempDir::new().unwrap());
     let _mounted = mount(&network.lock().unwrap(), &folder);
-    let number = Mutex::new(0);
+    let number = Mutex::new(0u32);
     let sequences = (proptest::collection::vec(operation(), 1..80), 0usize..60);
     let result = TestRunner::new(ProptestConfig::with_cases(cases)).run(&sequences, |(operations, when)| {
         let mut number = number.lock().unwrap();
