@@ -276,8 +276,8 @@ impl Slice {
                 self.hold(ticket, Err(error.into()), Need::Logged);
             }
             Err(Trouble::Fatal(reason)) => {
-                self.fail(&reason);
                 self.hold(ticket, Err(FlareError::Unavailable.into()), Need::Logged);
+                self.fail(&reason);
             }
         }
     }
@@ -295,13 +295,11 @@ impl Slice {
     pub fn read_done(&mut self, now: Now, ticket: Ticket, read: Result<Option<Bytes>, ReadError>) {
         let Some(PendingRead { call, reply }) = self.reads.remove(&ticket) else { return };
         match read {
-            Ok(Some(data)) => self.gate.hold(Held { ticket, answer: Ok((reply, data)) }, Need::Logged),
+            Ok(Some(data)) => self.hold(ticket, Ok((reply, data)), Need::Logged),
             // The bytes changed under the reader: once more, as they are now.
             Ok(None) => self.evaluate(now, ticket, call),
             Err(error) => match Trouble::from(error) {
-                Trouble::Refused(error) => {
-                    self.gate.hold(Held { ticket, answer: Err(error.into()) }, Need::Logged);
-                }
+                Trouble::Refused(error) => self.hold(ticket, Err(error.into()), Need::Logged),
                 Trouble::Fatal(reason) => {
                     self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
                     self.fail(&reason);

@@ -6,10 +6,10 @@ use magma_common::proto::limits::MAX_OPENS_PER_MESSAGE;
 use magma_common::proto::operation::{KeepAliveReply, OpenSession, ReclaimOpens, SessionReply};
 use magma_common::proto::{OpId, Reply, SessionId};
 
+use super::gate::Need;
+use super::orphans::Search;
 use super::session::{MAX_SESSIONS, SESSION_LEASE};
 use super::{Answer, Now, Slice, Trouble};
-use super::orphans::Search;
-use super::gate::Need;
 use crate::namespace;
 use crate::record::Change;
 use crate::rows::SessionRow;

@@ -42,6 +42,8 @@ use magma_common::topology::Seq;
 use serde_bytes::ByteBuf;
 
 pub use body::BodyRead;
+#[cfg(test)]
+pub(crate) use disk::sim::{Dice, SimDisk};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{OpenError, StoreError};
 pub use maintain::Maintenance;
