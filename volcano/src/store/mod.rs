@@ -167,9 +167,23 @@ impl Store {
             && !error.is_harmless()
         {
             tracing::error!(target: "volcano", %error, "the store stops");
-            self.stopped.get_or_insert_with(|| error.to_string());
+            if self.stopped.is_none() {
+                self.stopped = Some(error.to_string());
+                self.distrust_the_kernel();
+            }
         }
         result
+    }
+}
+
+impl Store {
+    /// A kernel that could not write pages back drops them, says so once, and calls the next sync a success. So the next start must
+    /// not take what this process wrote for there because the machine has run on: it looks as after a power cut.
+    fn distrust_the_kernel(&mut self) {
+        let marked = self.meta.update(|meta| meta.running = Some("after a failure of the disk".to_owned()));
+        if let Err(error) = marked {
+            tracing::error!(target: "volcano", %error, "the failure cannot be noted for the next start");
+        }
     }
 }
 

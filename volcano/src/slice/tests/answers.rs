@@ -109,7 +109,7 @@ fn after_a_failed_sync_nobody_hears_of_a_success() {
 /// A file of a mebibyte in a body: to overwrite it takes more space in the log than a segment has.
 fn big_file(world: &mut World, session: magma_common::proto::SessionId) -> Handle {
     let file = world.create(session, "big", false);
-    world.append(session, file, &[1; 1 << 20]).unwrap();
+    world.append(session, file, &vec![1; 1 << 20]).unwrap();
     let call = world.call(session, Commit { handle: file });
     world.ask(call).unwrap();
     file
@@ -121,7 +121,7 @@ fn a_full_disk_holds_answers_back_until_there_is_space_again() {
     let session = world.session();
     let file = big_file(&mut world, session);
     let write = Write { handle: file, at: WriteAt::Offset(0), opened: true };
-    let call = world.call_with(session, write, &[2; 1 << 20]);
+    let call = world.call_with(session, write, &vec![2; 1 << 20]);
     let ticket = world.send(call);
     world.disk.set_full(true);
     world.batch_end();
@@ -143,7 +143,7 @@ fn a_disk_that_is_full_when_the_next_sync_should_start_stops_nothing() {
     let first = world.send(call);
     world.batch_end();
     let write = Write { handle: file, at: WriteAt::Offset(0), opened: true };
-    let mut call = world.call_with(session, write, &[2; 1 << 20]);
+    let mut call = world.call_with(session, write, &vec![2; 1 << 20]);
     call.header.durability = Durability::Stable;
     let second = world.send(call);
     world.disk.set_full(true);
@@ -184,4 +184,22 @@ fn what_was_answered_is_there_after_a_restart() {
     world.send(lost);
     world.restart();
     assert!(world.exists(session, "a"), "an answer that did not leave is nobody's business");
+}
+
+/// The process was started again after a failed sync, and the kernel, which had told its failure already, called the next
+/// sync a success: the verifier had not changed, so clients took unwritten data for safe.
+#[test]
+fn a_start_after_a_failed_sync_says_that_data_may_be_gone() {
+    let mut world = World::new();
+    let session = world.session();
+    let file = world.create(session, "a", false);
+    world.restart();
+    assert!(!world.may_have_lost, "a process that just died loses nothing");
+    let call = world.call(session, Commit { handle: file });
+    world.send(call);
+    world.batch_end();
+    world.disk.fail_next_sync();
+    world.run_sync();
+    world.restart();
+    assert!(world.may_have_lost);
 }

@@ -71,13 +71,13 @@ impl Guests {
         }
     }
 
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: &Step) {
         let world = &mut self.world;
-        match step {
+        match *step {
             Step::Ask { session, file, what, stable } => {
                 let request = self.request(file, what);
-                let data: &[u8] = if what == 4 { &[7; 20_000] } else { b"" };
-                let mut call = self.world.call_with(self.sessions[session], request, data);
+                let data = if what == 4 { vec![7; 20_000] } else { Vec::new() };
+                let mut call = self.world.call_with(self.sessions[session], request, &data);
                 call.header.durability = if stable { Durability::Stable } else { Durability::Replicated };
                 call.deadline = Some(self.world.now.monotonic + Duration::from_secs(20));
                 self.tickets.push(self.world.send(call.clone()));
@@ -151,7 +151,7 @@ proptest! {
     ) {
         let mut guests = Guests::new();
         for step in steps {
-            guests.step(step);
+            guests.step(&step);
         }
         guests.finish();
     }

@@ -145,3 +145,22 @@ fn after_a_restart_nothing_is_kept_for_ended_sessions() {
     world.restart();
     assert_eq!(world.held().0, 0);
 }
+
+/// Calls are kept for two minutes of the clock; after a night's sleep those that had just been done were forgotten at once.
+#[test]
+fn a_call_is_recognised_after_the_volcano_was_away() {
+    let mut world = World::new();
+    let session = world.session();
+    let mut call = world.call(session, create("a", false));
+    call.header.call = Some(1);
+    let first = world.ask(call.clone()).unwrap();
+    world.step(std::time::Duration::from_secs(8 * 3600));
+    world.tick();
+    assert_eq!(world.ask(call.clone()).unwrap(), first);
+    world.pass(30);
+    world.ok(session, KeepAlive { acknowledged: 0 });
+    world.pass(50);
+    world.ok(session, KeepAlive { acknowledged: 0 });
+    world.pass(50);
+    assert_eq!(world.ask(call).unwrap_err().error, FlareError::Exists);
+}

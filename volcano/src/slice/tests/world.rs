@@ -41,6 +41,8 @@ pub(super) struct World {
     /// Syncs that were asked for and have not run.
     pub(super) jobs: VecDeque<(SyncJob, SyncFor)>,
     pub(super) stopped: Option<String>,
+    /// The last start could not rely on what was not synced.
+    pub(super) may_have_lost: bool,
 }
 
 pub(super) fn at(seconds: i64) -> Timestamp {
@@ -79,7 +81,7 @@ fn topology(range: KeyRange) -> Topology {
     }
 }
 
-fn open(dir: &TempDir, disk: &SimDisk, topology: &Topology, now: Now, create: bool) -> Slice {
+fn open(dir: &TempDir, disk: &SimDisk, topology: &Topology, now: Now, create: bool) -> (Slice, bool) {
     let options = OpenOptions {
         create,
         machine_boot: "this run".into(),
@@ -89,13 +91,14 @@ fn open(dir: &TempDir, disk: &SimDisk, topology: &Topology, now: Now, create: bo
         ..OpenOptions::default()
     };
     let (store, opened) = Store::open(&dir.path().join("store"), Arc::new(disk.clone()), options).unwrap();
+    let may_have_lost = opened.may_have_lost_unsynced();
     let boot = topology.members[0].boot;
     let identity = Identity { slice: SliceId(1), volcano: VolcanoId(7), boot };
     let mut dice = Dice::new(boot.0);
     let random = Box::new(move || dice.next() << 32 | dice.next());
     let mut slice = Slice::new(identity, topology.clone(), store, opened, random, now).unwrap();
     slice.found(now).unwrap();
-    slice
+    (slice, may_have_lost)
 }
 
 impl World {
@@ -109,7 +112,7 @@ impl World {
         let disk = SimDisk::new(&dir.path().join("store"));
         let topology = topology(range);
         let now = Now { monotonic: Duration::from_secs(1000), wall: at(1_000_000) };
-        let slice = open(&dir, &disk, &topology, now, true);
+        let (slice, _) = open(&dir, &disk, &topology, now, true);
         Self {
             dir,
             disk,
@@ -122,6 +125,7 @@ impl World {
             order: Vec::new(),
             jobs: VecDeque::new(),
             stopped: None,
+            may_have_lost: false,
         }
     }
 
@@ -137,7 +141,10 @@ impl World {
         self.topology.version += 1;
         self.topology.members[0].boot.0 += 1;
         self.topology.slices[0].epoch = Epoch(self.topology.version);
-        self.slice = Some(open(&self.dir, &self.disk, &self.topology, self.now, false));
+        let (slice, may_have_lost) = open(&self.dir, &self.disk, &self.topology, self.now, false);
+        self.slice = Some(slice);
+        self.may_have_lost = may_have_lost;
+        self.stopped = None;
     }
 
     /// A number that no operation had before.
