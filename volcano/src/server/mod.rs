@@ -19,9 +19,6 @@ pub use self::clock::Clock;
 use crate::slice::{Call, Effect, Slice, SyncFor, Ticket};
 use crate::store::{BodyRead, SyncJob};
 
-/// How often time passes for the slice.
-const TICK: Duration = Duration::from_millis(100);
-
 struct Waiting {
     peer: PeerId,
     tag: Tag,
@@ -60,12 +57,11 @@ impl Edge {
 
     /// Tells the slice the time, again and again. Never returns.
     pub async fn tell_time(self: Rc<Self>) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
             self.slice.borrow_mut().tick(self.clock.now());
             self.carry_out();
+            let pause = self.slice.borrow().next_tick();
+            tokio::time::sleep(pause).await;
         }
     }
 

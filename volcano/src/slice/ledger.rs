@@ -136,6 +136,13 @@ impl Ledger {
         self.sessions.remove(&session);
     }
 
+    /// The volcano itself was away for so long, and nobody could repeat a call to it: that time does not count.
+    pub fn forgive(&mut self, absence: Duration) {
+        for (kept, ..) in &mut self.call_ages {
+            *kept = kept.saturating_add(absence);
+        }
+    }
+
     /// Drops calls older than [`CALL_RETENTION`].
     pub fn expire(&mut self, now: Duration) {
         while self.call_ages.front().is_some_and(|(kept, ..)| now.saturating_sub(*kept) > CALL_RETENTION) {

@@ -48,6 +48,10 @@ const FIGURES_AGE: Duration = Duration::from_secs(1);
 
 /// Time that passes untold for so long means that the volcano itself was stopped or asleep.
 const ABSENCE: Duration = Duration::from_secs(5);
+/// Time is told at least this often.
+const LONGEST_TICK: Duration = Duration::from_millis(100);
+/// What goes on failing is told this often.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The time of an input.
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +184,10 @@ pub struct Slice {
     search: Search,
     /// When time was told last, on the monotonic clock.
     ticked: Duration,
+    /// When the operator may be warned again that something is put off.
+    warn_again: Duration,
+    /// How soon the store's upkeep wants to go on.
+    again: Duration,
     /// Requests served since the start.
     served: u64,
     figures: Figures,
@@ -228,6 +236,8 @@ impl Slice {
             locks_changed: BTreeSet::new(),
             search: Search::from_start(),
             ticked: now.monotonic,
+            warn_again: now.monotonic,
+            again: Duration::ZERO,
             served: 0,
             figures,
             figures_taken: now,
@@ -370,13 +380,21 @@ impl Slice {
         }
     }
 
-    /// Time has passed; to be called some ten times a second.
+    /// How soon [`tick`](Self::tick) should come again; it may always be called sooner.
+    pub fn next_tick(&self) -> Duration {
+        if self.stopped { LONGEST_TICK } else { self.again.min(LONGEST_TICK) }
+    }
+
+    /// Time has passed; to be called some ten times a second, and as soon as [`next_tick`](Self::next_tick) says.
     pub fn tick(&mut self, now: Now) {
         if self.stopped {
             return;
         }
-        if now.monotonic.saturating_sub(self.ticked) >= ABSENCE {
+        let absence = now.monotonic.saturating_sub(self.ticked);
+        if absence >= ABSENCE {
+            tracing::info!(target: "magma::volcano", seconds = absence.as_secs(), "this volcano was stopped or asleep; nobody's silence counts");
             self.sessions.renew(now.monotonic);
+            self.ledger.forgive(absence);
         }
         self.ticked = now.monotonic;
         self.ledger.expire(now.monotonic);
@@ -398,6 +416,7 @@ impl Slice {
     fn maintain(&mut self, now: Now) -> Result<(), Trouble> {
         self.store.keep_from(self.ledger.oldest_needed().unwrap_or(Seq(u64::MAX)));
         let upkeep = self.store.maintain(now.monotonic)?;
+        self.again = upkeep.again;
         self.effects.extend(upkeep.job.map(|job| Effect::Sync(job, SyncFor::Upkeep)));
         Ok(())
     }
@@ -406,7 +425,10 @@ impl Slice {
     fn trouble(&mut self, trouble: Trouble) {
         match trouble {
             Trouble::Refused(error) => {
-                tracing::warn!(target: "magma::volcano", %error, "housekeeping is put off")
+                if self.ticked >= self.warn_again {
+                    self.warn_again = self.ticked.saturating_add(WARNING_INTERVAL);
+                    tracing::warn!(target: "magma::volcano", %error, "housekeeping is put off");
+                }
             }
             Trouble::Fatal(reason) => self.fail(&reason),
         }

@@ -33,7 +33,7 @@ impl Slice {
                 match request {
                     Request::KeepAlive(keep_alive) => {
                         self.ledger.acknowledge(call.header.session, keep_alive.acknowledged);
-                        self.keep_alive()
+                        Ok((self.keep_alive(), Bytes::new()))
                     }
                     Request::ReclaimOpens(request) => {
                         self.reclaim_opens(now, call.header.session, request)?

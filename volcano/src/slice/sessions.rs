@@ -1,7 +1,7 @@
 //! The requests that are about sessions themselves.
 
 use magma_common::error::FlareError;
-use magma_common::handle::{BirthNumber, Handle};
+use magma_common::handle::BirthNumber;
 use magma_common::proto::limits::MAX_OPENS_PER_MESSAGE;
 use magma_common::proto::operation::{KeepAliveReply, OpenSession, ReclaimOpens, SessionReply};
 use magma_common::proto::{OpId, Reply, SessionId};
@@ -56,9 +56,8 @@ impl Slice {
         }
     }
 
-    pub(super) fn keep_alive(&self) -> Answer {
-        let reply = KeepAliveReply { boot: self.identity.boot, topology_version: self.topology.version };
-        Ok((Reply::KeepAlive(reply), bytes::Bytes::new()))
+    pub(super) fn keep_alive(&self) -> Reply {
+        Reply::KeepAlive(KeepAliveReply { boot: self.identity.boot, topology_version: self.topology.version })
     }
 
     pub(super) fn reclaim_opens(
