@@ -12,6 +12,7 @@ use crate::held::HeldLocks;
 use crate::inode::InodeTable;
 use crate::open::{OpenFile, OpenTable};
 use crate::operation::directory::OpenDir;
+use crate::recent::RecentDirectories;
 use crate::reply::{Attributes, Entry, Outcome, file_attr};
 
 /// How long the kernel may believe what it was told, and how it reads and writes.
@@ -48,6 +49,7 @@ pub(crate) struct Core {
     pub(crate) files: OpenTable<OpenFile>,
     pub(crate) directories: OpenTable<OpenDir>,
     pub(crate) locks: HeldLocks,
+    pub(crate) recent: RecentDirectories,
     kernel: OnceLock<Notifier>,
 }
 
@@ -62,6 +64,7 @@ impl Core {
             files: OpenTable::default(),
             directories: OpenTable::default(),
             locks: HeldLocks::default(),
+            recent: RecentDirectories::default(),
             kernel: OnceLock::new(),
         }
     }

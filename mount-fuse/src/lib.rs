@@ -23,6 +23,7 @@ mod mount;
 mod open;
 mod operation;
 pub mod options;
+mod recent;
 mod reply;
 pub mod source;
 mod sync;

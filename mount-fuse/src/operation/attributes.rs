@@ -36,6 +36,9 @@ impl Core {
         open: Option<FileHandle>,
     ) -> Outcome<Attributes> {
         let handle = self.target(number, open)?;
+        if let Some((attr, ttl)) = self.recent.attributes(handle, self.caching.attributes) {
+            return Ok(Attributes { ttl, ..self.attributes(&attr) });
+        }
         let attr = self.client.call(&context, Getattr { handle }).await.map_err(failed)?;
         Ok(self.attributes(&attr))
     }
@@ -52,6 +55,7 @@ impl Core {
         let resized = set.size.is_some();
         let setattr = Setattr { handle, set, guard: None, opened: open.is_some() };
         let wcc = self.client.call(&context, setattr).await.map_err(failed)?;
+        self.recent.changed(&wcc);
         if resized {
             self.inodes.changed(handle, &wcc);
         }

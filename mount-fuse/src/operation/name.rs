@@ -105,7 +105,9 @@ impl Core {
             let rdev = u64::from(node.rdev);
             self.client.call(&context, Mknod { dir, name, kind, mode, umask, rdev, set }).await
         };
-        self.entry(&made.map_err(failed)?.attr, dir)
+        let made = made.map_err(failed)?;
+        self.recent.changed(&made.dir);
+        self.entry(&made.attr, dir)
     }
 
     pub(crate) async fn mkdir(
@@ -119,6 +121,7 @@ impl Core {
         let (dir, name) = (self.handle(dir)?, name?);
         let mkdir = Mkdir { dir, name, mode: mode & MODE_MASK, umask, set: SetAttr::default() };
         let made = self.client.call(&context, mkdir).await.map_err(failed)?;
+        self.recent.changed(&made.dir);
         self.entry(&made.attr, dir)
     }
 
@@ -132,6 +135,7 @@ impl Core {
         let (dir, name) = (self.handle(dir)?, name?);
         let symlink = Symlink { dir, name, target, set: SetAttr::default() };
         let made = self.client.call(&context, symlink).await.map_err(failed)?;
+        self.recent.changed(&made.dir);
         self.entry(&made.attr, dir)
     }
 
@@ -144,18 +148,22 @@ impl Core {
     ) -> Outcome<Entry> {
         let (handle, dir, name) = (self.handle(flare)?, self.handle(dir)?, name?);
         let linked = self.client.call(&context, Link { handle, dir, name }).await.map_err(failed)?;
+        self.recent.changed(&linked.dir);
         self.entry(&linked.attr, dir)
     }
 
     pub(crate) async fn unlink(&self, context: Context, dir: INodeNo, name: Outcome<Name>) -> Outcome<()> {
         let (dir, name) = (self.handle(dir)?, name?);
-        self.client.call(&context, Unlink { dir, name }).await.map_err(failed)?;
+        let removed = self.client.call(&context, Unlink { dir, name }).await.map_err(failed)?;
+        self.recent.changed(&removed.dir);
         Ok(())
     }
 
     pub(crate) async fn rmdir(&self, context: Context, dir: INodeNo, name: Outcome<Name>) -> Outcome<()> {
         let (dir, name) = (self.handle(dir)?, name?);
-        self.client.call(&context, Rmdir { dir, name }).await.map_err(failed)?;
+        let removed = self.client.call(&context, Rmdir { dir, name }).await.map_err(failed)?;
+        self.recent.changed(&removed.dir);
+        self.recent.forget(removed.attr.handle);
         Ok(())
     }
 
@@ -179,6 +187,11 @@ impl Core {
         };
         let rename = Rename { from_dir, from_name, to_dir, to_name, how };
         let done = self.client.call(&context, rename).await.map_err(failed)?;
+        self.recent.changed(&done.from_dir);
+        self.recent.changed(&done.to_dir);
+        for renamed in [Some(&done.moved), done.replaced.as_ref()].into_iter().flatten() {
+            self.recent.forget(renamed.handle);
+        }
         self.inodes.moved(done.moved.handle, to_dir);
         if let (RenameHow::Exchange, Some(other)) = (how, &done.replaced) {
             self.inodes.moved(other.handle, from_dir);

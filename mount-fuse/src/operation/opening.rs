@@ -78,6 +78,7 @@ impl Core {
             };
             match self.client.call(&context, create).await {
                 Ok(made) => {
+                    self.recent.changed(&made.dir);
                     let entry = self.entry(&made.attr, dir);
                     let created = self.created(&made.attr, entry, flags)?;
                     self.inodes.made(made.attr.handle);

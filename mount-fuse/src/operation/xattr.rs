@@ -47,7 +47,9 @@ impl Core {
         self.inodes.attributed(handle);
         // The volcano clears set-group-id only for callers outside the owning group, as the kernel would ask for.
         let set = SetXattr { handle, name, value, how, clear_setgid: true };
-        self.client.call(&context, set).await.map_err(failed)?;
+        self.recent.forget(handle);
+        let wcc = self.client.call(&context, set).await.map_err(failed)?;
+        self.recent.changed(&wcc);
         Ok(())
     }
 
@@ -64,7 +66,9 @@ impl Core {
         name: Outcome<Name>,
     ) -> Outcome<()> {
         let (handle, name) = (self.handle(number)?, name?);
-        self.client.call(&context, RemoveXattr { handle, name }).await.map_err(failed)?;
+        self.recent.forget(handle);
+        let wcc = self.client.call(&context, RemoveXattr { handle, name }).await.map_err(failed)?;
+        self.recent.changed(&wcc);
         Ok(())
     }
 }
