@@ -136,7 +136,9 @@ impl Edge {
     fn forget(&self, ticket: Ticket) -> Option<ReplyTo> {
         let waiting = self.waiting.borrow_mut().remove(&ticket)?;
         let mut tickets = self.tickets.borrow_mut();
-        if let Some(of_peer) = tickets.get_mut(&waiting.peer) {
+        if let Some(of_peer) = tickets.get_mut(&waiting.peer)
+            && of_peer.get(&waiting.tag) == Some(&ticket)
+        {
             of_peer.remove(&waiting.tag);
         }
         Some(waiting.reply)

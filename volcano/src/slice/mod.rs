@@ -132,6 +132,17 @@ enum Verdict {
     Read(Reply, Box<BodyRead>),
 }
 
+impl Verdict {
+    /// Reads what is still to be read, on this thread.
+    fn read_here(self) -> Result<Self, Trouble> {
+        let Self::Read(reply, read) = self else { return Ok(self) };
+        match read.run()? {
+            Some(data) => Ok(Self::Answer(Ok((reply, data)), Need::Logged)),
+            None => Err(Trouble::Fatal("a body changed under its only writer".into())),
+        }
+    }
+}
+
 /// A read whose bytes are being fetched by another thread.
 struct PendingRead {
     call: Call,
@@ -304,18 +315,14 @@ impl Slice {
     /// A read that was asked for has ended. [`batch_end`](Self::batch_end) lets its answer go.
     pub fn read_done(&mut self, now: Now, ticket: Ticket, read: Result<Option<Bytes>, ReadError>) {
         let Some(PendingRead { call, reply }) = self.reads.remove(&ticket) else { return };
-        match read {
-            Ok(Some(data)) => self.hold(ticket, Ok((reply, data)), Need::Logged),
-            // The bytes changed under the reader: once more, as they are now.
-            Ok(None) => self.evaluate(now, ticket, call),
-            Err(error) => match Trouble::from(error) {
-                Trouble::Refused(error) => self.hold(ticket, Err(error.into()), Need::Logged),
-                Trouble::Fatal(reason) => {
-                    self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
-                    self.fail(&reason);
-                }
-            },
-        }
+        let served = match read {
+            Ok(Some(data)) => Ok(Verdict::Answer(Ok((reply, data)), Need::Logged)),
+            // The bytes changed under the reader: once more, as they are now. Here nobody changes them meanwhile, so that
+            // a reader of what is written all the time gets its answer, too.
+            Ok(None) => self.serve_flare(now, &call).and_then(Verdict::read_here),
+            Err(error) => Err(error.into()),
+        };
+        self.conclude(now, ticket, call, served);
     }
 
     fn wait_for_lock(&mut self, ticket: Ticket, call: Call, blocked: waits::Blocked) {

@@ -2,7 +2,9 @@
 
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
-use magma_common::proto::operation::{Commit, EndSession, Getattr, LockFamily, LockKind, Write, WriteAt};
+use magma_common::proto::operation::{
+    Commit, EndSession, Getattr, LockFamily, LockKind, Read, Write, WriteAt,
+};
 use magma_common::proto::{Durability, Reply};
 
 use super::world::{World, append, create, lock, unlink};
@@ -202,4 +204,42 @@ fn a_start_after_a_failed_sync_says_that_data_may_be_gone() {
     world.run_sync();
     world.restart();
     assert!(world.may_have_lost);
+}
+
+/// Every time its bytes were there they had changed again: whoever read a file that was written all the time got no answer.
+#[test]
+fn a_read_whose_bytes_change_is_answered_at_the_second_try() {
+    let mut world = World::new();
+    let session = world.session();
+    let file = big_file(&mut world, session);
+    world.hold_reads = true;
+    let call = world.call(session, Read { handle: file, offset: 0, length: 1 << 20, opened: true });
+    let reading = world.send(call);
+    assert_eq!(world.reads.len(), 1, "a long read leaves the thread");
+    let write = Write { handle: file, at: WriteAt::Offset(0), opened: true };
+    let mut call = world.call_with(session, write, &vec![2; 1 << 20]);
+    call.header.durability = Durability::Stable;
+    world.ask(call).unwrap();
+    world.run_read();
+    let (_, data) = world.answer(reading).unwrap().unwrap();
+    assert_eq!(data, vec![2; 1 << 20]);
+    assert!(world.reads.is_empty());
+}
+
+#[test]
+fn a_read_under_way_when_the_store_fails_is_answered() {
+    let mut world = World::new();
+    let session = world.session();
+    let file = big_file(&mut world, session);
+    world.hold_reads = true;
+    let call = world.call(session, Read { handle: file, offset: 0, length: 1 << 20, opened: true });
+    let reading = world.send(call);
+    let call = world.call(session, Commit { handle: file });
+    world.send(call);
+    world.batch_end();
+    world.disk.fail_next_sync();
+    world.run_sync();
+    world.run_read();
+    assert_eq!(world.answer(reading).unwrap().unwrap_err().error, FlareError::Unavailable);
+    assert!(world.asked.is_empty());
 }

@@ -170,3 +170,17 @@ fn reclaiming_nothing_of_a_flare_gives_it_back() {
     world.ok(session, last(vec![(file, 0)]));
     assert!(gone(&mut world, session, file));
 }
+
+/// The disk was full when the last open was given back: the record of the burial was refused, and nobody tried again.
+#[test]
+fn what_a_full_disk_kept_from_being_buried_is_buried_later() {
+    let mut world = World::new();
+    let session = world.session();
+    let file = nameless(&mut world, session, "a");
+    world.fill();
+    assert_eq!(world.error(session, release(file)), FlareError::NoSpace);
+    world.disk.set_full(false);
+    assert!(!gone(&mut world, session, file));
+    world.pass(1);
+    assert!(gone(&mut world, session, file));
+}

@@ -158,19 +158,7 @@ fn a_session_whose_end_cannot_be_recorded_yet_is_ended_later() {
     let (session, other) = (world.session(), world.session());
     let file = world.create(other, "a", false);
     world.ok(session, lock(file, LockFamily::Flock, LockKind::Exclusive, false));
-    world.disk.set_full(true);
-    let mut filled = 0;
-    while world.stopped.is_none() {
-        // attributes until the segment is full
-        let set = magma_common::attr::SetAttr { mode: Some(0o600 + filled % 8), ..Default::default() };
-        let set = magma_common::proto::operation::Setattr { handle: file, set, guard: None, opened: false };
-        let mut call = world.call(other, set);
-        call.header.acknowledged = call.header.sequence - 1;
-        filled += 1;
-        if world.ask(call).is_err() {
-            break;
-        }
-    }
+    world.fill();
     let ended = world.call(session, EndSession);
     assert_eq!(world.ask(ended.clone()).unwrap_err().error, FlareError::NoSpace);
     world.disk.set_full(false);

@@ -21,7 +21,7 @@ use magma_common::topology::{BootId, Epoch, Member, Slice as SliceOfRing, SliceI
 use tempfile::TempDir;
 
 use crate::slice::{Answer, Call, Effect, Identity, Now, Slice, SyncFor, Ticket};
-use crate::store::{Dice, OpenOptions, SimDisk, Store, SyncJob};
+use crate::store::{BodyRead, Dice, OpenOptions, SimDisk, Store, SyncJob};
 
 /// How far apart ticks are when time passes.
 const TICK: Duration = Duration::from_secs(1);
@@ -40,6 +40,10 @@ pub(super) struct World {
     pub(super) order: Vec<Ticket>,
     /// Syncs that were asked for and have not run.
     pub(super) jobs: VecDeque<(SyncJob, SyncFor)>,
+    /// Reads that were asked for and have not run.
+    pub(super) reads: VecDeque<(Ticket, BodyRead)>,
+    /// Whether reads wait for [`run_read`](Self::run_read).
+    pub(super) hold_reads: bool,
     pub(super) stopped: Option<String>,
     /// The last start could not rely on what was not synced.
     pub(super) may_have_lost: bool,
@@ -124,6 +128,8 @@ impl World {
             answers: BTreeMap::new(),
             order: Vec::new(),
             jobs: VecDeque::new(),
+            reads: VecDeque::new(),
+            hold_reads: false,
             stopped: None,
             may_have_lost: false,
         }
@@ -137,6 +143,7 @@ impl World {
     pub(super) fn restart(&mut self) {
         drop(self.slice.take());
         self.jobs.clear();
+        self.reads.clear();
         self.asked.clear();
         self.topology.version += 1;
         self.topology.members[0].boot.0 += 1;
@@ -202,7 +209,7 @@ impl World {
     pub(super) fn carry_out(&mut self) {
         loop {
             let effects: Vec<_> = self.slice().effects().collect();
-            if effects.is_empty() {
+            if effects.is_empty() && (self.hold_reads || self.reads.is_empty()) {
                 return;
             }
             for effect in effects {
@@ -217,9 +224,7 @@ impl World {
                     }
                     Effect::Sync(job, purpose) => self.jobs.push_back((job, purpose)),
                     Effect::Read(ticket, read) => {
-                        let now = self.now;
-                        self.slice().read_done(now, ticket, read.run());
-                        self.slice().batch_end();
+                        self.reads.push_back((ticket, read));
                     }
                     Effect::Stop(reason) => {
                         assert!(self.stopped.is_none(), "it stops once");
@@ -227,7 +232,38 @@ impl World {
                     }
                 }
             }
+            if !self.hold_reads {
+                self.start_read();
+            }
         }
+    }
+
+    fn start_read(&mut self) {
+        if let Some((ticket, read)) = self.reads.pop_front() {
+            let now = self.now;
+            self.slice().read_done(now, ticket, read.run());
+            self.slice().batch_end();
+        }
+    }
+
+    /// Runs the oldest read that was asked for.
+    pub(super) fn run_read(&mut self) {
+        self.start_read();
+        self.carry_out();
+    }
+
+    /// The disk is full, and the log takes not even the smallest record any more.
+    pub(super) fn fill(&mut self) {
+        self.disk.set_full(true);
+        let now = self.now;
+        for _ in 0..100_000 {
+            // of nobody
+            let change = crate::record::Change::EndSession(SessionId(1));
+            if self.slice().record(now, vec![change], None).is_err() {
+                return self.batch_end();
+            }
+        }
+        panic!("the disk is never full");
     }
 
     /// Runs the oldest sync that was asked for; false if there is none.
