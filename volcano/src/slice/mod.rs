@@ -473,46 +473,6 @@ impl Slice {
             .map_or(Epoch(0), |slice| slice.epoch)
     }
 
-    /// The topology that this slice serves under.
-    pub fn topology(&self) -> &Topology {
-        &self.topology
-    }
-
-    /// Which slice this is, on which volcano, in which life of it.
-    pub fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    /// The store's figures, at most about a second old.
-    pub fn figures(&self) -> &Figures {
-        &self.figures
-    }
-
-    fn take_figures(&mut self, now: Now) {
-        self.figures = Figures { started: self.figures.started, ..report::figures(&self.store, now.wall) };
-        self.figures_taken = now;
-    }
-
-    /// The store, to be looked at.
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// The sessions, to be looked at.
-    pub fn sessions(&self) -> &Sessions {
-        &self.sessions
-    }
-
-    /// Requests served since the start.
-    pub fn served(&self) -> u64 {
-        self.served
-    }
-
-    /// Outcomes kept for retries, answers held, requests waiting for locks.
-    pub fn held(&self) -> (usize, usize, usize) {
-        (self.ledger.len(), self.gate.len(), self.waits.len())
-    }
-
     /// Stops in order: everything on disk, a clean mark set.
     pub fn close(mut self) -> Result<(), StoreError> {
         self.store.flush()?;

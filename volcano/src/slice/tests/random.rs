@@ -143,8 +143,6 @@ impl Guests {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-
     #[test]
     fn every_request_gets_one_answer_and_nothing_is_left_in_the_end(
         steps in proptest::collection::vec(a_step(), 1..80)
