@@ -360,23 +360,6 @@ fn a_file_of_many_gigabytes_needs_no_space_for_its_holes() {
 }
 
 #[test]
-fn shared_mappings_reach_the_volcano() {
-    let network = Network::start();
-    let (mount, other) = (network.mount(), network.mount());
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(mount.path("mapped")).unwrap();
-    file.set_len(1 << 20).unwrap();
-    let mut map = support::mapping::Mapping::shared(&file, 1 << 20);
-    let data = pattern(1 << 20, 11);
-    map.bytes().copy_from_slice(&data);
-    map.sync();
-    assert!(fs::read(other.path("mapped")).unwrap() == data);
-    map.bytes()[5] = 0;
-    drop(map);
-    drop(file);
-    eventually("the last change is written back", || fs::read(other.path("mapped")).unwrap()[5] == 0);
-}
-
-#[test]
 fn permissions_bind_users_and_follow_supplementary_groups() {
     let network = Network::start();
     let mount = network.mount();

@@ -10,10 +10,10 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::{KEY, Network, eventually};
@@ -58,10 +58,8 @@ fn in_the_background_it_returns_when_the_mount_can_be_used() {
     assert_eq!(mounted(&mountpoint), None);
 }
 
-#[test]
-fn in_the_foreground_it_unmounts_when_it_is_told_to_end() {
-    let network = Network::start();
-    let folder = TempDir::new().unwrap();
+/// The program, mounting in the foreground until it is told to end.
+fn foreground(network: &Network, folder: &TempDir) -> Child {
     let mut child = program()
         .arg(format!("--host={}", network.host()))
         .args(["--key", KEY, "-f"])
@@ -72,14 +70,50 @@ fn in_the_foreground_it_unmounts_when_it_is_told_to_end() {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with("mounted on "), "{line}");
-    fs::write(folder.path().join("file"), "x").unwrap();
-    // A file that is open does not keep it from ending.
-    let open = fs::File::open(folder.path().join("file")).unwrap();
+    child
+}
+
+fn end(mut child: Child, folder: &TempDir) {
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let status = child.wait().unwrap();
     assert!(status.success(), "{status}");
     eventually("it is unmounted", || mounted(folder.path()).is_none());
+}
+
+#[test]
+fn in_the_foreground_it_unmounts_when_it_is_told_to_end() {
+    let network = Network::start();
+    let folder = TempDir::new().unwrap();
+    let child = foreground(&network, &folder);
+    fs::write(folder.path().join("file"), "x").unwrap();
+    // A file that is open does not keep it from ending.
+    let open = fs::File::open(folder.path().join("file")).unwrap();
+    end(child, &folder);
     drop(open);
+}
+
+/// The mounts are processes of their own: a page fault on a mapping holds the process's memory map, and whoever answers it must
+/// not need the same one.
+#[test]
+fn shared_mappings_reach_the_volcano() {
+    let network = Network::start();
+    let (folder, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mounts = [foreground(&network, &folder), foreground(&network, &other)];
+    let (here, there) = (folder.path().join("mapped"), other.path().join("mapped"));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&here).unwrap();
+    file.set_len(1 << 20).unwrap();
+    let mut map = support::mapping::Mapping::shared(&file, 1 << 20);
+    let data: Vec<u8> = (0..1u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    map.bytes().copy_from_slice(&data);
+    map.sync();
+    assert!(fs::read(&there).unwrap() == data);
+    map.bytes()[5] = !data[5];
+    drop(map);
+    drop(file);
+    eventually("the last change is written back", || fs::read(&there).unwrap()[5] == !data[5]);
+    for (mount, folder) in mounts.into_iter().zip([&folder, &other]) {
+        end(mount, folder);
+    }
 }
 
 #[test]
