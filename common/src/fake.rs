@@ -24,7 +24,7 @@ use crate::proto::operation::{
 };
 use crate::proto::{Credentials, Durability, Failure, OpId, Reply, Request, SessionId};
 use crate::time::Timestamp;
-use crate::topology::{BootId, Epoch, Member, Slice, SliceId, Topology, VolcanoId};
+use crate::topology::{BootId, Epoch, Member, Replica, Slice, SliceId, Topology, VolcanoId};
 use crate::transport::server::{
     Closer, DEFAULT_MAX_CONNECTIONS, Handler, IncomingRequest, PeerId, ReplyTo, Server, ServerConfig,
 };
@@ -227,12 +227,14 @@ impl Fake {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: self.address.port(),
             bandwidth: 0,
+            witness: false,
+            leaving: false,
         };
         let slice = Slice {
             id: SliceId(1),
             range: KeyRange::ALL,
             epoch: Epoch(1),
-            primary: VolcanoId(1),
+            primary: Replica { volcano: VolcanoId(1), boot: BootId(boot) },
             mirrors: Vec::new(),
             joining: Vec::new(),
         };
@@ -244,6 +246,8 @@ impl Fake {
             members: vec![member],
             slices: vec![slice],
             handle_key: [0; 32],
+            copies: 1,
+            voters: Vec::new(),
         }
     }
 

@@ -15,10 +15,15 @@ pub const NODE_PORT_OFFSET: u16 = 1;
 pub const CONSOLE_PORT_OFFSET: u16 = 2;
 /// Distance of the status page's port.
 pub const STATUS_PORT_OFFSET: u16 = 3;
+/// Most copies of a slice.
+pub const MAX_COPIES: u8 = 5;
+/// Copies of a slice unless told otherwise.
+pub const DEFAULT_COPIES: u8 = 2;
 /// The flare protocol's port unless told otherwise.
 pub const DEFAULT_PORT: u16 = 12_000;
 
-/// One life of a volcano's process: random, new with every start.
+/// One life of a volcano's process. A later start of the same volcano has a greater one: the high half counts starts, the
+/// low half is random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootId(pub u64);
 
@@ -31,12 +36,31 @@ pub struct VolcanoId(pub u64);
 pub struct SliceId(pub u32);
 
 /// The topology version in which a slice's bounds or members last changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 /// A record's place in its slice's log, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(pub u64);
+
+/// A record's name within its slice. Positions are ordered by epoch first: of two logs that may differ, the greater position
+/// is the one that a later configuration acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// Under which configuration of the slice the record was made.
+    pub epoch: Epoch,
+    /// Its place in the slice's log.
+    pub seq: Seq,
+}
+
+/// One life of one volcano, as a member of slices: a restart ends membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Replica {
+    /// Which volcano.
+    pub volcano: VolcanoId,
+    /// Which life of it.
+    pub boot: BootId,
+}
 
 /// A volcano as the others see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,12 +79,26 @@ pub struct Member {
     pub port: u16,
     /// What its link carries, in KiB/s; 0 if nobody said.
     pub bandwidth: u64,
+    /// It votes and stores nothing.
+    pub witness: bool,
+    /// It is to give its copies away, and then to be forgotten.
+    pub leaving: bool,
 }
 
 impl Member {
     /// Where clients reach it.
     pub fn flare_address(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
+    }
+
+    /// Where other volcanos reach it.
+    pub fn node_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port.saturating_add(NODE_PORT_OFFSET))
+    }
+
+    /// This life of it.
+    pub fn replica(&self) -> Replica {
+        Replica { volcano: self.id, boot: self.boot }
     }
 }
 
@@ -74,11 +112,23 @@ pub struct Slice {
     /// Fences replication; see [`Epoch`].
     pub epoch: Epoch,
     /// Who serves it.
-    pub primary: VolcanoId,
+    pub primary: Replica,
     /// Who has every record of it.
-    pub mirrors: Vec<VolcanoId>,
+    pub mirrors: Vec<Replica>,
     /// Who is catching up.
-    pub joining: Vec<VolcanoId>,
+    pub joining: Vec<Replica>,
+}
+
+impl Slice {
+    /// The copies that have every acknowledged record: the primary, then the mirrors.
+    pub fn in_sync(&self) -> impl Iterator<Item = Replica> {
+        std::iter::once(self.primary).chain(self.mirrors.iter().copied())
+    }
+
+    /// All copies, the joining ones last.
+    pub fn copies(&self) -> impl Iterator<Item = Replica> {
+        self.in_sync().chain(self.joining.iter().copied())
+    }
 }
 
 /// The whole network at one version.
@@ -98,6 +148,10 @@ pub struct Topology {
     pub slices: Vec<Slice>,
     /// The secret that NFS handles are signed with.
     pub handle_key: [u8; 32],
+    /// How many copies every slice should have, the primary's included: 1 to [`MAX_COPIES`].
+    pub copies: u8,
+    /// Who votes on changes.
+    pub voters: Vec<VolcanoId>,
 }
 
 impl Topology {
@@ -113,7 +167,7 @@ impl Topology {
 
     /// Where to send a request about this key.
     pub fn owner_of(&self, key: &Key) -> Option<&Member> {
-        self.member(self.slice_of(key)?.primary)
+        self.member(self.slice_of(key)?.primary.volcano)
     }
 
     /// The NFS write verifier: equal as long as no unsynced data may have been lost.

@@ -12,7 +12,7 @@ use magma_common::key::KeyRange;
 use magma_common::logging::{Logging, LoggingError};
 use magma_common::options::Surroundings;
 use magma_common::topology::{
-    BootId, CONSOLE_PORT_OFFSET, Epoch, Member, Slice as SliceOfRing, SliceId, Topology, VolcanoId,
+    BootId, CONSOLE_PORT_OFFSET, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId,
 };
 use magma_common::transport::SetupError;
 use magma_common::transport::server::{DEFAULT_MAX_CONNECTIONS, Server, ServerConfig};
@@ -136,7 +136,7 @@ fn open(launch: &Launch, clock: Clock) -> Result<Slice, StartError> {
     let encoded = postcard::to_stdvec(&topology).map_err(|_| StartError::Topology)?;
     store.set_meta(TOPOLOGY, &encoded)?;
     let member = topology.members.first().ok_or(StartError::NoSlice)?;
-    let own = topology.slices.iter().find(|slice| slice.primary == member.id).ok_or(StartError::NoSlice)?;
+    let own = topology.slices.iter().find(|slice| slice.primary == member.replica()).ok_or(StartError::NoSlice)?;
     let identity = Identity { slice: own.id, volcano: member.id, boot: member.boot };
     announce(&opened, launch.folder.path(), &topology);
     let mut slice =
@@ -177,7 +177,11 @@ fn begin_epoch(store: &Store, opened: &Opened, launch: &Launch) -> Result<Topolo
         member.bandwidth = config.bandwidth;
     }
     let epoch = Epoch(topology.version);
-    topology.slices.iter_mut().for_each(|slice| slice.epoch = epoch);
+    let own = topology.members.first().ok_or(StartError::NoSlice)?.replica();
+    for slice in &mut topology.slices {
+        slice.epoch = epoch;
+        slice.primary = own;
+    }
     Ok(topology)
 }
 
@@ -199,16 +203,20 @@ fn new_network() -> Result<Topology, StartError> {
             address: std::net::Ipv4Addr::LOCALHOST.into(),
             port: 0,
             bandwidth: 0,
+            witness: false,
+            leaving: false,
         }],
         slices: vec![SliceOfRing {
             id: SliceId(1),
             range: KeyRange::ALL,
             epoch: Epoch(0),
-            primary: id,
+            primary: Replica { volcano: id, boot: BootId(0) },
             mirrors: Vec::new(),
             joining: Vec::new(),
         }],
         handle_key,
+        copies: 1,
+        voters: vec![id],
     })
 }
 

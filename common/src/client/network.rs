@@ -128,6 +128,8 @@ impl Network {
             members: Vec::new(),
             slices: Vec::new(),
             handle_key: [0; 32],
+            copies: 1,
+            voters: Vec::new(),
         };
         let network = Arc::new(Self {
             hosts,

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use magma_common::auth::{Keys, Secret};
 use magma_common::client::{ClientConfig, HostPort};
 use magma_common::key::KeyRange;
-use magma_common::topology::{BootId, Epoch, Member, Slice as SliceOfRing, SliceId, Topology, VolcanoId};
+use magma_common::topology::{BootId, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId};
 use magma_common::transport::server::{Server, ServerConfig};
 use magma_volcano::server::{Clock, Edge};
 use magma_volcano::slice::{Identity, Slice};
@@ -105,12 +105,14 @@ fn open(folder: &Path, boot: u64, port: u16) -> Slice {
         address: Ipv4Addr::LOCALHOST.into(),
         port,
         bandwidth: 0,
+        witness: false,
+        leaving: false,
     };
     let of_ring = SliceOfRing {
         id: slice,
         range: KeyRange::ALL,
         epoch: Epoch(boot.0),
-        primary: volcano,
+        primary: Replica { volcano, boot },
         mirrors: Vec::new(),
         joining: Vec::new(),
     };
@@ -122,6 +124,8 @@ fn open(folder: &Path, boot: u64, port: u16) -> Slice {
         members: vec![member],
         slices: vec![of_ring],
         handle_key: [0; 32],
+        copies: 1,
+        voters: Vec::new(),
     };
     let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(boot.0 + 1);
     let random = Box::new(move || {

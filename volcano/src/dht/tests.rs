@@ -7,7 +7,7 @@ use magma_common::proto::operation::{
     LockOwner, Lookup, LookupParent, Mkdir, Operation, Readlink, Rename, RenameHow, Rmdir, SetXattr, Setattr,
     StatMany, Statfs, Unlink, Write, WriteAt, XattrHow,
 };
-use magma_common::topology::{BootId, Epoch, Slice, SliceId};
+use magma_common::topology::{BootId, Epoch, Replica, Slice, SliceId};
 
 struct World {
     topology: Topology,
@@ -28,6 +28,8 @@ fn member(id: u64, nickname: &str) -> Member {
         address: "10.0.0.1".parse().unwrap(),
         port: 12000,
         bandwidth: 1024,
+        witness: false,
+        leaving: false,
     }
 }
 
@@ -37,7 +39,7 @@ impl World {
             id: SliceId(1),
             range: KeyRange::ALL,
             epoch: Epoch(1),
-            primary: VolcanoId(1),
+            primary: Replica { volcano: VolcanoId(1), boot: BootId(0xb0) },
             mirrors: Vec::new(),
             joining: Vec::new(),
         };
@@ -59,6 +61,8 @@ impl World {
                 members: vec![member(1, "wallace"), member(2, "gromit")],
                 slices: vec![slice],
                 handle_key: [0x5e; 32],
+                copies: 1,
+                voters: Vec::new(),
             },
             figures: vec![(VolcanoId(1), figures)],
             root: Attr {

@@ -21,7 +21,7 @@ use magma_common::proto::operation::{
 };
 use magma_common::proto::{Credentials, Failure, OpId, Reply, Request, SessionId};
 use magma_common::time::Timestamp;
-use magma_common::topology::{BootId, Epoch, Member, Slice, SliceId, Topology, VolcanoId};
+use magma_common::topology::{BootId, Epoch, Member, Replica, Slice, SliceId, Topology, VolcanoId};
 use magma_common::transport::server::{
     Closer, DEFAULT_MAX_CONNECTIONS, Handler, IncomingRequest, PeerId, ReplyTo, Server, ServerConfig,
 };
@@ -171,12 +171,14 @@ impl Fake {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: self.address.port(),
             bandwidth: 0,
+            witness: false,
+            leaving: false,
         };
         let slice = Slice {
             id: SliceId(1),
             range: KeyRange::ALL,
             epoch: Epoch(1),
-            primary: VolcanoId(1),
+            primary: Replica { volcano: VolcanoId(1), boot: BootId(1) },
             mirrors: Vec::new(),
             joining: Vec::new(),
         };
@@ -188,6 +190,8 @@ impl Fake {
             members: vec![member],
             slices: vec![slice],
             handle_key: [3; 32],
+            copies: 1,
+            voters: Vec::new(),
         }
     }
 

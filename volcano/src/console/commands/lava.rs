@@ -1,6 +1,6 @@
 //! `lava`: the network as two tables, slices and volcanos.
 
-use magma_common::topology::{Topology, VolcanoId};
+use magma_common::topology::{Replica, Topology};
 
 use crate::console::admin::Lava;
 use crate::console::text::{bound, table};
@@ -59,13 +59,13 @@ pub(super) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-fn nickname(topology: &Topology, id: VolcanoId) -> String {
+fn nickname(topology: &Topology, Replica { volcano: id, .. }: Replica) -> String {
     topology
         .member(id)
         .map_or_else(|| format!("{:016x}", id.0), |member| member.nickname.escape_default().to_string())
 }
 
-fn nicknames(topology: &Topology, ids: &[VolcanoId]) -> String {
-    let names: Vec<String> = ids.iter().map(|&id| nickname(topology, id)).collect();
+fn nicknames(topology: &Topology, copies: &[Replica]) -> String {
+    let names: Vec<String> = copies.iter().map(|&copy| nickname(topology, copy)).collect();
     if names.is_empty() { "-".to_owned() } else { names.join(",") }
 }

@@ -17,7 +17,7 @@ use magma_common::proto::operation::{
 };
 use magma_common::proto::{Failure, OpId, Operation, Reply, SessionId};
 use magma_common::time::Timestamp;
-use magma_common::topology::{BootId, Epoch, Member, Slice, SliceId, Topology, VolcanoId};
+use magma_common::topology::{BootId, Epoch, Member, Replica, Slice, SliceId, Topology, VolcanoId};
 
 use crate::console::admin::{AclRule, Admin, CacheFigures, Inspection, Lava, SliceFigures};
 use crate::console::files::Files;
@@ -226,12 +226,14 @@ impl Admin for Volcano {
             address: "127.0.0.1".parse().unwrap(),
             port: 12000,
             bandwidth: 0,
+            witness: false,
+            leaving: false,
         };
         let slice = Slice {
             id: SliceId(1),
             range: KeyRange::ALL,
             epoch: Epoch(1),
-            primary: VolcanoId(1),
+            primary: Replica { volcano: VolcanoId(1), boot: BootId(2) },
             mirrors: Vec::new(),
             joining: Vec::new(),
         };
@@ -243,6 +245,8 @@ impl Admin for Volcano {
             members: vec![member],
             slices: vec![slice],
             handle_key: [0; 32],
+            copies: 1,
+            voters: Vec::new(),
         };
         let started = Timestamp::default();
         let version = "0.1.0".to_owned();

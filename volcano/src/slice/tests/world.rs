@@ -17,7 +17,7 @@ use magma_common::proto::operation::{
 };
 use magma_common::proto::{Credentials, Durability, Reply, Request, SessionId};
 use magma_common::time::Timestamp;
-use magma_common::topology::{BootId, Epoch, Member, Slice as SliceOfRing, SliceId, Topology, VolcanoId};
+use magma_common::topology::{BootId, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId};
 use tempfile::TempDir;
 
 use crate::slice::{Answer, Call, Effect, Identity, Now, Slice, SyncFor, Ticket};
@@ -72,16 +72,20 @@ fn topology(range: KeyRange) -> Topology {
             address: std::net::Ipv4Addr::LOCALHOST.into(),
             port: 12_000,
             bandwidth: 0,
+            witness: false,
+            leaving: false,
         }],
         slices: vec![SliceOfRing {
             id: SliceId(1),
             range,
             epoch: Epoch(1),
-            primary: id,
+            primary: Replica { volcano: id, boot: BootId(1) },
             mirrors: Vec::new(),
             joining: Vec::new(),
         }],
         handle_key: [9; 32],
+        copies: 1,
+        voters: Vec::new(),
     }
 }
 
