@@ -30,7 +30,7 @@ use crate::rows::FIRST_COOKIE;
 pub const DHT_NAME: &[u8] = b".dht";
 
 /// What a volcano says about itself at some moment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Figures {
     /// Load average of its machine over the last minute.
     pub load: f64,
@@ -299,7 +299,8 @@ fn content(state: &DhtState, member: &Member) -> String {
     line("lineage", &format_args!("{:016x}", state.topology.lineage));
     line("topology_version", &state.topology.version);
 
-    let mut served = state.topology.slices.iter().filter(|slice| slice.primary.volcano == member.id).peekable();
+    let mut served =
+        state.topology.slices.iter().filter(|slice| slice.primary.volcano == member.id).peekable();
     let first = served.peek().map(|slice| slice.range);
     let bound = |key: Option<Key>| key.map_or_else(|| "none".to_owned(), |key| key.to_string());
     line("start_key", &bound(first.map(|range| range.first_key())));

@@ -8,12 +8,12 @@
 
 use bytes::Bytes;
 use magma_common::handle::Handle;
-use magma_common::key::Key;
+use magma_common::key::{Key, KeyRange};
 use magma_common::name::Name;
 use magma_common::proto::operation::Outcome;
 use magma_common::proto::{OpId, SessionId};
 use magma_common::time::Timestamp;
-use magma_common::topology::{Epoch, Seq, SliceId};
+use magma_common::topology::{Epoch, Position, Seq, SliceId};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::{BodyId, EntryRow, FlareRow, LockRow, ReferenceRow, SessionRow};
@@ -33,6 +33,42 @@ pub struct Record {
     pub changes: Vec<Change>,
     /// What the operation that made it is answered with, for the ledger; none for the volcano's own records.
     pub outcome: Option<Outcome>,
+}
+
+/// What a volcano's log is made of: records, and what happens to a copy beside them while it catches up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// A record. Of a copy that lacks keys only the changes that it can make are kept; its name and its outcome stay.
+    Record(Record),
+    /// The records after this one are no part of the slice's history. Whatever they touched is missing from now on.
+    Rewind {
+        /// Whose.
+        slice: SliceId,
+        /// The last record that stays.
+        to: Position,
+    },
+    /// The copy begins anew: everything is missing, and its next record is the one after this position.
+    Place {
+        /// Of which slice.
+        slice: SliceId,
+        /// The keys that it keeps.
+        range: KeyRange,
+        /// Where the copy stands now.
+        position: Position,
+        /// The first record of each epoch up to there.
+        history: Vec<Position>,
+        /// Outcomes of operations that may still be asked about.
+        outcomes: Vec<(Seq, Outcome)>,
+    },
+    /// Rows and bytes brought in from another copy, or taken away to make room for them. They make no record.
+    Copied {
+        /// Of which slice.
+        slice: SliceId,
+        /// In this order.
+        changes: Vec<Change>,
+        /// The keys that are not missing any more.
+        complete: Option<KeyRange>,
+    },
 }
 
 /// One change of one row or of one range of a body.

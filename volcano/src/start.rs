@@ -136,7 +136,8 @@ fn open(launch: &Launch, clock: Clock) -> Result<Slice, StartError> {
     let encoded = postcard::to_stdvec(&topology).map_err(|_| StartError::Topology)?;
     store.set_meta(TOPOLOGY, &encoded)?;
     let member = topology.members.first().ok_or(StartError::NoSlice)?;
-    let own = topology.slices.iter().find(|slice| slice.primary == member.replica()).ok_or(StartError::NoSlice)?;
+    let own =
+        topology.slices.iter().find(|slice| slice.primary == member.replica()).ok_or(StartError::NoSlice)?;
     let identity = Identity { slice: own.id, volcano: member.id, boot: member.boot };
     announce(&opened, launch.folder.path(), &topology);
     let mut slice =

@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use magma_common::auth::{Keys, Secret};
 use magma_common::client::{ClientConfig, HostPort};
 use magma_common::key::KeyRange;
-use magma_common::topology::{BootId, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId};
+use magma_common::topology::{
+    BootId, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId,
+};
 use magma_common::transport::server::{Server, ServerConfig};
 use magma_volcano::server::{Clock, Edge};
 use magma_volcano::slice::{Identity, Slice};

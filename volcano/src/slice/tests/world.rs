@@ -17,7 +17,9 @@ use magma_common::proto::operation::{
 };
 use magma_common::proto::{Credentials, Durability, Reply, Request, SessionId};
 use magma_common::time::Timestamp;
-use magma_common::topology::{BootId, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId};
+use magma_common::topology::{
+    BootId, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId,
+};
 use tempfile::TempDir;
 
 use crate::slice::{Answer, Call, Effect, Identity, Now, Slice, SyncFor, Ticket};

@@ -1,0 +1,61 @@
+//! Changes of the topology: what may be asked for, and what becomes of it.
+//!
+//! A change of a slice is a compare-and-set: it names the slice's epoch that the one who asks for it knows, and nothing
+//! happens if the slice has another one by now.
+
+use magma_common::topology::{Epoch, Member, Replica, SliceId, VolcanoId};
+use serde::{Deserialize, Serialize};
+
+/// A change that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A volcano is new, or has started anew: its entry under its id is made or replaced. A `boot` that is not newer than the
+    /// one there changes nothing.
+    Enter(Box<Member>),
+    /// This volcano is to give its copies away and go, or (false) is to stay after all.
+    Leave(VolcanoId, bool),
+    /// Forgets a volcano that has no copy of any slice and does not vote.
+    Forget(VolcanoId),
+    /// How many copies there should be.
+    Copies(u8),
+    /// Who votes, as the consensus has it now.
+    Voters(Vec<VolcanoId>),
+    /// Changes the members of a slice, if this still is its epoch.
+    Slice(SliceId, Epoch, SliceChange),
+}
+
+/// A change of one slice's members. Each gives the slice a new epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SliceChange {
+    /// A mirror takes over: it becomes primary and the primary is no member any more. Joining copies are dropped.
+    Promote(Replica),
+    /// The primary gives the slice to a mirror and becomes a mirror itself. Joining copies are dropped.
+    HandOver(Replica),
+    /// A copy begins to catch up.
+    Add(Replica),
+    /// A joining copy has everything: it becomes a mirror.
+    InSync(Replica),
+    /// A mirror or a joining copy is no member any more.
+    Remove(Replica),
+    /// All in-sync copies have started anew: this one, whose log is the longest, becomes primary; the others, in their new
+    /// lives, are mirrors. The loss counter goes up if anything that was not on disk may be lost.
+    ColdStart {
+        /// The primary.
+        primary: Replica,
+        /// The mirrors: every other in-sync copy's volcano, in its new life.
+        mirrors: Vec<Replica>,
+        /// Whether the loss counter goes up.
+        lost: bool,
+    },
+}
+
+/// Why a change is not made. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The slice has another epoch by now, or does not exist.
+    #[error("the slice has changed meanwhile")]
+    Stale,
+    /// The change does not fit the topology.
+    #[error("{0}")]
+    Unfit(String),
+}

@@ -1,0 +1,3 @@
+//! A volcano among others.
+
+pub mod message;
