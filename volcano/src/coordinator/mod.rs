@@ -11,6 +11,8 @@
 
 mod change;
 mod consensus;
+mod vault;
 
 pub use change::{Change, MAX_STORING, MAX_VOTERS, MAX_WITNESSES, Refusal, SliceChange};
+pub use vault::FileVault;
 pub use consensus::{Coordinator, OpenError, Output, Proposing, Vault};

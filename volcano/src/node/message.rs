@@ -55,6 +55,8 @@ pub enum Message {
     Join(Box<Member>),
     /// To the one that asked to be taken in: it is not, and why.
     NotTaken(String),
+    /// The whole network stops, in order.
+    Shutdown,
     /// About a slice.
     Slice(SliceId, Epoch, SliceMessage),
 }

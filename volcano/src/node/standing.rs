@@ -1,0 +1,1 @@
+//! What a volcano can tell an administrator about the network.
