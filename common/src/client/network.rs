@@ -120,17 +120,6 @@ impl Network {
         dialer: Dialer,
     ) -> Result<Arc<Self>, ConnectError> {
         let home = Line::new();
-        let nothing = Topology {
-            version: 0,
-            network: 0,
-            lineage: 0,
-            loss_counter: 0,
-            members: Vec::new(),
-            slices: Vec::new(),
-            handle_key: [0; 32],
-            copies: 1,
-            voters: Vec::new(),
-        };
         let network = Arc::new(Self {
             hosts,
             name,
@@ -139,7 +128,7 @@ impl Network {
             home: Arc::clone(&home),
             owners: Mutex::default(),
             session: watch::Sender::new(None),
-            topology: RwLock::new(Arc::new(nothing)),
+            topology: RwLock::default(),
             tasks: Mutex::default(),
             opens: Arc::default(),
         });

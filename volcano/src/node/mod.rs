@@ -8,18 +8,14 @@
 
 pub mod message;
 mod peers;
-mod standing;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::proto::{Reply, Request};
-use magma_common::topology::{Epoch, Member, Replica, SliceId, Topology, VolcanoId};
-
-pub use self::standing::{Health, Standing};
+use magma_common::topology::{Member, Replica, Topology, VolcanoId};
 
 use self::message::{Envelope, Message};
 use self::peers::Peers;

@@ -26,14 +26,14 @@ mod sessions;
 mod tests;
 pub mod waits;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::key::Key;
 use magma_common::proto::frame::RequestHeader;
-use magma_common::proto::{Failure, OpId, Reply, Request};
+use magma_common::proto::{Failure, Reply, Request};
 use magma_common::time::Timestamp;
 use magma_common::key::KeyRange;
 use magma_common::topology::{BootId, Epoch, Replica, Seq, SliceId, Topology, VolcanoId};
@@ -49,7 +49,7 @@ use crate::dht::Figures;
 use crate::node::message::SliceMessage;
 use crate::planted::{Bug, planted};
 use crate::store::{BodyRead, Opened, Store, StoreError, SyncBodies, SyncDone, SyncJob};
-use crate::view::{ReadError, View};
+use crate::view::ReadError;
 
 /// Figures about the volcano are taken anew after this long.
 const FIGURES_AGE: Duration = Duration::from_secs(1);
@@ -229,6 +229,8 @@ pub struct Slice {
     marks_passed: Duration,
     figures: Figures,
     figures_taken: Now,
+    /// What other volcanos have told of themselves.
+    others: BTreeMap<VolcanoId, Figures>,
     stopped: bool,
 }
 
@@ -271,6 +273,7 @@ impl Slice {
             marks_passed: now.monotonic,
             figures,
             figures_taken: now,
+            others: BTreeMap::new(),
             stopped: false,
         }
     }

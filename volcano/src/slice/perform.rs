@@ -110,7 +110,7 @@ impl Slice {
 
     fn with_dht<T>(&self, answer: impl FnOnce(&DhtState<'_>) -> T) -> Result<T, Trouble> {
         let root = self.store.flare(&Handle::root().key)?.ok_or_else(no_root)?;
-        let figures = [(self.identity.volcano, self.figures.clone())];
+        let figures = self.all_figures();
         Ok(answer(&DhtState {
             topology: &self.topology,
             figures: &figures,

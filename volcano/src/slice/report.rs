@@ -1,7 +1,7 @@
 //! What a slice says about itself.
 
 use magma_common::time::Timestamp;
-use magma_common::topology::Topology;
+use magma_common::topology::{Epoch, Topology, VolcanoId};
 
 use super::session::Sessions;
 use super::{Identity, Now, Slice};
@@ -27,6 +27,33 @@ impl Slice {
     /// The topology that this slice serves under.
     pub fn topology(&self) -> &Topology {
         &self.topology
+    }
+
+    /// The epoch of the slice's members as this copy knows them.
+    pub fn known_epoch(&self) -> Epoch {
+        self.epoch()
+    }
+
+    /// Another volcano has told its figures.
+    pub fn hear_figures(&mut self, who: VolcanoId, figures: Figures) {
+        self.others.insert(who, figures);
+    }
+
+    /// The figures of the volcanos that were heard from, this one's among them.
+    pub fn all_figures(&self) -> Vec<(VolcanoId, Figures)> {
+        let members = self.topology.members.iter().map(|member| member.id);
+        let figures = |id: VolcanoId| {
+            let known = if id == self.identity.volcano { Some(&self.figures) } else { self.others.get(&id) };
+            known.map(|figures| (id, figures.clone()))
+        };
+        members.filter_map(figures).collect()
+    }
+
+    /// Keeps a small value of the volcano's own on disk.
+    pub fn keep_value(&mut self, name: &str, value: &[u8]) {
+        if let Err(error) = self.store.set_meta(name, value) {
+            self.trouble(error.into());
+        }
     }
 
     /// Which slice this is, on which volcano, in which life of it.

@@ -64,7 +64,7 @@ use meta::MetaFile;
 
 /// Names of the files and folders that a store consists of. Whether others may lie beside them is for the owner of the folder to say.
 pub const FILES: &[&str] =
-    &["lock", "log", "data", "meta", "meta.new", "magma.db", "magma.db-wal", "magma.db-shm"];
+    &["lock", "log", "data", "meta", "meta.new", "magma.db", "magma.db-wal", "magma.db-shm", "consensus", "consensus.new"];
 
 /// The store of one volcano.
 #[derive(Debug)]

@@ -33,7 +33,7 @@ const MAX_LAG: u64 = 1000;
 
 impl Slice {
     /// Sends to every copy what it lacks and can take.
-    pub(super) fn feed(&mut self, now: Now) -> Result<(), Trouble> {
+    pub(in crate::slice) fn feed(&mut self, now: Now) -> Result<(), Trouble> {
         let Role::Primary(primary) = &self.replication.role else { return Ok(()) };
         let copies: Vec<Replica> = primary.copies.keys().copied().collect();
         for copy in copies {

@@ -222,7 +222,7 @@ impl Slice {
     }
 
     /// This copy's last record; of an empty copy, one before the first.
-    fn position(&self) -> Position {
+    pub(super) fn position(&self) -> Position {
         self.store.position(self.identity.slice).unwrap_or_default()
     }
 

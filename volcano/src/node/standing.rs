@@ -1,1 +1,0 @@
-//! What a volcano can tell an administrator about the network.
