@@ -76,6 +76,10 @@ impl Follower {
         self.primary == who
     }
 
+    pub(super) fn is_mirror(&self) -> bool {
+        self.is_mirror
+    }
+
     /// A copy that has proposed itself may be primary already, so it lets nobody else answer.
     fn is_silent(&self) -> bool {
         self.is_proposing && !planted(Bug::AnswerWhileProposing)

@@ -24,6 +24,7 @@ mod policy;
 mod primary;
 mod progress;
 mod recent;
+mod report;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -78,6 +79,8 @@ pub(super) struct Replication {
     refreshes: u64,
     recent: Recent,
     policy: policy::Policy,
+    /// Since when there are too few in-sync copies, by the primary's knowledge.
+    degraded: Option<magma_common::time::Timestamp>,
 }
 
 impl Replication {
@@ -92,6 +95,7 @@ impl Replication {
             refreshes: 0,
             recent: Recent::default(),
             policy: policy::Policy::default(),
+            degraded: None,
         }
     }
 

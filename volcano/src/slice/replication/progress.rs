@@ -39,6 +39,8 @@ pub(super) struct Progress {
     /// It was proposed as one. From then on it counts, whatever is heard of the outcome: it may be one already.
     pub(super) is_proposed: bool,
     pub(super) stage: Stage,
+    /// When it began to be brought up.
+    pub(super) since: Duration,
     /// When it was heard from last; at first, when it became a member.
     pub(super) heard: Duration,
     /// When it last got nearer to what was sent to it, or had nothing left to get.
@@ -72,6 +74,7 @@ impl Progress {
             is_mirror,
             is_proposed: false,
             stage: Stage::Asking,
+            since: now,
             heard: now,
             advanced: now,
             leased: None,
