@@ -187,6 +187,7 @@ impl World {
             acknowledged: 0,
             call: None,
             deadline_ms: None,
+            forwarded: false,
             credentials: Credentials::ROOT,
         };
         Call { header, deadline: None, request: request.into(), payload: Bytes::copy_from_slice(payload) }
