@@ -14,6 +14,7 @@ pub mod dht;
 pub mod missing;
 pub mod namespace;
 pub mod node;
+pub mod observed;
 pub mod planted;
 pub mod record;
 pub mod rows;
