@@ -9,8 +9,12 @@
 //! | `wire` | the voters' messages as bytes |
 //! | `admit` | which messages may reach the consensus library |
 
+mod admit;
 mod change;
 mod consensus;
+mod log;
+mod voters;
+mod wire;
 
 pub use change::{Change, MAX_STORING, MAX_VOTERS, MAX_WITNESSES, Refusal, SliceChange};
 pub use consensus::{Coordinator, OpenError, Output, Proposing, Vault};
