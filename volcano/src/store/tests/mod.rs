@@ -1,6 +1,8 @@
 //! Tests of the store as a whole.
 
 mod behaviour;
+mod copies;
 mod crash;
 mod making;
 mod model;
+mod standing;
