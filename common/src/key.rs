@@ -150,6 +150,11 @@ impl KeyRange {
         (start <= stop).then_some(Self { start, stop })
     }
 
+    /// The keys with this inode number.
+    pub const fn single(ino: Ino) -> Self {
+        Self { start: ino, stop: ino }
+    }
+
     /// The first inode number of the range.
     pub const fn start(&self) -> Ino {
         self.start

@@ -19,6 +19,7 @@
 
 mod append;
 mod body;
+mod copy;
 mod db;
 mod disk;
 mod error;
@@ -42,6 +43,7 @@ use magma_common::topology::Seq;
 use serde_bytes::ByteBuf;
 
 pub use body::BodyRead;
+pub use copy::{Filtered, Inside, Partial, filter};
 #[cfg(test)]
 pub(crate) use disk::sim::{Dice, SimDisk};
 pub use disk::{Disk, DiskFile, RealDisk};

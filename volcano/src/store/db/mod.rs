@@ -8,6 +8,7 @@ mod bodies;
 mod columns;
 mod flares;
 mod names;
+mod ranges;
 mod schema;
 
 use std::cell::RefCell;

@@ -1,0 +1,3 @@
+//! Tests of copying slices.
+
+mod filter;
