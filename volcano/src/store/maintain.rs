@@ -157,7 +157,7 @@ impl Store {
         let is_large = self.db.wal_bytes() >= self.upkeep.options.wal_bytes * WAL_RESTART;
         // only when a job has copied most of it and none is at work: little is left to be copied here
         if is_large && !self.upkeep.job && self.upkeep.durable.applied >= self.upkeep.committed.applied {
-            if self.db.commit_and_checkpoint()? {
+            if self.checkpoint_here()? {
                 self.upkeep.durable = reached;
                 self.upkeep.copied_at = self.upkeep.now;
             }
@@ -169,6 +169,13 @@ impl Store {
         upkeep.committed_at = upkeep.now;
         (upkeep.records, upkeep.bytes, upkeep.prepared) = (0, 0, false);
         Ok(())
+    }
+
+    /// Commits the database and copies its write-ahead log. Whether all of it is in the database now.
+    pub(super) fn checkpoint_here(&mut self) -> Result<bool, StoreError> {
+        let complete = self.db.commit_and_checkpoint()?;
+        self.disk.database_synced(self.db.path());
+        Ok(complete)
     }
 
     /// Removes the segments that nobody needs.
@@ -232,13 +239,5 @@ impl Store {
             self.upkeep.records += 1;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-impl Store {
-    /// How far the database would come back after a power cut: rows, and changes of bodies.
-    pub(super) fn durable_database(&self) -> (Seq, Seq) {
-        (self.upkeep.durable.applied, self.upkeep.durable.bodies)
     }
 }

@@ -29,6 +29,14 @@ mod maintain;
 mod meta;
 mod open;
 mod reading;
+#[cfg(any(test, feature = "simulation"))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::indexing_slicing,
+    reason = "what goes wrong in a simulation has to end it"
+)]
+pub mod simulated;
 mod sweep;
 mod sync;
 #[cfg(test)]
@@ -44,8 +52,6 @@ use serde_bytes::ByteBuf;
 
 pub use body::BodyRead;
 pub use copy::{Filtered, Inside, Partial, filter};
-#[cfg(test)]
-pub(crate) use disk::sim::{Dice, SimDisk};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{OpenError, StoreError};
 pub use maintain::Maintenance;

@@ -136,6 +136,9 @@ impl Store {
         let same_boot = running.as_ref().is_some_and(|boot| *boot == options.machine_boot);
         let clean = running.is_none();
         let mut db = Db::open(dir, created)?;
+        if created {
+            disk.database_synced(db.path());
+        }
         let log_dir = dir.join("log");
         let known = recovery::Known { store: meta.content().store, applied: db.state.applied, same_boot };
         let before = db.state;
@@ -194,7 +197,7 @@ impl Store {
         self.sync_now(super::SyncBodies::All)?;
         self.sync_now(super::SyncBodies::All)?;
         self.commit()?;
-        self.db.commit_and_checkpoint()?;
+        self.checkpoint_here()?;
         self.log.trim()?;
         self.sync_now(super::SyncBodies::None)?;
         self.meta.update(|meta| meta.running = None)

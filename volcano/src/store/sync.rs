@@ -69,7 +69,10 @@ impl SyncJob {
         let result = self.sync_files();
         let (result, database) = match (&result, &self.checkpoint) {
             (Ok(()), Some(path)) => match db::checkpoint_from_outside(path) {
-                Ok(complete) => (Ok(complete), None),
+                Ok(complete) => {
+                    self.disk.database_synced(path);
+                    (Ok(complete), None)
+                }
                 Err(error) => (Ok(false), Some(error)),
             },
             _ => (result.map(|()| false), None),

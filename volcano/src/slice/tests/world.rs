@@ -23,7 +23,8 @@ use magma_common::topology::{
 use tempfile::TempDir;
 
 use crate::slice::{Answer, Call, Effect, Identity, Now, Slice, SyncFor, Ticket};
-use crate::store::{BodyRead, Dice, OpenOptions, SimDisk, Store, SyncJob};
+use crate::store::simulated::{Dice, SimDisk};
+use crate::store::{BodyRead, OpenOptions, Store, SyncJob};
 
 /// How far apart ticks are when time passes.
 const TICK: Duration = Duration::from_secs(1);

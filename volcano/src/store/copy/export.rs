@@ -9,6 +9,7 @@ use magma_common::topology::SliceId;
 use super::super::Store;
 use super::super::body::checksum::BLOCK;
 use super::super::db::Flare;
+use super::{after, brings_sessions};
 use crate::node::message::Part;
 use crate::record::{BodyChange, Change};
 use crate::rows::{BodyId, Content, ReferenceRow, SessionRow};
@@ -106,7 +107,7 @@ impl Store {
         budget: usize,
     ) -> Result<(Part, Option<Inside>), ReadError> {
         let mut parcel = Parcel::new(budget);
-        if within.start() == KeyRange::ALL.start() {
+        if brings_sessions(within) {
             for session in self.export_sessions(slice)? {
                 parcel.push(Change::PutSession(session));
             }
@@ -307,11 +308,6 @@ impl Parcel {
         let part = Part { range, first, last: next.is_none(), changes, appended };
         (part, next.map(|place| Inside { flare, place }))
     }
-}
-
-/// The part of a range after this inode number.
-fn after(range: KeyRange, ino: Ino) -> Option<KeyRange> {
-    KeyRange::new(Ino(ino.0.checked_add(1)?), range.stop())
 }
 
 /// About how many bytes a change takes on its way, without those that it appends.

@@ -1,11 +1,9 @@
 //! The file operations that the log, the bodies and the meta file are built on.
 //!
-//! There are two implementations: [`RealDisk`], and for tests one that keeps what was not synced
+//! There are two implementations: [`RealDisk`], and for simulations one that keeps what was not synced
 //! apart and can lose it. `SQLite` does its own file operations.
 
 mod real;
-#[cfg(test)]
-pub(crate) mod sim;
 
 use std::fmt;
 use std::io;
@@ -34,6 +32,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn sync_all(&self, path: &Path) -> io::Result<()>;
     /// Bytes in all and bytes available.
     fn space(&self, path: &Path) -> io::Result<(u64, u64)>;
+    /// `SQLite` has made this database durable as it is now, its write-ahead log included. Of interest to a disk that can lose it.
+    fn database_synced(&self, _path: &Path) {}
 }
 
 /// An open file.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use magma_common::attr::Kind;
 use magma_common::topology::Seq;
 
-use super::super::disk::sim::SimDisk;
+use super::super::simulated::SimDisk;
 use super::super::{Disk, OpenError, Store, StoreError, SyncBodies};
 use super::making::{
     body_change, create, entry, flare, name, open_sim, put, put_append, real, record, small,

@@ -3,8 +3,7 @@
 //! What must hold: after a death of the process every flushed record is there, and every byte; after a power cut every stable
 //! record is there, and every byte of the bodies that were synced with it; the state is always exactly that after some record.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use magma_common::attr::Kind;
@@ -12,7 +11,7 @@ use magma_common::proto::SessionId;
 use magma_common::proto::operation::{LockFamily, LockKind, LockOwner, Outcome};
 use magma_common::topology::Seq;
 
-use super::super::disk::sim::{Dice, SimDisk};
+use super::super::simulated::{Dice, SimDisk};
 use super::super::{Opened, Store, StoreError, SyncBodies};
 use super::making::{body_change, entry, flare, name, op, open_sim, reference, small, time};
 use super::model::Model;
@@ -45,11 +44,6 @@ struct Run {
     next_body: u64,
     abandoned: bool,
     now: Duration,
-    /// The database as it was when its last checkpoint was complete, and how far that came.
-    saved: PathBuf,
-    saved_at: Option<(Seq, Seq)>,
-    /// SQLite's write-ahead log when it was synced last.
-    synced_wal: Vec<u8>,
 }
 
 impl Run {
@@ -57,11 +51,9 @@ impl Run {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("store");
         let disk = SimDisk::new(&home);
-        let saved = dir.path().join("saved");
-        fs::create_dir(&saved).unwrap();
         let (store, opened) = open_sim(&home, &disk, small(true, "0")).unwrap();
         assert!(opened.created && opened.clean);
-        let mut run = Self {
+        Self {
             what: format!("seed {seed}"),
             dice: Dice::new(seed),
             dir,
@@ -78,12 +70,7 @@ impl Run {
             next_body: 1,
             abandoned: false,
             now: Duration::ZERO,
-            saved,
-            saved_at: None,
-            synced_wal: Vec::new(),
-        };
-        run.save_database();
-        run
+        }
     }
 
     fn home(&self) -> PathBuf {
@@ -92,40 +79,6 @@ impl Run {
 
     fn store(&mut self) -> &mut Store {
         self.store.as_mut().unwrap()
-    }
-
-    /// Keeps a copy of the database whenever its durable part has grown.
-    fn save_database(&mut self) {
-        let at = self.store().durable_database();
-        if self.saved_at != Some(at) {
-            copy_database(&self.home(), &self.saved);
-            self.saved_at = Some(at);
-        }
-    }
-
-    /// A checkpoint may have been made, complete or not: before it anything is copied the write-ahead log is synced.
-    fn note_checkpoint(&mut self) {
-        self.synced_wal = fs::read(self.home().join("magma.db-wal")).unwrap_or_default();
-    }
-
-    /// The power cut's effect on the database: back to its last checkpoint, or a later state that its write-ahead log's prefix gives.
-    fn cut_database(&mut self) {
-        if self.dice.one_in(2) {
-            copy_database(&self.saved.clone(), &self.home());
-        } else if let Ok(now) = fs::read(self.home().join("magma.db-wal")) {
-            let synced = self.synced_wal.clone();
-            // frames that a checkpoint has copied were synced before; started over, the log has none of those
-            let same = now.len() >= 24 && synced.len() >= 24 && now[16..24] == synced[16..24];
-            let kept = if same { synced.len().min(now.len()) } else { 0 };
-            let cut = kept as u64 + self.dice.below((now.len() - kept) as u64 + 1);
-            fs::OpenOptions::new()
-                .write(true)
-                .open(self.home().join("magma.db-wal"))
-                .unwrap()
-                .set_len(cut)
-                .unwrap();
-        }
-        let _ = fs::remove_file(self.home().join("magma.db-shm"));
     }
 
     /// One random action. An error means that the process has died.
@@ -180,14 +133,8 @@ impl Run {
                 self.append()?;
             }
             let done = job.run();
-            self.note_checkpoint();
             self.store().finish_sync(done)?;
         }
-        let at = self.store().durable_database();
-        if self.saved_at != Some(at) {
-            self.note_checkpoint();
-        }
-        self.save_database();
         Ok(())
     }
 
@@ -332,7 +279,6 @@ impl Run {
         self.disk.revive();
         if power {
             self.disk.cut_power(&mut self.dice);
-            self.cut_database();
             self.boot += 1;
         }
         let boot = self.boot.to_string();
@@ -354,11 +300,6 @@ impl Run {
         self.steps.clear();
         self.syncs.clear();
         (self.flushed, self.stable) = (opened.last, opened.last);
-        if power {
-            copy_database(&self.home(), &self.saved);
-            self.note_checkpoint();
-        }
-        self.saved_at = Some((Seq(0), Seq(0)));
     }
 
     /// The model as it was after a record.
@@ -399,16 +340,6 @@ fn locks(count: u64) -> Vec<LockRow> {
         end: u64::MAX,
     };
     (0..count).map(lock).collect()
-}
-
-fn copy_database(from: &Path, to: &Path) {
-    for file in ["magma.db", "magma.db-wal"] {
-        let _ = fs::remove_file(to.join(file));
-        if from.join(file).exists() {
-            fs::copy(from.join(file), to.join(file)).unwrap();
-        }
-    }
-    let _ = fs::remove_file(to.join("magma.db-shm"));
 }
 
 /// Some crashes in one store's life, each after some random actions or in the middle of one.

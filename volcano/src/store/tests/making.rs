@@ -11,7 +11,7 @@ use magma_common::proto::{OpId, SessionId};
 use magma_common::time::Timestamp;
 use magma_common::topology::{Epoch, Seq, SliceId};
 
-use super::super::disk::sim::SimDisk;
+use super::super::simulated::SimDisk;
 use super::super::{Disk, OpenError, OpenOptions, Opened, RealDisk, Store};
 use crate::record::{BodyChange, Change, Record};
 use crate::rows::{BodyId, Content, EntryRow, FlareRow, Life, ReferenceRow};

@@ -8,33 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Disk, DiskFile};
-
-/// A small generator of numbers; the same seed gives the same numbers.
-#[derive(Debug, Clone)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11
-    }
-
-    /// Below `limit`, which is not 0.
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
+use super::super::disk::{Disk, DiskFile};
+use super::Dice;
+use super::database::Database;
 
 #[derive(Debug, Clone)]
 enum FileOp {
@@ -127,15 +103,17 @@ struct World {
     operations: u64,
     is_full: bool,
     fail_sync: bool,
+    /// The database, as far as it is durable; none before it was made.
+    database: Option<Database>,
 }
 
-/// The disk.
+/// The disk. Its clones are the same one.
 #[derive(Debug, Clone)]
-pub(crate) struct SimDisk(Arc<Mutex<World>>);
+pub struct SimDisk(Arc<Mutex<World>>);
 
 impl SimDisk {
     /// An empty disk with one folder, which is durable.
-    pub(crate) fn new(root: &Path) -> Self {
+    pub fn new(root: &Path) -> Self {
         let mut world = World { root: root.to_path_buf(), ..World::default() };
         world.folders.insert(root.to_path_buf(), Folder::default());
         Self(Arc::new(Mutex::new(world)))
@@ -146,28 +124,29 @@ impl SimDisk {
     }
 
     /// The process dies in the middle of the `n`-th operation from now on: from then on everything fails.
-    pub(crate) fn kill_after(&self, n: u64) {
+    pub fn kill_after(&self, n: u64) {
         let mut world = self.world();
         world.kill_at = Some(world.operations + n);
     }
 
     /// A new process, with the same machine still running.
-    pub(crate) fn revive(&self) {
+    pub fn revive(&self) {
         self.world().kill_at = None;
     }
 
     /// Nothing can grow any more, or can again.
-    pub(crate) fn set_full(&self, full: bool) {
+    pub fn set_full(&self, full: bool) {
         self.world().is_full = full;
     }
 
     /// The next sync of a file fails, once.
-    pub(crate) fn fail_next_sync(&self) {
+    pub fn fail_next_sync(&self) {
         self.world().fail_sync = true;
     }
 
-    /// The power goes: unsynced changes are lost but for an arbitrary prefix of those of each file and folder.
-    pub(crate) fn cut_power(&self, dice: &mut Dice) {
+    /// The power goes: unsynced changes are lost but for an arbitrary prefix of those of each file and folder, and of the database's.
+    /// The store must have been dropped before, or the database's files change under it.
+    pub fn cut_power(&self, dice: &mut Dice) {
         let mut world = self.world();
         for inode in &mut world.inodes {
             let kept = dice.below(inode.pending.len() as u64 + 1) as usize;
@@ -193,6 +172,9 @@ impl SimDisk {
             if !is_named && path != world.root {
                 world.folders.remove(&path);
             }
+        }
+        if let Some(database) = &mut world.database {
+            database.cut_power(dice);
         }
     }
 }
@@ -330,6 +312,10 @@ impl Disk for SimDisk {
 
     fn space(&self, _: &Path) -> io::Result<(u64, u64)> {
         Ok((1 << 30, if self.world().is_full { 0 } else { 1 << 30 }))
+    }
+
+    fn database_synced(&self, path: &Path) {
+        self.world().database = Some(Database::note(path));
     }
 }
 
