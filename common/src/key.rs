@@ -193,6 +193,11 @@ impl KeyRange {
         self.start <= ino && ino <= self.stop
     }
 
+    /// Whether all keys of the other range lie in this one.
+    pub fn covers(&self, other: Self) -> bool {
+        self.start <= other.start && other.stop <= self.stop
+    }
+
     /// The part of the whole keyspace that the range covers, 0 to 1.
     pub fn share(&self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "a share for people to read")]

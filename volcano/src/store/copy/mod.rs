@@ -11,9 +11,14 @@ mod export;
 mod filter;
 #[cfg(any(test, feature = "simulation"))]
 mod fingerprint;
+mod import;
+mod landing;
+mod wipe;
 
 pub use export::Inside;
 pub use filter::{Filtered, Partial, filter};
+pub use import::Imported;
+pub(super) use landing::Landed;
 
 use magma_common::key::{Ino, KeyRange};
 
