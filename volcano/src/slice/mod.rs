@@ -231,7 +231,7 @@ impl Slice {
                 ledger.recover(now.monotonic, retained.seq, retained.outcome);
             }
         }
-        let figures = report::figures(&store, now.wall);
+        let (figures, last_time) = (report::figures(&store, now.wall), store.time(identity.slice));
         Ok(Self {
             identity,
             topology,
@@ -243,7 +243,7 @@ impl Slice {
             gate: Gate::default(),
             effects: Vec::new(),
             random,
-            last_time: opened.time,
+            last_time,
             locks_changed: BTreeSet::new(),
             search: Search::from_start(),
             ticked: now.monotonic,

@@ -242,12 +242,8 @@ impl Slice {
 
     /// The time, place and id of the record that comes next. Times of a slice never go back, whatever the clock does.
     fn moment(&self, now: Now, op: OpId) -> Moment {
-        Moment {
-            now: now.wall.max(self.last_time),
-            seq: Seq(self.store.last().0 + 1),
-            epoch: self.epoch(),
-            op,
-        }
+        let last = self.store.position(self.identity.slice).unwrap_or_default();
+        Moment { now: now.wall.max(self.last_time), seq: Seq(last.seq.0 + 1), epoch: self.epoch(), op }
     }
 
     /// The changes of something that the volcano does by itself.

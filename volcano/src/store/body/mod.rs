@@ -12,15 +12,15 @@ mod reading;
 mod rest;
 mod state;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::log::Lsn;
 use magma_common::handle::Handle;
-use magma_common::topology::Seq;
 
 pub use read::BodyRead;
 
@@ -36,7 +36,7 @@ use state::{BodyState, Tail};
 /// A change that is in the log and not yet in the file.
 #[derive(Debug)]
 struct Pending {
-    seq: Seq,
+    lsn: Lsn,
     body: BodyId,
     offset: u64,
     end: u64,
@@ -48,7 +48,7 @@ struct Pending {
 pub(super) struct Bodies {
     disk: Arc<dyn Disk>,
     root: PathBuf,
-    states: HashMap<BodyId, BodyState>,
+    states: BTreeMap<BodyId, BodyState>,
     /// Most states to keep, and so most files to have open.
     limit: usize,
     /// Counts uses of states, to know which was used longest ago.
@@ -60,7 +60,7 @@ pub(super) struct Bodies {
     /// Folders that were made and whose names may not be durable in their parents.
     new_folders: BTreeSet<PathBuf>,
     /// Every change up to here that was to be written to files has been written.
-    settled: Seq,
+    settled: Lsn,
     /// Bodies with ranges written for the record to come.
     writing: Vec<BodyId>,
     now: Duration,
@@ -79,11 +79,11 @@ pub(super) struct ToSync {
 }
 
 impl Bodies {
-    pub(super) fn new(disk: Arc<dyn Disk>, root: PathBuf, limit: usize, settled: Seq) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, root: PathBuf, limit: usize, settled: Lsn) -> Self {
         Self {
             disk,
             root,
-            states: HashMap::new(),
+            states: BTreeMap::new(),
             limit,
             clock: 0,
             pending: VecDeque::new(),
@@ -223,7 +223,7 @@ impl Bodies {
         let (high, tail) = (state.high(), state.tail);
         if offset < high {
             let reason = format!("bytes at {offset} lie below {high}, where the body was written before");
-            return Err(StoreError::Rejected { seq: Seq(0), reason });
+            return Err(StoreError::Rejected { lsn: Lsn(0), reason });
         }
         let file = self.create(db, body)?;
         let path = self.path(body);
@@ -322,7 +322,7 @@ impl Bodies {
         db: &mut Db,
         (body, flare): (BodyId, Handle),
         change: &BodyChange,
-        seq: Seq,
+        lsn: Lsn,
         rows: bool,
     ) -> Result<(), ReadError> {
         if !rows && db.body(body)?.is_none() {
@@ -330,7 +330,7 @@ impl Bodies {
             return Ok(());
         }
         if matches!(change, BodyChange::Drop) {
-            return if rows { self.drop_body(db, body, flare, seq) } else { Ok(()) };
+            return if rows { self.drop_body(db, body, flare, lsn) } else { Ok(()) };
         }
         self.ensure_row(db, body, flare)?;
         let now = self.now;
@@ -364,9 +364,9 @@ impl Bodies {
                 self.writing.retain(|&writing| writing != body);
             }
             BodyChange::Overwrite { data, .. } => {
-                self.lay(db, body, start..end, Piece::Data(data.clone()), seq)?;
+                self.lay(db, body, start..end, Piece::Data(data.clone()), lsn)?;
             }
-            BodyChange::Zero { .. } => self.lay(db, body, start..end, Piece::Hole, seq)?,
+            BodyChange::Zero { .. } => self.lay(db, body, start..end, Piece::Hole, lsn)?,
             BodyChange::Reserve { .. } | BodyChange::Drop => {}
         }
         Ok(())
@@ -387,7 +387,7 @@ impl Bodies {
         body: BodyId,
         range: std::ops::Range<u64>,
         piece: Piece,
-        seq: Seq,
+        lsn: Lsn,
     ) -> Result<(), ReadError> {
         if range.is_empty() {
             return Ok(());
@@ -396,24 +396,24 @@ impl Bodies {
             self.pending_bytes += bytes.len() as u64;
         }
         let (offset, end) = (range.start, range.end);
-        self.state(db, body)?.overlay.put(offset, end, piece.clone(), seq);
-        self.pending.push_back(Pending { seq, body, offset, end, piece });
+        self.state(db, body)?.overlay.put(offset, end, piece.clone(), lsn);
+        self.pending.push_back(Pending { lsn, body, offset, end, piece });
         Ok(())
     }
 
-    fn drop_body(&mut self, db: &mut Db, body: BodyId, flare: Handle, seq: Seq) -> Result<(), ReadError> {
+    fn drop_body(&mut self, db: &mut Db, body: BodyId, flare: Handle, lsn: Lsn) -> Result<(), ReadError> {
         self.ensure_row(db, body, flare)?;
         if let Some(row) = self.states.remove(&body).and_then(|state| state.row) {
-            db.drop_body(row.local, seq)?;
+            db.drop_body(row.local, lsn)?;
         }
         self.writing.retain(|&writing| writing != body);
         Ok(())
     }
 
     /// Writes the changes of records up to `through`, which are on disk, to the files.
-    pub(super) fn settle(&mut self, db: &Db, through: Seq) -> Result<(), StoreError> {
+    pub(super) fn settle(&mut self, db: &Db, through: Lsn) -> Result<(), StoreError> {
         let mut touched = BTreeSet::new();
-        while self.pending.front().is_some_and(|pending| pending.seq <= through) {
+        while self.pending.front().is_some_and(|pending| pending.lsn <= through) {
             let Some(pending) = self.pending.pop_front() else { break };
             if let Piece::Data(bytes) = &pending.piece {
                 self.pending_bytes = self.pending_bytes.saturating_sub(bytes.len() as u64);
@@ -433,7 +433,7 @@ impl Bodies {
             state.changes.fetch_add(1, Ordering::AcqRel);
             state.version += 1;
             state.used = None;
-            state.overwritten_since.get_or_insert(pending.seq);
+            state.overwritten_since.get_or_insert(pending.lsn);
             // the record is acknowledged as on disk: to be full now is as bad as to fail
             written.map_err(|source| StoreError::File { path, source })?;
             touched.insert(pending.body);
@@ -446,10 +446,10 @@ impl Bodies {
     }
 
     /// The last record up to which all changes are in the files and synced there; `last` if nothing waits.
-    pub(super) fn durable_through(&self, last: Seq) -> Seq {
-        let waiting = self.pending.front().map(|pending| pending.seq);
+    pub(super) fn durable_through(&self, last: Lsn) -> Lsn {
+        let waiting = self.pending.front().map(|pending| pending.lsn);
         let unsynced = self.states.values().filter_map(|state| state.overwritten_since).min();
-        waiting.into_iter().chain(unsynced).min().map_or(last, |first| Seq(first.0.saturating_sub(1)))
+        waiting.into_iter().chain(unsynced).min().map_or(last, |first| Lsn(first.0.saturating_sub(1)))
     }
 
     /// What is to be synced so that these bodies (all without a choice) are durable, and the folders made for them.
@@ -484,19 +484,19 @@ impl Bodies {
     }
 
     /// Up to which record changes had been written to files.
-    pub(super) fn settled(&self) -> Seq {
+    pub(super) fn settled(&self) -> Lsn {
         self.settled
     }
 
     /// What [`to_sync`](Self::to_sync) gave out has been synced; `settled` is as it was then.
-    pub(super) fn synced(&mut self, bodies: &[ToSync], folders: &[PathBuf], settled: Seq) {
+    pub(super) fn synced(&mut self, bodies: &[ToSync], folders: &[PathBuf], settled: Lsn) {
         for done in bodies {
             let Some(state) = self.states.get_mut(&done.body) else { continue };
             state.synced = state.synced.max(done.version);
             state.name_unsynced &= done.folder.is_none();
             // changes go to files in the order of the log, so all up to `settled` were in this one
             if state.overwritten_since.is_some_and(|since| since <= settled) {
-                state.overwritten_since = (state.version > state.synced).then(|| Seq(settled.0 + 1));
+                state.overwritten_since = (state.version > state.synced).then(|| Lsn(settled.0 + 1));
             }
         }
         for folder in folders {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use magma_common::topology::Seq;
+use super::super::log::Lsn;
 
 use super::super::db::BodyRow;
 use super::super::disk::SyncedFile;
@@ -42,7 +42,7 @@ pub(super) struct BodyState {
     /// The version that is durable.
     pub(super) synced: u64,
     /// The first record whose overwrite is in the file but may not be durable there.
-    pub(super) overwritten_since: Option<Seq>,
+    pub(super) overwritten_since: Option<Lsn>,
     /// Counts changes of bytes that a planned read may be reading.
     pub(super) changes: Arc<AtomicU64>,
     pub(super) used: Option<u64>,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::super::log::Lsn;
 use magma_common::handle::Handle;
-use magma_common::topology::Seq;
 use rusqlite::params;
 
 use super::Db;
@@ -31,7 +31,7 @@ pub(in super::super) struct DroppedBody {
     pub(in super::super) local: i64,
     pub(in super::super) body: BodyId,
     /// The record that dropped it.
-    pub(in super::super) seq: Seq,
+    pub(in super::super) lsn: Lsn,
 }
 
 /// The checksum of one block.
@@ -77,9 +77,9 @@ impl Db {
     }
 
     /// Marks a body as not in use any more.
-    pub(in super::super) fn drop_body(&mut self, local: i64, seq: Seq) -> Result<(), ReadError> {
+    pub(in super::super) fn drop_body(&mut self, local: i64, lsn: Lsn) -> Result<(), ReadError> {
         let mut statement = self.conn.prepare_cached("UPDATE bodies SET dropped = ?2 WHERE id = ?1")?;
-        statement.execute(params![local, signed(seq.0)])?;
+        statement.execute(params![local, signed(lsn.0)])?;
         Ok(())
     }
 
@@ -95,8 +95,8 @@ impl Db {
         let mut rows = statement.query(params![after, super::limit(limit)])?;
         let mut dropped = Vec::new();
         while let Some(row) = rows.next()? {
-            let (body, seq) = (BodyId(unsigned(row, 1)?), Seq(unsigned(row, 2)?));
-            dropped.push(DroppedBody { local: row.get(0)?, body, seq });
+            let (body, lsn) = (BodyId(unsigned(row, 1)?), Lsn(unsigned(row, 2)?));
+            dropped.push(DroppedBody { local: row.get(0)?, body, lsn });
         }
         Ok(dropped)
     }

@@ -2,6 +2,8 @@
 
 mod behaviour;
 mod copying;
+mod copies;
 mod crash;
 mod making;
 mod model;
+mod standing;
