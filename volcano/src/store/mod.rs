@@ -58,7 +58,7 @@ use magma_common::topology::{Position, Seq, SliceId};
 use serde_bytes::ByteBuf;
 
 pub use body::BodyRead;
-pub use copy::{Filtered, Inside, Partial, filter};
+pub use copy::{Filtered, Imported, Inside, Partial, filter};
 pub use copying::Rewound;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{OpenError, StoreError};

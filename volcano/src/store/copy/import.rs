@@ -10,7 +10,7 @@
 
 use bytes::Bytes;
 use magma_common::handle::Handle;
-use magma_common::key::{Ino, KeyRange};
+use magma_common::key::KeyRange;
 use magma_common::topology::SliceId;
 
 use super::super::Store;

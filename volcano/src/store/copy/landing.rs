@@ -28,6 +28,15 @@ pub(in super::super) enum Waits {
     ForLog(Lsn),
 }
 
+/// Which syncs would let copies be complete.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Landing {
+    /// Of all bodies.
+    pub(in super::super) bodies: bool,
+    /// Of the log.
+    pub(in super::super) log: bool,
+}
+
 impl Store {
     /// Whether a copy lacks nothing, and would lack nothing after a power cut either, but for records and bytes that a sync was
     /// not asked for. False for a copy that is not here.
@@ -53,7 +62,9 @@ impl Store {
         for slice in slices {
             let mut safe = Missing::NOTHING;
             let landed = self.db.slices.get(&slice).into_iter().flat_map(|state| &state.landed);
-            safe.extend(landed.filter(|landed| landed.waits == Waits::ForEntry).map(|landed| landed.range));
+            for landed in landed.filter(|landed| landed.waits == Waits::ForEntry) {
+                safe.insert(landed.range);
+            }
             for &range in safe.ranges() {
                 let lsn = self.take(EntryRef::Copied { slice, changes: &[], complete: Some(range) })?;
                 if let Some(state) = self.db.slices.get_mut(&slice) {
@@ -65,13 +76,13 @@ impl Store {
         Ok(())
     }
 
-    /// What the copies wait for that have everything: a sync of all bodies, a sync of the log.
-    pub(in super::super) fn landing(&self) -> (bool, bool) {
-        let waiting = self.db.slices.values().filter(|state| state.missing.is_empty()).flat_map(|state| &state.landed);
-        waiting.fold((false, false), |(bodies, log), landed| match landed.waits {
-            Waits::ForBodies(_) => (true, log),
-            Waits::ForEntry => (bodies, log),
-            Waits::ForLog(_) => (bodies, true),
-        })
+    /// What the copies wait for that have everything.
+    pub(in super::super) fn landing(&self) -> Landing {
+        let whole = self.db.slices.values().filter(|state| state.missing.is_empty());
+        let waits: Vec<_> = whole.flat_map(|state| &state.landed).map(|landed| landed.waits).collect();
+        Landing {
+            bodies: waits.iter().any(|waits| matches!(waits, Waits::ForBodies(_))),
+            log: waits.iter().any(|waits| matches!(waits, Waits::ForLog(_))),
+        }
     }
 }

@@ -56,7 +56,7 @@ impl Source {
 
     /// Where it stands, and by which way it came there.
     pub(super) fn standing(&self) -> (Position, Vec<Position>) {
-        (self.store.position(SLICE).unwrap_or_default(), self.store.history(SLICE).to_vec())
+        (self.store.position(SLICE).unwrap_or_default(), self.store.history(SLICE))
     }
 
     /// Appends a random record.
