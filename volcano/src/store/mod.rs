@@ -22,6 +22,7 @@
 
 mod append;
 mod body;
+mod copy;
 mod catch_up;
 mod copying;
 mod db;
@@ -57,6 +58,7 @@ use magma_common::topology::{Position, Seq, SliceId};
 use serde_bytes::ByteBuf;
 
 pub use body::BodyRead;
+pub use copy::{Filtered, Imported, Inside, Partial, filter};
 pub use copying::Rewound;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{OpenError, StoreError};
