@@ -249,7 +249,7 @@ impl Slice {
         for retained in opened.outcomes {
             ledger.recover(now.monotonic, retained.seq, retained.outcome);
         }
-        let figures = report::figures(&store, now.wall);
+        let (figures, last_time) = (report::figures(&store, now.wall), store.time(identity.slice));
         Self {
             identity,
             topology,
@@ -261,7 +261,7 @@ impl Slice {
             gate: Gate::default(),
             effects: Vec::new(),
             random,
-            last_time: opened.time,
+            last_time,
             locks_changed: BTreeSet::new(),
             search: Search::from_start(),
             ticked: now.monotonic,
@@ -381,7 +381,7 @@ impl Slice {
             }
             self.answer_primary();
             if self.gate.wants_sync() {
-                self.start_sync();
+                self.start_sync(now);
             }
         }
         if let Err(trouble) = self.feed(now) {
@@ -398,13 +398,13 @@ impl Slice {
         }
     }
 
-    fn start_sync(&mut self) {
+    fn start_sync(&mut self, now: Now) {
         let bodies = self.gate.bodies_to_sync();
         match self.store.begin_sync(&SyncBodies::These(bodies.clone())) {
             Ok(job) => {
                 let number = self.gate.sync_starts();
                 self.effects.push(Effect::Sync(job, SyncFor::Replies));
-                self.sync_copies(number, bodies);
+                self.sync_copies(now, number, bodies);
             }
             // As in `batch_end`: who waits for the disk stays held.
             Err(error) => self.trouble(error.into()),
@@ -421,7 +421,7 @@ impl Slice {
             SyncFor::Replies => {
                 self.gate.sync_ended();
                 if self.gate.wants_sync() {
-                    self.start_sync();
+                    self.start_sync(now);
                 }
             }
             SyncFor::Primary(primary, number) => {

@@ -28,6 +28,8 @@ const MAX_NAMED_BODIES: usize = 4096;
 const MARKS_PER_MESSAGE: usize = 4096;
 /// How often that is done.
 const MARKS_INTERVAL: Duration = Duration::from_secs(5);
+/// Outcomes of operations that a copy gets when it begins anew.
+const MAX_OUTCOMES: usize = 50_000;
 /// A joining copy may be so many records behind when it is asked to sync everything.
 const MAX_LAG: u64 = 1000;
 
@@ -116,9 +118,7 @@ impl Slice {
         progress.refreshing = None;
         progress.inside = None;
         progress.full_sync = None;
-        progress.acked = seq;
-        progress.sent = seq;
-        progress.in_flight = 0;
+        progress.starts_at(seq);
         progress.stands_at(seq, last, now.monotonic);
     }
 
@@ -126,7 +126,9 @@ impl Slice {
     fn place_anew(&mut self, now: Now, copy: Replica) {
         let position = self.position();
         let history = self.store.history(self.identity.slice);
-        let outcomes = self.ledger.recorded();
+        let mut outcomes = self.ledger.recorded();
+        // The newest are the ones that are asked about.
+        outcomes.drain(..outcomes.len().saturating_sub(MAX_OUTCOMES));
         self.tell_with_beacon(now, copy, |beacon| SliceMessage::Place { beacon, position, history, outcomes });
     }
 
@@ -149,14 +151,11 @@ impl Slice {
             if progress.stage != Stage::Streaming {
                 return Ok(());
             }
-            let is_lost = progress.sent > progress.acked
-                && now.monotonic.saturating_sub(progress.told) >= SAY_AGAIN
-                && now.monotonic.saturating_sub(progress.advanced) >= SAY_AGAIN;
-            if is_lost {
+            if progress.seems_lost(now.monotonic) {
                 progress.send_again();
             }
             let sent = progress.sent;
-            if sent >= last || progress.in_flight >= WINDOW_BYTES {
+            if sent >= last || progress.in_flight() >= WINDOW_BYTES {
                 return Ok(());
             }
             let Some((records, bytes)) = self.records_after(sent, BATCH_BYTES)? else {
@@ -168,8 +167,7 @@ impl Slice {
             let Some(newest) = records.last().map(|sent| sent.record.seq) else { return Ok(()) };
             let Some(after) = self.name_of(sent) else { return Ok(()) };
             if let Some(progress) = self.progress(copy) {
-                progress.sent = newest;
-                progress.in_flight += bytes;
+                progress.sends(newest, bytes, now.monotonic);
             }
             self.tell_with_beacon(now, copy, |beacon| SliceMessage::Records { beacon, after, records });
         }
@@ -239,26 +237,27 @@ impl Slice {
     }
 
     /// A sync for replies begins here: the copies that count sync at the same time.
-    pub(in crate::slice) fn sync_copies(&mut self, number: u64, bodies: Vec<BodyId>) {
+    pub(in crate::slice) fn sync_copies(&mut self, now: Now, number: u64, bodies: Vec<BodyId>) {
         let through = self.position().seq;
         let Role::Primary(primary) = &mut self.replication.role else { return };
         if primary.copies.values().any(super::progress::Progress::counts) {
             primary.syncs.insert(number, (through, bodies));
-            self.ask_syncs();
+            self.ask_syncs(now);
         }
     }
 
     /// Asks every copy that counts for the syncs that it has not confirmed.
-    pub(super) fn ask_syncs(&mut self) {
+    fn ask_syncs(&mut self, now: Now) {
         let Role::Primary(primary) = &mut self.replication.role else { return };
         let confirmed = primary.copies.values().filter(|copy| copy.counts()).map(|copy| copy.synced).min();
         primary.syncs.retain(|number, _| confirmed.is_some_and(|confirmed| *number > confirmed));
         let Some((&number, &(through, _))) = primary.syncs.last_key_value() else { return };
         let mut messages = Vec::new();
-        for (&who, copy) in primary.copies.iter().filter(|(_, copy)| copy.counts()) {
+        for (&who, copy) in primary.copies.iter_mut().filter(|(_, copy)| copy.counts()) {
             let open = primary.syncs.range(copy.synced + 1..).flat_map(|(_, (_, bodies))| bodies.iter().copied());
             let bodies: std::collections::BTreeSet<BodyId> = open.collect();
             if copy.synced < number {
+                copy.owes_sync(now.monotonic);
                 let bodies = (bodies.len() <= MAX_NAMED_BODIES).then(|| bodies.into_iter().collect());
                 messages.push((who, SliceMessage::Sync { number, through, bodies }));
             }
@@ -276,7 +275,7 @@ impl Slice {
         if is_due && stage == Stage::Streaming {
             let after = position;
             self.tell_with_beacon(now, copy, |beacon| SliceMessage::Records { beacon, after, records: Vec::new() });
-            self.ask_syncs();
+            self.ask_syncs(now);
         }
     }
 

@@ -213,7 +213,8 @@ impl Slice {
         }
         self.last_time = record.time;
         if let Some(outcome) = record.outcome {
-            self.ledger.keep(now.monotonic, Some(record.seq), outcome);
+            // Whatever it opened is known to the primary alone.
+            self.ledger.recover(now.monotonic, record.seq, outcome);
         }
         for change in &record.changes {
             if let crate::record::Change::EndSession(session) = change {
@@ -286,7 +287,11 @@ impl Slice {
             return Ok(());
         }
         follower.owes_answer = true;
-        if number <= follower.synced {
+        if number <= follower.synced || follower.syncing.is_some_and(|syncing| number <= syncing) {
+            return Ok(());
+        }
+        if planted(Bug::StableWithoutSync) {
+            follower.synced = number;
             return Ok(());
         }
         let earlier = follower.wanted.take().map(|wanted| wanted.bodies);

@@ -41,8 +41,6 @@ use crate::coordinator::SliceChange;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
 
-/// A copy that counts and has been silent, or has not moved, for this long is taken out, so that the others can go on.
-pub const SILENCE: Duration = Duration::from_millis(2800);
 /// What was not answered is said again after this time.
 const SAY_AGAIN: Duration = Duration::from_millis(300);
 /// Who was heard from within this time is there.

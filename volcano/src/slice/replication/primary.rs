@@ -6,7 +6,7 @@ use std::time::Duration;
 use magma_common::topology::{Position, Replica, Seq, Slice as Config};
 
 use super::progress::{Progress, Stage};
-use super::{PRESENCE, Role, SILENCE};
+use super::Role;
 use crate::coordinator::SliceChange;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
@@ -15,6 +15,13 @@ use crate::slice::gate::Safe;
 use crate::slice::orphans::Search;
 use crate::slice::{Now, Slice, Trouble};
 use crate::view::View;
+
+/// A copy that counts and has been silent for this long is taken out, so that the others can go on.
+const SILENCE: Duration = Duration::from_millis(2800);
+/// So is one that answers, but gets no nearer to what it owes for this long: a disk that stalls for less costs no copy.
+const STUCK: Duration = Duration::from_millis(4500);
+/// A joining copy, for which nobody waits, may be silent for longer.
+const JOINING_SILENCE: Duration = Duration::from_secs(10);
 
 /// How far a primary has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +216,7 @@ impl Slice {
             SliceMessage::Standing { beacon, position, synced, incomplete, refreshed, space } => {
                 copy.answered(&self.replication.beacons, beacon, now.monotonic);
                 copy.space = space;
-                copy.synced = copy.synced.max(synced);
+                copy.has_synced(synced, primary.syncs.keys().next_back().copied(), now.monotonic);
                 if copy.stage == Stage::Streaming {
                     if incomplete != copy.missing.is_empty() {
                         copy.stands_at(position.seq, last, now.monotonic);
@@ -248,17 +255,14 @@ impl Slice {
         let Role::Primary(primary) = &self.replication.role else { return };
         let last = self.position().seq;
         let is_lost = |(who, copy): &(&Replica, &Progress)| {
-            let is_stuck = copy.stage != Stage::Streaming || copy.acked < last || !primary.syncs.is_empty();
-            let silent = now.monotonic.saturating_sub(copy.heard) >= SILENCE;
-            let stuck = is_stuck
-                && now.monotonic.saturating_sub(copy.advanced) >= SILENCE + PRESENCE
-                && now.monotonic.saturating_sub(copy.heard) >= Duration::ZERO;
-            self.replication.has_restarted(**who) || silent || (copy.counts() && stuck)
+            self.replication.has_restarted(**who)
+                || now.monotonic.saturating_sub(copy.heard) >= SILENCE
+                || copy.stuck_for(last, now.monotonic) >= STUCK
         };
         let lost = primary.copies.iter().filter(|(_, copy)| copy.counts()).find(is_lost);
         let lost = lost.or_else(|| {
             let gone = |(who, copy): &(&Replica, &Progress)| {
-                self.replication.has_restarted(**who) || now.monotonic.saturating_sub(copy.heard) >= 4 * SILENCE
+                self.replication.has_restarted(**who) || now.monotonic.saturating_sub(copy.heard) >= JOINING_SILENCE
             };
             primary.copies.iter().find(gone)
         });

@@ -1,5 +1,6 @@
 //! What the primary knows of another copy.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use magma_common::key::KeyRange;
@@ -8,6 +9,9 @@ use magma_common::topology::Seq;
 use super::lease::{Beacons, LEASE};
 use crate::missing::Missing;
 use crate::store::Inside;
+
+/// Records that were not acknowledged for so long are sent again. Connections are reliable, so only one that broke loses any.
+const LOSS: Duration = Duration::from_secs(1);
 
 /// How far the bringing up of a copy has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +53,19 @@ pub(super) struct Progress {
     leased: Option<Duration>,
     /// It has everything up to here.
     pub(super) acked: Seq,
-    /// Everything up to here was sent to it, and not longer ago than it takes to notice a loss.
+    /// Everything up to here was sent to it.
     pub(super) sent: Seq,
-    /// Bytes of records sent and not acknowledged, at most.
-    pub(super) in_flight: usize,
+    /// The batches that are on their way: the last record and the bytes of each.
+    on_its_way: VecDeque<(Seq, usize)>,
+    in_flight: usize,
+    /// When the oldest of them was sent, or another one acknowledged since.
+    waiting: Duration,
     /// When something was sent to it last.
     pub(super) told: Duration,
     /// The syncs up to this number are done.
     pub(super) synced: u64,
+    /// Since when it owes one, or did another one.
+    owes_since: Option<Duration>,
     /// The sync of everything that it was asked for before it is proposed as in sync: its number and the last record.
     pub(super) full_sync: Option<(u64, Seq)>,
     /// Bytes that it can still store.
@@ -80,9 +89,12 @@ impl Progress {
             leased: None,
             acked: Seq(0),
             sent: Seq(0),
+            on_its_way: VecDeque::new(),
             in_flight: 0,
+            waiting: now,
             told: Duration::ZERO,
             synced: 0,
+            owes_since: None,
             full_sync: None,
             space: u64::MAX,
             missing: Missing::NOTHING,
@@ -112,16 +124,70 @@ impl Progress {
         if position > self.acked || position == last {
             self.advanced = now;
         }
-        self.acked = self.acked.max(position);
-        self.sent = self.sent.max(self.acked);
-        if self.sent == self.acked {
-            self.in_flight = 0;
+        if position > self.acked {
+            self.acked = position;
+            self.waiting = now;
         }
+        self.sent = self.sent.max(self.acked);
+        while let Some((last, bytes)) = self.on_its_way.front()
+            && *last <= self.acked
+        {
+            self.in_flight -= bytes;
+            self.on_its_way.pop_front();
+        }
+    }
+
+    /// It stands here, whatever was known before: what was on its way does not count any more.
+    pub(super) fn starts_at(&mut self, position: Seq) {
+        self.acked = position;
+        self.send_again();
     }
 
     /// What was sent may be lost: begins again after what it has.
     pub(super) fn send_again(&mut self) {
         self.sent = self.acked;
+        self.on_its_way.clear();
         self.in_flight = 0;
+    }
+
+    /// Records up to this one are sent now.
+    pub(super) fn sends(&mut self, last: Seq, bytes: usize, now: Duration) {
+        if self.on_its_way.is_empty() {
+            self.waiting = now;
+        }
+        self.sent = last;
+        self.on_its_way.push_back((last, bytes));
+        self.in_flight += bytes;
+    }
+
+    /// Bytes of records on their way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether it must be feared that what is on its way does not arrive.
+    pub(super) fn seems_lost(&self, now: Duration) -> bool {
+        !self.on_its_way.is_empty() && now.saturating_sub(self.waiting) >= LOSS
+    }
+
+    /// It is asked for the sync with this number, and maybe others before.
+    pub(super) fn owes_sync(&mut self, now: Duration) {
+        self.owes_since.get_or_insert(now);
+    }
+
+    /// It has done the syncs up to this number, of which `newest` is the last that it was asked for.
+    pub(super) fn has_synced(&mut self, number: u64, newest: Option<u64>, now: Duration) {
+        if number > self.synced {
+            self.synced = number;
+            self.owes_since = newest.filter(|newest| number < *newest).map(|_| now);
+        }
+    }
+
+    /// For how long it has not got nearer to what it owes.
+    pub(super) fn stuck_for(&self, last: Seq, now: Duration) -> Duration {
+        let is_behind = self.stage != Stage::Streaming || self.acked < last;
+        let behind = if is_behind { now.saturating_sub(self.advanced) } else { Duration::ZERO };
+        let syncing = self.owes_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        behind.max(syncing)
     }
 }
