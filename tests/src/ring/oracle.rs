@@ -329,6 +329,11 @@ impl Oracle {
         self.segments.iter().cloned().chain([last]).collect()
     }
 
+    /// The version of the newest topology that was seen.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The newest configuration that was seen.
     pub fn config(&self) -> Option<&Config> {
         self.configs.last_key_value().map(|(_, config)| config)

@@ -51,7 +51,7 @@ pub enum Input {
     /// A request.
     Request(Route, Box<Call>),
     /// Who asked has gone away.
-    Cancel(u64),
+    Cancel(usize, u64),
     /// A sync has ended.
     Synced(Box<SyncDone>, SyncFor),
     /// A read has ended.
@@ -128,6 +128,10 @@ pub struct Volcano {
     pub is_expected: bool,
     /// Versions of the topology that it has shown.
     pub shown: u64,
+    /// Its disk fails, or has failed.
+    pub is_failing: bool,
+    /// Its disk is full.
+    pub is_full: bool,
 }
 
 /// Where the volcano at this place listens for the flare protocol.
@@ -171,6 +175,8 @@ impl Volcano {
             is_gone: false,
             is_expected: false,
             shown: 0,
+            is_failing: false,
+            is_full: false,
         }
     }
 
@@ -187,6 +193,7 @@ impl Volcano {
     /// Starts the process. An error is a fault of the volcano.
     pub fn start(&mut self, now: Time) -> Result<Replica, String> {
         self.disk.revive();
+        self.shown = 0;
         let is_new = self.beginning != Beginning::Resume;
         let has_store = is_new && self.folder.join("magma.db").exists();
         let options = OpenOptions {
