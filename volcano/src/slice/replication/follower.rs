@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use magma_common::topology::{Position, Replica, Seq, Slice as Config};
 
+use super::Role;
 use super::history::History;
 use super::lease::PROMISE;
-use super::Role;
 use crate::coordinator::SliceChange;
 use crate::node::message::{Part, SentRecord, SliceMessage};
 use crate::planted::{Bug, planted};
@@ -131,7 +131,7 @@ impl Slice {
                 for (seq, outcome) in &outcomes {
                     self.ledger.recover(now.monotonic, *seq, outcome.clone());
                 }
-                self.store.place(slice, range, position, history, outcomes)?;
+                self.store.place(slice, range, position, &history, &outcomes)?;
                 self.after_cut()?;
             }
             SliceMessage::Refresh { number, at, part } => self.take_part(number, at, &part)?,
@@ -238,6 +238,8 @@ impl Slice {
                 }
             }
             Ok(Imported::Later) | Err(StoreError::NoSpace(_)) => {}
+            // The primary hears what is still missing and begins that anew.
+            Ok(Imported::OutOfPlace) => self.say_stand(),
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -248,7 +250,7 @@ impl Slice {
             return Ok(());
         }
         match self.store.rewind(self.identity.slice, to)? {
-            Rewound::Done => {}
+            Rewound::Done { .. } => {}
             // The primary hears that this copy stands nowhere and places it anew.
             Rewound::NotInLog => {
                 if let Role::Follower(follower) = &mut self.replication.role {
@@ -297,7 +299,9 @@ impl Slice {
         let earlier = follower.wanted.take().map(|wanted| wanted.bodies);
         let bodies = match (bodies, earlier) {
             (Some(named), None) => Bodies::These(named.into_iter().collect()),
-            (Some(named), Some(Bodies::These(mut bodies))) if bodies.len() + named.len() <= MAX_NAMED_BODIES => {
+            (Some(named), Some(Bodies::These(mut bodies)))
+                if bodies.len() + named.len() <= MAX_NAMED_BODIES =>
+            {
                 bodies.extend(named);
                 Bodies::These(bodies)
             }
@@ -307,7 +311,7 @@ impl Slice {
         self.start_wanted_sync()
     }
 
-    fn start_wanted_sync(&mut self) -> Result<(), Trouble> {
+    pub(super) fn start_wanted_sync(&mut self) -> Result<(), Trouble> {
         let Role::Follower(follower) = &mut self.replication.role else { return Ok(()) };
         if follower.syncing.is_some() {
             return Ok(());
@@ -325,12 +329,22 @@ impl Slice {
     }
 
     /// A sync that the primary asked for is done.
-    pub(in crate::slice) fn synced_for_primary(&mut self, primary: Replica, number: u64) -> Result<(), Trouble> {
+    pub(in crate::slice) fn synced_for_primary(
+        &mut self,
+        primary: Replica,
+        number: u64,
+    ) -> Result<(), Trouble> {
         let Role::Follower(follower) = &mut self.replication.role else { return Ok(()) };
         if follower.primary != primary || follower.syncing != Some(number) {
             return Ok(());
         }
         follower.syncing = None;
+        if self.store.missing(self.identity.slice).is_empty() && !self.store.is_complete(self.identity.slice)
+        {
+            // What was brought in is on disk, but not yet that it is: once more, when the log says so.
+            follower.wanted.get_or_insert(WantedSync { number, bodies: Bodies::All });
+            return Ok(());
+        }
         follower.synced = follower.synced.max(number);
         follower.owes_answer = true;
         self.start_wanted_sync()

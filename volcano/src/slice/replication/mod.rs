@@ -118,7 +118,8 @@ impl Slice {
     /// The topology has changed.
     pub fn configure(&mut self, now: Now, topology: &Topology) {
         self.topology = topology.clone();
-        let Some(config) = self.topology.slices.iter().find(|slice| slice.id == self.identity.slice).cloned() else {
+        let Some(config) = self.topology.slices.iter().find(|slice| slice.id == self.identity.slice).cloned()
+        else {
             return;
         };
         let known = self.replication.config.as_ref().map(|config| config.epoch);
@@ -181,7 +182,10 @@ impl Slice {
     pub(super) fn replicate(&mut self, now: Now) -> Result<(), Trouble> {
         match self.replication.role {
             Role::Outside(_) => self.report_cold(now),
-            Role::Follower(_) => self.consider_promotion(now),
+            Role::Follower(_) => {
+                self.start_wanted_sync()?;
+                self.consider_promotion(now);
+            }
             Role::Primary(_) => self.lead_on(now)?,
         }
         let epoch = self.replication.epoch();
