@@ -28,6 +28,8 @@ pub struct Try {
     pub to: usize,
     /// Names the try.
     pub tag: u64,
+    /// The try before it, which nobody waits for any more, and where it went.
+    pub before: Option<(u64, usize)>,
     /// Its operation in the history.
     pub operation: usize,
     /// As it goes over the wire.
@@ -73,6 +75,8 @@ struct Task {
     sequence: u64,
     call: Option<u128>,
     tries: Vec<(u64, Time)>,
+    /// Where the last try went.
+    place: usize,
     /// When it is sent (again).
     due: Time,
     begun: Time,
@@ -287,8 +291,8 @@ impl Client {
             durability: wish.durability,
         };
         let operation = world.history.begin(asked, world.now, world.floor);
-        let (tries, due, begun) = (Vec::new(), world.now, world.now);
-        self.tasks.push(Task { operation, wish, session, sequence, call, tries, due, begun });
+        let (tries, place, due, begun) = (Vec::new(), 0, world.now, world.now);
+        self.tasks.push(Task { operation, wish, session, sequence, call, tries, place, due, begun });
     }
 
     fn send_due(&mut self, world: &mut Surroundings<'_>) -> Vec<Try> {
@@ -305,6 +309,8 @@ impl Client {
             self.next_tag += 1;
             let anywhere = self.dice.below(machines as u64) as usize;
             let to = self.primary.filter(|_| !self.dice.one_in(4)).unwrap_or(anywhere);
+            let before = task.tries.last().map(|(tag, _)| (*tag, task.place));
+            task.place = to;
             task.tries.push((self.next_tag, now));
             let wait = task.wish.deadline_ms.map_or(0, |ms| u64::from(ms) * MILLISECOND);
             task.due = now + wait + self.dice.magnitude(SECOND, 6 * SECOND);
@@ -321,7 +327,7 @@ impl Client {
                 forwarded: false,
             };
             let (request, payload) = (task.wish.request.clone(), task.wish.payload.clone());
-            sent.push(Try { to, tag: self.next_tag, operation: task.operation, header, request, payload });
+            sent.push(Try { to, tag: self.next_tag, before, operation: task.operation, header, request, payload });
         }
         sent
     }

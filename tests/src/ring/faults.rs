@@ -37,6 +37,8 @@ pub(super) enum Trouble {
     Heal(u64),
     /// A disk is as fast and as large as before.
     Mend(usize),
+    /// The administrator wants so many copies.
+    Copies(u8),
     /// The administrator looks after who leaves and who is lost.
     Administrate,
 }
@@ -64,6 +66,7 @@ type Done = Result<(), Violation>;
 
 impl World {
     pub(super) fn begin_troubles(&mut self) {
+        self.after(SECOND, Event::Trouble(Trouble::Copies(self.scenario.copies)));
         self.after(PEACE, Event::Trouble(Trouble::Next));
         self.after(PEACE, Event::Trouble(Trouble::Administrate));
     }
@@ -103,6 +106,7 @@ impl World {
                 self.note_fault();
                 self.mend(place);
             }
+            Trouble::Copies(copies) => self.put(0, Input::Wanted(Change::Copies(copies))),
             Trouble::Administrate => self.administrate(),
         }
         Ok(())
@@ -119,14 +123,15 @@ impl World {
             return Ok(());
         }
         self.note_fault();
+        let contacts: Vec<usize> = (0..self.volcanos.len()).filter(|other| *other != place).collect();
         let was_failing = std::mem::take(&mut self.volcanos[place].is_failing);
-        let started = self.volcanos[place].start(self.now).or_else(|error| {
+        let started = self.volcanos[place].start(self.now, &contacts).or_else(|error| {
             let volcano = &mut self.volcanos[place];
             match volcano.beginning {
                 // Stopped in the middle of its making: begun once more from nothing.
-                Beginning::Join(contact) => {
-                    volcano.lose_disk(contact);
-                    volcano.start(self.now)
+                Beginning::Join => {
+                    volcano.lose_disk();
+                    volcano.start(self.now, &contacts)
                 }
                 _ => Err(error),
             }
@@ -322,7 +327,7 @@ impl World {
             Kind::Split | Kind::OneWay | Kind::Holes => self.cut_network(kind),
             Kind::Clocks => self.volcanos[place].disturb_clock(self.now),
             Kind::Join if self.volcanos.len() < MOST_MACHINES => {
-                let new = self.add_volcano(Beginning::Join(place));
+                let new = self.add_volcano(Beginning::Join);
                 return self.start(new);
             }
             Kind::Leave => self.leave(place),
@@ -392,7 +397,7 @@ impl World {
             self.oracle.loses(life.volcano);
         }
         self.network.heal();
-        self.volcanos[place].lose_disk(primary);
+        self.volcanos[place].lose_disk();
         self.faults.lost = Some(id);
         self.faults.leaving.insert(id);
         self.start_later(place);

@@ -32,7 +32,8 @@ struct Node {
     names: u32,
     /// Of a directory.
     parent: Option<Handle>,
-    locks: Vec<(SessionId, LockOwner, LockKind)>,
+    /// Whose they are, and whether nobody else may hold one.
+    locks: Vec<(SessionId, LockOwner, bool)>,
     /// Bytes that may be zeros instead.
     doubtful: Vec<Range<usize>>,
 }
@@ -246,10 +247,10 @@ impl Namespace {
             },
             Request::Lock(op) => {
                 let node = self.node(op.handle)?;
-                let is_other = |lock: &&(SessionId, LockOwner, LockKind)| (lock.0, lock.1) != (asked.session, op.owner);
-                let conflicts = |lock: &(SessionId, LockOwner, LockKind)| {
+                let is_other = |lock: &&(SessionId, LockOwner, bool)| (lock.0, lock.1) != (asked.session, op.owner);
+                let conflicts = |lock: &(SessionId, LockOwner, bool)| {
                     op.kind != LockKind::Unlock
-                        && (op.kind == LockKind::Exclusive || lock.2 == LockKind::Exclusive)
+                        && (op.kind == LockKind::Exclusive || lock.2)
                 };
                 let blocked = node.locks.iter().filter(is_other).any(conflicts);
                 if blocked { Err(FlareError::WouldBlock) } else { Ok(()) }
@@ -444,7 +445,7 @@ impl Namespace {
                 let locks = &mut self.change(op.handle).locks;
                 locks.retain(|(of, owner, _)| (*of, *owner) != (session, op.owner));
                 if op.kind != LockKind::Unlock {
-                    locks.push((session, op.owner, op.kind));
+                    locks.push((session, op.owner, op.kind == LockKind::Exclusive));
                 }
                 locks.sort_unstable_by_key(|(of, owner, _)| (*of, *owner));
                 Ok(Effect::Changed)

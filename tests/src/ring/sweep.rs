@@ -18,7 +18,7 @@ pub type Outcome = Result<Summary, String>;
 /// Where databases lie: in memory if there is a place for it.
 fn scratch() -> std::io::Result<tempfile::TempDir> {
     let memory = PathBuf::from("/dev/shm");
-    let builder = tempfile::Builder::new();
+    let mut builder = tempfile::Builder::new();
     builder.prefix("magma-ring-").tempdir_in(&memory).or_else(|_| builder.prefix("magma-ring-").tempdir())
 }
 

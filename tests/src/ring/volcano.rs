@@ -8,25 +8,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use magma_common::error::FlareError;
-use magma_common::key::KeyRange;
 use magma_common::proto::Reply;
-use magma_common::topology::{
-    BootId, DEFAULT_PORT, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId,
-};
-use magma_volcano::coordinator::{Change, Coordinator, FileVault, Vault};
-use magma_volcano::node::{Node, TOPOLOGY};
-use magma_volcano::slice::{Call, Identity, Slice, SyncFor, Ticket};
+use magma_common::topology::{DEFAULT_PORT, Epoch, NODE_PORT_OFFSET, Replica, SliceId, Topology};
+use magma_volcano::coordinator::Change;
+use magma_volcano::life::{self, FIRST_SLICE, Origin, Profile};
+use magma_volcano::node::Node;
+use magma_volcano::slice::{Call, SyncFor, Ticket};
 use magma_volcano::store::simulated::{Dice as DiskDice, SimDisk};
-use magma_volcano::store::{Disk, OpenOptions, Store, SyncDone};
+use magma_volcano::store::{OpenOptions, SyncDone};
 use magma_volcano::view::ReadError;
 
 use super::clock::{Clock, MICROSECOND, MILLISECOND, SECOND, Time};
 use super::dice::Dice;
 
 /// The slice that there is.
-pub const SLICE: SliceId = SliceId(1);
-/// Under this name the store keeps who this volcano is.
-const IDENTITY: &str = "identity";
+pub const SLICE: SliceId = FIRST_SLICE;
 /// What may wait for a process that does not run, in messages; the rest is lost.
 const BACKLOG: usize = 500;
 
@@ -76,10 +72,10 @@ pub struct Passed {
 /// How a volcano begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
-    /// It founds the network, in which there are to be so many copies.
-    Found(u8),
-    /// It asks the volcano at this place to take it in.
-    Join(usize),
+    /// It founds the network.
+    Found,
+    /// It asks others to take it in.
+    Join,
     /// It was a member before.
     Resume,
 }
@@ -96,6 +92,8 @@ pub struct Volcano {
     dice: Dice,
     /// Runs of the machine.
     machine: u64,
+    /// Disks that it has had.
+    disks: u64,
     /// Counts the beginnings and ends of processes.
     pub run: u64,
     /// The process.
@@ -158,6 +156,7 @@ impl Volcano {
             clock: Clock::new(&mut dice),
             dice,
             machine: 1,
+            disks: 1,
             run: 0,
             node: None,
             life: None,
@@ -185,19 +184,11 @@ impl Volcano {
         self.node.is_some()
     }
 
-    fn random(&mut self) -> Box<dyn FnMut() -> u64> {
-        let mut dice = Dice::new(self.dice.next(), "process");
-        Box::new(move || dice.next())
-    }
-
-    /// Starts the process. An error is a fault of the volcano.
-    pub fn start(&mut self, now: Time) -> Result<Replica, String> {
+    /// Starts the process, which may ask the volcanos at `contacts` to take it in. An error is a fault of the volcano.
+    pub fn start(&mut self, now: Time, contacts: &[usize]) -> Result<Replica, String> {
         self.disk.revive();
         self.shown = 0;
-        let is_new = self.beginning != Beginning::Resume;
-        let has_store = is_new && self.folder.join("magma.db").exists();
         let options = OpenOptions {
-            create: is_new && !has_store,
             machine_boot: format!("run {}", self.machine),
             segment_size: 128 << 10,
             commit_interval: Duration::from_secs(1),
@@ -206,55 +197,26 @@ impl Volcano {
             body_interval: Duration::from_secs(5),
             ..OpenOptions::default()
         };
-        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let (mut store, opened) =
-            Store::open(&self.folder, Arc::clone(&disk), options).map_err(|error| format!("the store: {error}"))?;
-        let life = self.begin_life(&mut store)?;
-        let own = member(self.place, life);
-        let vault: Box<dyn Vault> = Box::new(FileVault::new(disk, self.folder.clone()));
-        let times = self.clock.now(now);
-        let monotonic = times.monotonic;
-        let random = self.random();
-        let opening = |error: magma_volcano::coordinator::OpenError| format!("the coordinator: {error}");
-        let (topology, coordinator) = match self.beginning {
-            Beginning::Found(copies) if !has_store => {
-                let topology = founding(&own, copies);
-                let coordinator = Coordinator::found(own.id, topology.clone(), vault, random, monotonic);
-                (topology, coordinator.map_err(opening)?)
-            }
-            _ => {
-                let coordinator = Coordinator::open(own.id, vault, random, monotonic).map_err(opening)?;
-                let stored = store.meta(TOPOLOGY).and_then(|bytes| postcard::from_bytes::<Topology>(&bytes).ok());
-                let stored = stored.unwrap_or_default();
-                let agreed = coordinator.topology().filter(|agreed| agreed.version > stored.version).cloned();
-                (agreed.unwrap_or(stored), coordinator)
-            }
+        let origin = match self.beginning {
+            Beginning::Found => Origin::Found,
+            Beginning::Join => Origin::Join(contacts.iter().map(|place| node_address(*place)).collect()),
+            Beginning::Resume => Origin::Resume,
         };
-        let identity = Identity { slice: SLICE, volcano: own.id, boot: own.boot };
-        let contacts = match self.beginning {
-            Beginning::Join(contact) => vec![member(contact, life).node_address()],
-            _ => Vec::new(),
+        let disk = Arc::new(self.disk.clone());
+        let dice = &mut self.dice;
+        let random = || -> Box<dyn FnMut() -> u64> {
+            let mut dice = Dice::new(dice.next(), "process");
+            Box::new(move || dice.next())
         };
-        let random = self.random();
-        let slice = Slice::new(identity, topology.clone(), store, opened, random, times);
-        self.node = Some(Node::new(own, topology, coordinator, slice, contacts, times));
+        let node = life::begin(&self.folder, disk, options, origin, profile(self.place, self.disks), random, self.clock.now(now));
+        let node = node.map_err(|error| error.to_string())?;
+        let life = node.replica();
+        self.node = Some(node);
         self.life = Some(life);
         self.run += 1;
-        if let Beginning::Found(_) = self.beginning {
+        if self.beginning == Beginning::Found {
             self.beginning = Beginning::Resume;
         }
-        Ok(life)
-    }
-
-    fn begin_life(&mut self, store: &mut Store) -> Result<Replica, String> {
-        let known = store.meta(IDENTITY).and_then(|bytes| postcard::from_bytes::<Replica>(&bytes).ok());
-        let (volcano, lives) = match known {
-            Some(last) => (last.volcano, last.boot.0 >> 32),
-            None => (VolcanoId(self.dice.next() | 1), 0),
-        };
-        let life = Replica { volcano, boot: BootId((lives + 1) << 32 | self.dice.below(1 << 32)) };
-        let encoded = postcard::to_stdvec(&life).map_err(|error| error.to_string())?;
-        store.set_meta(IDENTITY, &encoded).map_err(|error| error.to_string())?;
         Ok(life)
     }
 
@@ -280,13 +242,14 @@ impl Volcano {
         self.clock.reboot(now, &mut self.dice);
     }
 
-    /// The whole disk is lost. What comes back is another volcano, which asks the one at this place to take it in.
-    pub fn lose_disk(&mut self, contact: usize) {
+    /// The whole disk is lost. What comes back is another volcano, which asks to be taken in.
+    pub fn lose_disk(&mut self) {
         self.end();
         std::fs::remove_dir_all(&self.folder).expect("it is there");
         std::fs::create_dir_all(&self.folder).expect("there is space for a database");
         self.disk = SimDisk::new(&self.folder);
-        self.beginning = Beginning::Join(contact);
+        self.beginning = Beginning::Join;
+        self.disks += 1;
     }
 
     /// Something for the process; lost if too much waits already.
@@ -340,39 +303,22 @@ impl Volcano {
     }
 }
 
-fn member(place: usize, life: Replica) -> Member {
+/// Where the volcano at this place listens for others.
+pub fn node_address(place: usize) -> SocketAddr {
     let address = address(place);
-    Member {
-        id: life.volcano,
-        boot: life.boot,
-        nickname: format!("volcano{place}-{:x}", life.volcano.0),
+    SocketAddr::new(address.ip(), address.port() + NODE_PORT_OFFSET)
+}
+
+fn profile(place: usize, disks: u64) -> Profile {
+    let address = address(place);
+    Profile {
+        // No two volcanos have the same, not even those that had the same machine.
+        nickname: format!("volcano{place}.{disks}"),
         servername: format!("volcano{place}.intranet"),
         address: address.ip(),
         port: address.port(),
         bandwidth: 0,
         witness: false,
-        leaving: false,
-    }
-}
-
-fn founding(own: &Member, copies: u8) -> Topology {
-    Topology {
-        version: 1,
-        network: 77,
-        lineage: 5,
-        loss_counter: 1,
-        members: vec![own.clone()],
-        slices: vec![SliceOfRing {
-            id: SLICE,
-            range: KeyRange::ALL,
-            epoch: Epoch(1),
-            primary: own.replica(),
-            mirrors: Vec::new(),
-            joining: Vec::new(),
-        }],
-        handle_key: [9; 32],
-        copies,
-        voters: vec![own.id],
     }
 }
 
@@ -381,5 +327,5 @@ pub fn list(places: &BTreeSet<usize>) -> String {
     places.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// A second, as volcanos count it.
+/// How long a volcano waits for the answer to a request that it has passed on.
 pub const PATIENCE_OF_FORWARDS: Time = 5 * SECOND;

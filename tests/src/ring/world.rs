@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::proto::Reply;
-use magma_common::topology::{NODE_PORT_OFFSET, Topology, VolcanoId};
+use magma_common::topology::{Topology, VolcanoId};
 use magma_volcano::node::Effect;
 use magma_volcano::node::message::{Envelope, Message};
 use magma_volcano::observed;
@@ -25,7 +25,7 @@ use super::network::{Host, Network};
 use super::oracle::Oracle;
 use super::scenario::Scenario;
 use super::trace::Trace;
-use super::volcano::{Beginning, Input, PATIENCE_OF_FORWARDS, Passed, Route, SLICE, Volcano, address, place_of};
+use super::volcano::{Beginning, Input, PATIENCE_OF_FORWARDS, Passed, Route, SLICE, Volcano, node_address, place_of};
 
 /// Something that happens at a time.
 pub(super) enum Event {
@@ -84,11 +84,9 @@ impl World {
         trace.say(0, || format!("seed {seed}: {scenario:?}"));
         let clients = (0..scenario.clients).map(|index| Client::new(index, Dice::new(seed, &format!("client {index}"))));
         let network = Network::new(Dice::new(seed, "network"), scenario.weather.clone());
-        let oracle = Oracle {
-            is_fair: scenario.weather.loss == 0 && scenario.weather.slow == 0,
-            frozen_clocks: scenario.frozen_clocks,
-            ..Oracle::default()
-        };
+        let mut oracle = Oracle::default();
+        oracle.is_fair = scenario.weather.loss == 0 && scenario.weather.slow == 0;
+        oracle.frozen_clocks = scenario.frozen_clocks;
         let mut world = Self {
             now: 0,
             queue: BTreeMap::new(),
@@ -108,9 +106,8 @@ impl World {
             events: 0,
             scenario,
         };
-        let copies = world.scenario.copies;
         for place in 0..world.scenario.volcanos {
-            let beginning = if place == 0 { Beginning::Found(copies) } else { Beginning::Join(0) };
+            let beginning = if place == 0 { Beginning::Found } else { Beginning::Join };
             world.add_volcano(beginning);
             world.after(place as Time * 300 * MILLISECOND, Event::Trouble(Trouble::Start(place)));
         }
@@ -244,11 +241,17 @@ impl World {
     }
 
     fn send_request(&mut self, client: usize, sent: Try) {
-        let Try { to, tag, operation, header, request, payload } = sent;
+        let Try { to, tag, before, operation, header, request, payload } = sent;
         let asked = &self.history.operations[operation].asked;
         self.trace.say(self.now, || format!("client {client} asks {to} (try {tag}): {}", describe(asked)));
         self.digest.note(self.now, "ask", client, &tag.to_le_bytes());
         let patience = header.deadline_ms.map(|ms| Duration::from_millis(ms.into()));
+        if let Some((before, place)) = before
+            && self.dice.one_in(2)
+            && let Some(delay) = self.network.carry(Host::Client(client), Host::Volcano(place)).first()
+        {
+            self.after(*delay, Event::Cancel(place, client, before));
+        }
         let route = Route { client, tag, operation, through: None };
         let call = Box::new(Call { header, deadline: None, request, payload });
         if let Some(delay) = self.network.carry(Host::Client(client), Host::Volcano(to)).first() {
@@ -477,8 +480,7 @@ impl World {
             self.trace.say(self.now, || line);
         }
         let bytes = Bytes::from(postcard::to_stdvec(envelope).expect("messages can be encoded"));
-        let mut from = address(place);
-        from.set_port(from.port() + NODE_PORT_OFFSET);
+        let from = node_address(place);
         for delay in self.network.carry(Host::Volcano(place), Host::Volcano(target)) {
             self.after(delay, Event::Deliver(target, from, bytes.clone()));
         }
