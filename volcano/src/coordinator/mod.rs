@@ -13,6 +13,8 @@ mod admit;
 mod change;
 mod consensus;
 mod log;
+#[cfg(test)]
+mod tests;
 mod voters;
 mod wire;
 
