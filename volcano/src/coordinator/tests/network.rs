@@ -74,6 +74,8 @@ pub(super) struct Network {
     /// Every topology that anybody was told of, by version.
     pub(super) history: BTreeMap<u64, Topology>,
     pub(super) refused: Vec<(Change, Refusal)>,
+    /// Nobody forges messages: then topologies are compared.
+    pub(super) honest: bool,
     /// Everything that was sent.
     pub(super) trace: Vec<(Duration, u64, u64, Bytes)>,
 }
@@ -91,6 +93,7 @@ impl Network {
             cut: BTreeSet::new(),
             history: BTreeMap::new(),
             refused: Vec::new(),
+            honest: true,
             trace: Vec::new(),
         };
         let vault = Kept::default();
@@ -175,6 +178,12 @@ impl Network {
         }
     }
 
+    /// A forged message comes.
+    pub(super) fn forge(&mut self, from: u64, to: u64, bytes: &[u8]) {
+        self.at(to).message(VolcanoId(from), bytes);
+        self.collect();
+    }
+
     /// Takes the outputs of all.
     fn collect(&mut self) {
         for (&id, volcano) in &mut self.volcanos {
@@ -195,6 +204,7 @@ impl Network {
                             self.under_way.insert((self.now + delay, self.sent), (id, to.0, bytes.clone()));
                         }
                     }
+                    Output::Committed(_) if !self.honest => {}
                     Output::Committed(topology) => {
                         assert!(topology.version > volcano.version, "the topology of {id} went back");
                         volcano.version = topology.version;
