@@ -189,7 +189,8 @@ impl Client {
         let tasks = self.tasks.iter().map(|task| task.due).min().unwrap_or(Time::MAX);
         let wish = if self.may_wish() { self.next_wish } else { Time::MAX };
         let alive = if self.session.is_some() { self.next_alive } else { now + SECOND };
-        tasks.min(wish).min(alive).max(now + MILLISECOND)
+        let reading = if self.to_read.is_some() && self.tasks.is_empty() { now } else { Time::MAX };
+        tasks.min(wish).min(alive).min(reading).max(now + MILLISECOND)
     }
 
     fn may_wish(&self) -> bool {
