@@ -132,7 +132,7 @@ impl Secret {
         let cluster = ClusterKeys {
             client_public: public_of(&client.identity),
             volcano,
-            node_public: public_of(&expand(&root, "node: identity")?),
+            node: expand(&root, "node: identity")?,
             reset: expand(&root, "flare: stateless reset")?,
         };
         Ok(Keys { client, cluster: Some(cluster) })
@@ -231,25 +231,35 @@ impl ClientKeys {
 #[derive(Clone)]
 pub struct ClusterKeys {
     volcano: Seed,
-    node_public: PublicKey,
+    node: Seed,
     client_public: PublicKey,
     reset: Seed,
 }
 
 impl ClusterKeys {
-    /// The identity that a server of the flare protocol proves.
+    /// The identity that a server of either protocol proves.
     pub(crate) fn volcano(&self) -> Zeroizing<Vec<u8>> {
         pkcs8(&self.volcano)
     }
 
-    #[cfg(test)]
-    fn volcano_public(&self) -> PublicKey {
+    /// The identity that a volcano proves when it dials another one.
+    pub(crate) fn node(&self) -> Zeroizing<Vec<u8>> {
+        pkcs8(&self.node)
+    }
+
+    /// What a volcano checks when it dials another one.
+    pub(crate) fn volcano_public(&self) -> PublicKey {
         public_of(&self.volcano)
     }
 
-    /// What a server checks.
+    /// What a server of the flare protocol checks.
     pub(crate) fn accepted(&self) -> [(PublicKey, Role); 2] {
-        [(self.client_public, Role::Client), (self.node_public, Role::Node)]
+        [(self.client_public, Role::Client), self.accepted_node()]
+    }
+
+    /// What a server of the node protocol checks.
+    pub(crate) fn accepted_node(&self) -> (PublicKey, Role) {
+        (public_of(&self.node), Role::Node)
     }
 
     /// A key for stateless resets (RFC 9000 §10.3), the same in each life of one volcano and different between volcanos.

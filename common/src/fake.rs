@@ -3,8 +3,8 @@
 //! Its [`World`] outlives it, as a disk does, so that it can be stopped and started again.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -25,6 +25,7 @@ use crate::proto::operation::{
 use crate::proto::{Credentials, Durability, Failure, OpId, Reply, Request, SessionId};
 use crate::time::Timestamp;
 use crate::topology::{BootId, Epoch, Member, Replica, Slice, SliceId, Topology, VolcanoId};
+use crate::transport::forward::Forwarder;
 use crate::transport::server::{
     Closer, DEFAULT_MAX_CONNECTIONS, Handler, IncomingRequest, PeerId, ReplyTo, Server, ServerConfig,
 };
@@ -48,7 +49,18 @@ pub(crate) struct World {
     /// Opens of this life.
     pub(crate) opens: HashMap<Handle, u32>,
     pub(crate) reclaims: usize,
-    pub(crate) boot: u64,
+    pub(crate) version: u64,
+    /// Who serves; the first to start.
+    pub(crate) primary: Option<VolcanoId>,
+    /// The version under which it began to.
+    pub(crate) reign: u64,
+    pub(crate) members: BTreeMap<VolcanoId, SocketAddr>,
+    /// Clients cannot reach these themselves.
+    pub(crate) hidden: HashSet<VolcanoId>,
+    /// Nobody serves.
+    pub(crate) interregnum: bool,
+    pub(crate) forwarded: usize,
+    pub(crate) keep_alives: usize,
     /// Done, but answers are kept back.
     pub(crate) mute: bool,
     /// So many requests more are dropped unanswered.
@@ -64,9 +76,62 @@ pub(crate) struct World {
     pub(crate) roles: Vec<Role>,
 }
 
+impl World {
+    /// Somebody begins to serve, in a new reign.
+    pub(crate) fn promote(&mut self, id: VolcanoId) {
+        self.version += 1;
+        self.primary = Some(id);
+        self.reign = self.version;
+        self.interregnum = false;
+        self.opens.clear();
+    }
+
+    fn begin(&mut self, id: VolcanoId, address: SocketAddr) {
+        self.version += 1;
+        self.members.insert(id, address);
+        if self.primary.is_none_or(|primary| primary == id) {
+            self.promote(id);
+        }
+    }
+
+    fn topology(&self) -> Topology {
+        let member = |(id, address): (&VolcanoId, &SocketAddr)| Member {
+            id: *id,
+            boot: BootId(self.reign),
+            nickname: format!("volcano{}", id.0),
+            servername: "localhost".into(),
+            address: if self.hidden.contains(id) { Ipv4Addr::UNSPECIFIED.into() } else { address.ip() },
+            port: address.port(),
+            bandwidth: 0,
+            witness: false,
+            leaving: false,
+        };
+        let slice = Slice {
+            id: SliceId(1),
+            range: KeyRange::ALL,
+            epoch: Epoch(self.reign),
+            primary: Replica { volcano: self.primary.unwrap(), boot: BootId(self.reign) },
+            mirrors: Vec::new(),
+            joining: Vec::new(),
+        };
+        Topology {
+            version: self.version,
+            network: 7,
+            lineage: 1,
+            loss_counter: 0,
+            members: self.members.iter().map(member).collect(),
+            slices: vec![slice],
+            handle_key: [0; 32],
+            copies: 1,
+            voters: Vec::new(),
+        }
+    }
+}
+
 pub(crate) type SharedWorld = Arc<Mutex<World>>;
 
 pub(crate) struct FakeVolcano {
+    pub(crate) id: VolcanoId,
     pub(crate) address: SocketAddr,
     pub(crate) world: SharedWorld,
     closer: Closer,
@@ -80,10 +145,21 @@ impl FakeVolcano {
     }
 
     pub(crate) fn start_at(address: SocketAddr, world: SharedWorld) -> Self {
-        Self::start_with(address, world, DEFAULT_MAX_CONNECTIONS)
+        Self::start_with(VolcanoId(1), address, world, DEFAULT_MAX_CONNECTIONS)
     }
 
-    pub(crate) fn start_with(address: SocketAddr, world: SharedWorld, max_connections: usize) -> Self {
+    /// Another volcano of the same network.
+    pub(crate) fn start_beside(&self, id: u64) -> Self {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self::start_with(VolcanoId(id), any, Arc::clone(&self.world), DEFAULT_MAX_CONNECTIONS)
+    }
+
+    pub(crate) fn start_with(
+        id: VolcanoId,
+        address: SocketAddr,
+        world: SharedWorld,
+        max_connections: usize,
+    ) -> Self {
         let (sender, receiver) = std::sync::mpsc::channel();
         let shared = Arc::clone(&world);
         let crash = Arc::new(tokio::sync::Notify::new());
@@ -93,23 +169,20 @@ impl FakeVolcano {
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
                 let keys = keys().cluster().unwrap().clone();
+                let forwarder = Rc::new(Forwarder::new(&keys, id).unwrap());
                 let server =
-                    Server::bind(ServerConfig { address, keys, volcano: 1, max_connections }).unwrap();
-                {
-                    let mut world = shared.lock().unwrap();
-                    world.boot += 1;
-                    world.opens.clear();
-                }
+                    Server::bind(ServerConfig { address, keys, volcano: id.0, max_connections }).unwrap();
                 let address = server.local_address();
+                shared.lock().unwrap().begin(id, address);
                 sender.send((address, server.closer())).unwrap();
                 tokio::select! {
-                    () = server.serve(Rc::new(Fake::new(address, shared))) => {}
+                    () = server.serve(Rc::new(Fake::new(id, forwarder, shared))) => {}
                     () = crashed.notified() => {}
                 }
             });
         });
         let (address, closer) = receiver.recv().unwrap();
-        Self { address, world, closer, crash, thread: Some(thread) }
+        Self { id, address, world, closer, crash, thread: Some(thread) }
     }
 
     pub(crate) fn config(&self) -> ClientConfig {
@@ -128,17 +201,22 @@ impl FakeVolcano {
     /// Stops it and starts it again at the same address.
     pub(crate) fn restart(mut self) -> Self {
         self.stop();
-        Self::start_at(self.address, Arc::clone(&self.world))
+        Self::start_with(self.id, self.address, Arc::clone(&self.world), DEFAULT_MAX_CONNECTIONS)
     }
 
     /// Stops it without a farewell, as a power cut does, and starts it again at the same address.
     pub(crate) fn crash(mut self) -> Self {
+        self.die();
+        self.world.lock().unwrap().peers = 0;
+        Self::start_with(self.id, self.address, Arc::clone(&self.world), DEFAULT_MAX_CONNECTIONS)
+    }
+
+    /// Stops it without a farewell: from now on its address is silent.
+    pub(crate) fn die(&mut self) {
         self.crash.notify_one();
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
-        self.world.lock().unwrap().peers = 0;
-        Self::start_at(self.address, Arc::clone(&self.world))
     }
 
     pub(crate) fn stop(&mut self) {
@@ -198,7 +276,8 @@ pub(crate) fn attr(handle: Handle) -> Attr {
 }
 
 struct Fake {
-    address: SocketAddr,
+    id: VolcanoId,
+    forwarder: Rc<Forwarder>,
     world: SharedWorld,
     held: RefCell<Vec<ReplyTo>>,
     waiting: RefCell<HashMap<(PeerId, Tag), ReplyTo>>,
@@ -207,9 +286,10 @@ struct Fake {
 }
 
 impl Fake {
-    fn new(address: SocketAddr, world: SharedWorld) -> Self {
+    fn new(id: VolcanoId, forwarder: Rc<Forwarder>, world: SharedWorld) -> Self {
         Self {
-            address,
+            id,
+            forwarder,
             world,
             held: RefCell::default(),
             waiting: RefCell::default(),
@@ -218,49 +298,15 @@ impl Fake {
         }
     }
 
-    fn topology(&self, boot: u64) -> Topology {
-        let member = Member {
-            id: VolcanoId(1),
-            boot: BootId(boot),
-            nickname: "wallace".into(),
-            servername: "localhost".into(),
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: self.address.port(),
-            bandwidth: 0,
-            witness: false,
-            leaving: false,
-        };
-        let slice = Slice {
-            id: SliceId(1),
-            range: KeyRange::ALL,
-            epoch: Epoch(1),
-            primary: Replica { volcano: VolcanoId(1), boot: BootId(boot) },
-            mirrors: Vec::new(),
-            joining: Vec::new(),
-        };
-        Topology {
-            version: boot,
-            network: 7,
-            lineage: 1,
-            loss_counter: 0,
-            members: vec![member],
-            slices: vec![slice],
-            handle_key: [0; 32],
-            copies: 1,
-            voters: Vec::new(),
-        }
-    }
-
     fn answer(&self, world: &mut World, request: &IncomingRequest) -> Result<(Reply, Bytes), Failure> {
         let session = request.header.session;
         world.acknowledged = world.acknowledged.max(request.header.acknowledged);
-        let topology = self.topology(world.boot);
         if let Request::OpenSession(_) = &request.request {
             world.next_session += 1;
             let session = SessionId(world.next_session);
             world.sessions.insert(session);
-            let boot = BootId(world.boot);
-            let terms = SessionReply { session, lease_ms: 60_000, boot, topology };
+            let (door, reign, topology) = (self.id, Epoch(world.reign), world.topology());
+            let terms = SessionReply { session, lease_ms: 60_000, door, reign, topology };
             return Ok((Reply::OpenSession(terms), Bytes::new()));
         }
         if !world.sessions.contains(&session) && !matches!(request.request, Request::FetchTopology(_)) {
@@ -291,8 +337,9 @@ impl Fake {
         let mut payload = Bytes::new();
         let reply = match &request.request {
             Request::KeepAlive(_) => {
-                let version = self.topology(world.boot).version;
-                Reply::KeepAlive(KeepAliveReply { boot: BootId(world.boot), topology_version: version })
+                world.keep_alives += 1;
+                let (door, reign, topology_version) = (self.id, Epoch(world.reign), world.version);
+                Reply::KeepAlive(KeepAliveReply { door, reign, topology_version })
             }
             Request::EndSession(_) => {
                 world.sessions.remove(&session);
@@ -303,7 +350,7 @@ impl Fake {
                 world.opens.extend(reclaim.opens.iter().copied());
                 Reply::ReclaimOpens(())
             }
-            Request::FetchTopology(_) => Reply::FetchTopology(self.topology(world.boot)),
+            Request::FetchTopology(_) => Reply::FetchTopology(world.topology()),
             Request::Getattr(op) => Reply::Getattr(attr(op.handle)),
             Request::Lookup(op) => {
                 let key = Key::from_bytes([op.name.as_bytes()[0]; 20]);
@@ -362,13 +409,32 @@ impl Handler for Fake {
             self.waiting.borrow_mut().insert((peer, request.header.tag), reply);
             return;
         }
+        if world.interregnum && !matches!(request.request, Request::FetchTopology(_)) {
+            return reply.send(Err(FlareError::Unavailable.into()), world.version);
+        }
+        world.forwarded += usize::from(request.header.forwarded);
+        if world.primary != Some(self.id) && !matches!(request.request, Request::FetchTopology(_)) {
+            assert!(!request.header.forwarded, "forwarded twice");
+            let owner = world.primary.and_then(|id| world.members.get(&id)).copied().unwrap();
+            let (forwarder, world) = (Rc::clone(&self.forwarder), Arc::clone(&self.world));
+            drop(tokio::task::spawn_local(async move {
+                let IncomingRequest { header, request, payload } = request;
+                let answer = forwarder.forward(owner, header, &request, payload).await;
+                let version = world.lock().unwrap().version;
+                match answer {
+                    Ok(answer) => reply.pass_on(answer, version),
+                    Err(_) => reply.send(Err(FlareError::Unavailable.into()), version),
+                }
+            }));
+            return;
+        }
         let outcome = self.answer(&mut world, &request);
         if world.mute && request.request.key().is_some() {
             world.held += 1;
             self.held.borrow_mut().push(reply);
             return;
         }
-        reply.send(outcome, self.topology(world.boot).version);
+        reply.send(outcome, world.version);
     }
 
     fn cancelled(&self, peer: PeerId, tag: Tag) {

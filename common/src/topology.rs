@@ -131,8 +131,8 @@ impl Slice {
     }
 }
 
-/// The whole network at one version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The whole network at one version. The default is no network: version 0, network 0, nobody in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
     /// Grows with every change.
     pub version: u64,

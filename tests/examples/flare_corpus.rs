@@ -104,6 +104,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             acknowledged: 5,
             call: Some(7),
             deadline_ms: Some(1000),
+            forwarded: false,
             credentials: Credentials { uid: 1, gid: 2, groups: vec![3, 4] },
         };
         let payload = if request.name() == "Write" { Bytes::from_static(b"payload") } else { Bytes::new() };

@@ -32,19 +32,21 @@ impl Administration {
 
 impl Admin for Administration {
     fn lava(&self) -> Lava {
-        self.edge.look(|slice| {
-            let (identity, figures) = (slice.identity(), slice.figures());
-            let of_slice = SliceFigures { slice: identity.slice, keys: figures.keys, bytes: figures.bytes };
-            Lava {
-                topology: Arc::new(slice.topology().clone()),
-                volcanos: vec![(identity.volcano, figures.clone())],
-                slices: vec![of_slice],
-            }
+        self.edge.look(|node| {
+            let slice = node.slice();
+            let volcanos = slice.all_figures();
+            let of_slice = |ring: &magma_common::topology::Slice| {
+                let (_, figures) = volcanos.iter().find(|(id, _)| *id == ring.primary.volcano)?;
+                Some(SliceFigures { slice: ring.id, keys: figures.keys, bytes: figures.bytes })
+            };
+            let slices = node.topology().slices.iter().filter_map(of_slice).collect();
+            Lava { topology: Arc::new(node.topology().clone()), volcanos, slices }
         })
     }
 
     fn inspect(&self, key: &Key) -> Result<Option<Inspection>, ReadError> {
-        self.edge.look(|slice| {
+        self.edge.look(|node| {
+            let slice = node.slice();
             let found = Inspection::of(slice.store(), slice.identity().slice, key, 0)?;
             Ok(found.map(|found| {
                 let opens = u64::from(slice.sessions().opens_of(&found.row.handle));
@@ -54,8 +56,8 @@ impl Admin for Administration {
     }
 
     fn caches(&self) -> Vec<CacheFigures> {
-        self.edge.look(|slice| {
-            let (outcomes, replies, locks) = slice.held();
+        self.edge.look(|node| {
+            let (outcomes, replies, locks) = node.slice().held();
             let in_memory = |name: &str, entries: usize| CacheFigures {
                 name: name.to_owned(),
                 entries: entries as u64,

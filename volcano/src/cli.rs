@@ -4,17 +4,19 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use magma_common::auth::{KeyError, Secret};
+use magma_common::client::HostPort;
 use magma_common::logging::Channels;
 use magma_common::options::{ConfigFile, KeyOptions, OptionsError, Surroundings};
 use magma_common::topology::DEFAULT_PORT;
 use serde::Deserialize;
 
-use crate::config::{Folder, FolderError, Nickname, Port, ServerName, ValueError, VolcanoConfig};
+use crate::config::{Contents, Folder, FolderError, Nickname, Port, ServerName, ValueError, VolcanoConfig};
 
 /// A volcano of a lava network: it stores flares and serves them to gateways and mounts.
 ///
 /// Found a network:    magmad -b -n wallace -i 10.0.0.1 -d /srv/magma
-/// Start it again:     magmad -d /srv/magma
+/// Join it:            magmad -r 10.0.0.1 -n gromit -i 10.0.0.2 -d /srv/magma --key-file key
+/// Start again:        magmad -d /srv/magma
 #[derive(Clone, Debug, Default, clap::Parser)]
 #[command(name = "magmad", version, verbatim_doc_comment)]
 pub struct Cli {
@@ -40,9 +42,12 @@ pub struct Cli {
     /// Found a new network in an empty folder. Without --key, a key is made and shown.
     #[arg(short, long)]
     pub bootstrap: bool,
-    /// Join the network of the volcano there (not in this release).
-    #[arg(short = 'r', long, value_name = "ADDR[:PORT]")]
-    pub join: Option<String>,
+    /// Join the network of the volcano there, with an empty folder. (A folder that has joined finds its network by itself.)
+    #[arg(short = 'r', long, value_name = "HOST[:PORT]")]
+    pub join: Option<HostPort>,
+    /// Only vote on who serves what, and store nothing. To be given when joining.
+    #[arg(long, requires = "join")]
+    pub witness: bool,
     /// What this volcano's link carries, in KiB/s; 0 if unknown.
     #[arg(short = 'w', long, value_name = "KIB/S")]
     pub bandwidth: Option<u64>,
@@ -81,11 +86,11 @@ pub enum CliError {
     /// `-b` and `-r`.
     #[error("-b founds a new network and -r joins an existing one: give only one of them")]
     BootstrapAndJoin,
-    /// `-r`.
+    /// `-r` without the network's key.
     #[error(
-        "-r {0}: this release runs networks of one volcano and cannot join another; found a network with -b, or start the one in -d DIR without -r"
+        "-r {0}: the key of the network is needed to join it; give it with --key-file FILE, MAGMA_KEY or /etc/magma/key"
     )]
-    Join(String),
+    NoKey(HostPort),
     /// Nothing names a folder.
     #[error("say with -d DIR where this volcano keeps its data")]
     NoDirectory,
@@ -138,6 +143,17 @@ pub enum CliError {
     Folder(#[from] FolderError),
 }
 
+/// What a volcano does with its folder when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// It founds a network.
+    Found,
+    /// It joins the network of the volcano there.
+    Join(HostPort),
+    /// It goes on as part of the network that the folder knows.
+    Resume,
+}
+
 /// How `magmad` starts: what [`Cli::launch`] makes of the command line.
 ///
 /// Call [`begin`](Self::begin) before the store is opened, and [`commit`](Self::commit) when it is on disk and all
@@ -148,8 +164,8 @@ pub struct Launch {
     pub folder: Folder,
     /// The configuration, options given now included.
     pub config: VolcanoConfig,
-    /// A network is founded; otherwise the folder holds one.
-    pub bootstrap: bool,
+    /// What the volcano does with its folder.
+    pub beginning: Beginning,
     /// The key was made here, and the operator has to be shown it.
     pub generated_key: bool,
     /// Debug channels.
@@ -162,7 +178,12 @@ pub struct Launch {
 impl Launch {
     /// Notes in the folder that a network is being founded, if one is.
     pub fn begin(&self) -> Result<(), FolderError> {
-        if self.bootstrap { self.folder.begin_bootstrap(&self.config) } else { Ok(()) }
+        if self.is_new() { self.folder.begin_bootstrap(&self.config) } else { Ok(()) }
+    }
+
+    /// Whether the folder holds nothing yet.
+    pub fn is_new(&self) -> bool {
+        self.beginning != Beginning::Resume
     }
 
     /// The start succeeded: makes the configuration that of every later start.
@@ -191,10 +212,8 @@ impl Launch {
 impl Cli {
     /// Makes sense of the command line, the environment, the configuration file and the folder together.
     pub fn launch(&self, surroundings: &Surroundings) -> Result<Launch, CliError> {
-        match &self.join {
-            Some(_) if self.bootstrap => return Err(CliError::BootstrapAndJoin),
-            Some(host) => return Err(CliError::Join(host.clone())),
-            None => {}
+        if self.join.is_some() && self.bootstrap {
+            return Err(CliError::BootstrapAndJoin);
         }
         let file = ConfigFile::load(self.config.as_deref(), &surroundings.config_file)?;
         let given = self.over(file.section("volcano")?.unwrap_or_default());
@@ -203,13 +222,17 @@ impl Cli {
             return Err(CliError::Unspecified(address));
         }
         let directory = given.directory.clone().ok_or(CliError::NoDirectory)?;
-        let folder = Folder::claim(&directory, self.bootstrap)?;
+        let folder = Folder::claim(&directory, self.bootstrap || self.join.is_some())?;
         let mut warnings = Vec::new();
-        let (config, stored, generated_key) = if self.bootstrap {
+        let beginning = self.beginning(&folder)?;
+        let (config, stored, generated_key) = if beginning != Beginning::Resume {
             folder.check_free()?;
             let key = self.key.resolve(&file, surroundings, &mut warnings)?;
             let generated = key.is_none();
-            (found(&given, key)?, None, generated)
+            if let (Beginning::Join(host), true) = (&beginning, generated) {
+                return Err(CliError::NoKey(host.clone()));
+            }
+            (new_volcano(&given, key, self.witness)?, None, generated)
         } else {
             let stored = folder.network()?;
             (
@@ -225,14 +248,26 @@ impl Cli {
                 config.key.strength_bits()
             ));
         }
-        if self.bootstrap && config.address.is_loopback() && given.address.is_none() {
+        if beginning != Beginning::Resume && config.address.is_loopback() && given.address.is_none() {
             warnings.push(format!(
                 "only this machine can reach the volcano at {}; give -i ADDR to serve others",
                 config.address
             ));
         }
         let channels = self.debug.unwrap_or(file.channels());
-        Ok(Launch { folder, config, bootstrap: self.bootstrap, generated_key, channels, warnings, stored })
+        Ok(Launch { folder, config, beginning, generated_key, channels, warnings, stored })
+    }
+
+    /// What is to be done with this folder. One that has joined already goes on as what it is, so that a service may be started
+    /// with the same options again and again.
+    fn beginning(&self, folder: &Folder) -> Result<Beginning, FolderError> {
+        Ok(match &self.join {
+            _ if self.bootstrap => Beginning::Found,
+            Some(host) if !matches!(folder.contents()?, Contents::Network(_)) => {
+                Beginning::Join(host.clone())
+            }
+            _ => Beginning::Resume,
+        })
     }
 
     /// The command line over the configuration file.
@@ -282,13 +317,14 @@ impl Cli {
             port: given.port.unwrap_or(stored.port),
             bandwidth: given.bandwidth.unwrap_or(stored.bandwidth),
             console_address: given.console_address.unwrap_or(console),
+            witness: stored.witness,
             key: stored.key.clone(),
         })
     }
 }
 
-/// The configuration of a new network.
-fn found(given: &Section, key: Option<Secret>) -> Result<VolcanoConfig, CliError> {
+/// The configuration of a new volcano. Without a key, one is made.
+fn new_volcano(given: &Section, key: Option<Secret>, witness: bool) -> Result<VolcanoConfig, CliError> {
     let key = match key {
         Some(key) if key.is_client_key() => return Err(CliError::ClientKey),
         Some(key) => key,
@@ -314,6 +350,7 @@ fn found(given: &Section, key: Option<Secret>) -> Result<VolcanoConfig, CliError
         },
         bandwidth: given.bandwidth.unwrap_or(0),
         console_address: given.console_address.unwrap_or_else(|| console_address(address)),
+        witness,
         key,
     })
 }

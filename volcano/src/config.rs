@@ -47,6 +47,9 @@ pub struct VolcanoConfig {
     pub bandwidth: u64,
     /// Where the console listens.
     pub console_address: IpAddr,
+    /// It votes and stores nothing.
+    #[serde(default)]
+    pub witness: bool,
     /// The cluster key.
     #[serde(with = "secret")]
     pub key: Secret,

@@ -25,6 +25,7 @@ use magma_common::topology::{
 };
 
 use crate::rows::FIRST_COOKIE;
+use crate::slice::report::CopyReport;
 
 /// The directory's name in the root.
 pub const DHT_NAME: &[u8] = b".dht";
@@ -46,6 +47,8 @@ pub struct Figures {
     pub started: Timestamp,
     /// Its release.
     pub version: String,
+    /// Its copies of slices.
+    pub copies: Vec<CopyReport>,
 }
 
 /// What `/.dht` is made from.

@@ -1,35 +1,32 @@
 //! From the command line to a serving volcano, and back down again.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use magma_common::auth::{ClusterKeys, KeyError};
 use magma_common::client::{Client, ClientConfig, HostPort};
-use magma_common::key::KeyRange;
 use magma_common::logging::{Logging, LoggingError};
 use magma_common::options::Surroundings;
-use magma_common::topology::{
-    BootId, CONSOLE_PORT_OFFSET, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId,
-};
+use magma_common::topology::{CONSOLE_PORT_OFFSET, NODE_PORT_OFFSET};
 use magma_common::transport::SetupError;
+use magma_common::transport::forward::Forwarder;
+use magma_common::transport::node::NodeEndpoint;
 use magma_common::transport::server::{DEFAULT_MAX_CONNECTIONS, Server, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::administration::Administration;
-use crate::cli::{Cli, CliError, Launch};
+use crate::cli::{Beginning, Cli, CliError, Launch};
 use crate::config::{FolderError, VolcanoConfig};
 use crate::console::{self, ConsoleConfig};
-use crate::server::{Clock, Edge};
-use crate::slice::{Identity, Slice};
-use crate::store::{OpenError, OpenOptions, Opened, RealDisk, Store, StoreError};
+use crate::life::{self, LifeError, Origin, Profile};
+use crate::node::Node;
+use crate::server::{Clock, Edge, Stopped};
+use crate::store::{OpenOptions, RealDisk, StoreError};
 
-/// Under this name the store keeps the topology.
-const TOPOLOGY: &str = "topology";
 /// Names this run of the machine.
 const MACHINE_BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -40,6 +37,8 @@ const CONSOLE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often, and how long apart, a stop looks whether the last sync has ended.
 const CLOSE_ROUNDS: u32 = 600;
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
+/// How often a volcano that joins looks whether it was taken in.
+const JOIN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a volcano does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +52,9 @@ pub enum StartError {
     /// Logging.
     #[error(transparent)]
     Logging(#[from] LoggingError),
-    /// The store does not open.
+    /// What is on disk cannot be gone on from.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Life(#[from] LifeError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -75,12 +74,17 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The topology in the store does not decode.
-    #[error("the topology in the store is damaged; restore the folder from a copy")]
-    Topology,
-    /// The folder's configuration and its store speak of different volcanos.
-    #[error("the store names no slice for this volcano; its folder was mixed up with another one's")]
-    NoSlice,
+    /// The host to join has no address.
+    #[error("{host} cannot be found: {source}")]
+    Contact {
+        /// Which host.
+        host: HostPort,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The network does not take this volcano in.
+    #[error("the network does not take this volcano in: {0}")]
+    NotTaken(String),
     /// Something of the system.
     #[error("{what}: {source}")]
     System {
@@ -89,9 +93,6 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The system gives no random numbers.
-    #[error("the system gives no random numbers: {0}")]
-    Random(#[from] getrandom::Error),
     /// The store failed while serving.
     #[error("stopped: {0}")]
     Stopped(String),
@@ -112,113 +113,44 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
     let cluster = keys.cluster().ok_or(CliError::ClientKey)?.clone();
     launch.begin()?;
     let clock = Clock;
-    let slice = open(&launch, clock)?;
+    let node = open(&launch, clock)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(DISK_THREADS)
         .build()
         .map_err(system("cannot start a runtime"))?;
-    LocalSet::new().block_on(&runtime, serve(launch, logging, cluster, slice, clock))
+    LocalSet::new().block_on(&runtime, serve(launch, logging, cluster, node, clock))
 }
 
-/// Opens the store and makes this start known in its topology: a restart ends membership, so every start is a new
-/// boot in a new epoch.
-fn open(launch: &Launch, clock: Clock) -> Result<Slice, StartError> {
+/// Opens what is on disk and puts the volcano together.
+fn open(launch: &Launch, clock: Clock) -> Result<Node, StartError> {
     let machine_boot =
         std::fs::read_to_string(MACHINE_BOOT).map_err(system("cannot read the machine's boot id"))?;
-    let options = OpenOptions {
-        create: launch.bootstrap,
-        machine_boot: machine_boot.trim().to_owned(),
-        ..OpenOptions::default()
-    };
-    let (mut store, opened) = Store::open(launch.folder.path(), Arc::new(RealDisk), options)?;
-    let topology = begin_epoch(&store, &opened, launch)?;
-    let encoded = postcard::to_stdvec(&topology).map_err(|_| StartError::Topology)?;
-    store.set_meta(TOPOLOGY, &encoded)?;
-    let member = topology.members.first().ok_or(StartError::NoSlice)?;
-    let own =
-        topology.slices.iter().find(|slice| slice.primary == member.replica()).ok_or(StartError::NoSlice)?;
-    let identity = Identity { slice: own.id, volcano: member.id, boot: member.boot };
-    announce(&opened, launch.folder.path(), &topology);
-    let mut slice =
-        Slice::new(identity, topology, store, opened, random(), clock.now()).map_err(StoreError::from)?;
-    slice.found(clock.now())?;
-    Ok(slice)
-}
-
-fn announce(opened: &Opened, folder: &Path, topology: &Topology) {
-    tracing::info!(
-        target: "magma::boot",
-        folder = %folder.display(), flares = opened.flares, replayed = opened.replayed, clean = opened.clean,
-        topology = topology.version, "the store is open"
-    );
-    if opened.may_have_lost_unsynced() {
-        tracing::warn!(
-            target: "magma::boot",
-            "the machine stopped without warning: what was written but not synced may be gone; everything synced is here"
-        );
-    }
-}
-
-fn begin_epoch(store: &Store, opened: &Opened, launch: &Launch) -> Result<Topology, StartError> {
     let config = &launch.config;
-    let stored = store.meta(TOPOLOGY);
-    let mut topology = match &stored {
-        Some(bytes) => postcard::from_bytes::<Topology>(bytes).map_err(|_| StartError::Topology)?,
-        None => new_network()?,
+    let profile = Profile {
+        nickname: config.nickname.to_string(),
+        servername: config.servername.to_string(),
+        address: config.address,
+        port: u16::from(config.port),
+        bandwidth: config.bandwidth,
+        witness: config.witness,
     };
-    topology.version += 1;
-    topology.loss_counter += u64::from(opened.may_have_lost_unsynced());
-    for member in &mut topology.members {
-        member.boot = BootId(getrandom::u64()?);
-        member.nickname = config.nickname.to_string();
-        member.servername = config.servername.to_string();
-        member.address = config.address;
-        member.port = u16::from(config.port);
-        member.bandwidth = config.bandwidth;
-    }
-    let epoch = Epoch(topology.version);
-    let own = topology.members.first().ok_or(StartError::NoSlice)?.replica();
-    for slice in &mut topology.slices {
-        slice.epoch = epoch;
-        slice.primary = own;
-    }
-    Ok(topology)
+    let origin = match &launch.beginning {
+        Beginning::Found => Origin::Found,
+        Beginning::Join(host) => Origin::Join(contacts(host)?),
+        Beginning::Resume => Origin::Resume,
+    };
+    let folder = launch.folder.path();
+    let options = OpenOptions { machine_boot: machine_boot.trim().to_owned(), ..OpenOptions::default() };
+    Ok(life::begin(folder, Arc::new(RealDisk), options, origin, profile, random, clock.now())?)
 }
 
-/// A network of one: a ring with one slice.
-fn new_network() -> Result<Topology, StartError> {
-    let id = VolcanoId(getrandom::u64()?);
-    let mut handle_key = [0; 32];
-    getrandom::fill(&mut handle_key)?;
-    Ok(Topology {
-        version: 0,
-        network: getrandom::u64()?,
-        lineage: getrandom::u64()?,
-        loss_counter: 0,
-        members: vec![Member {
-            id,
-            boot: BootId(0),
-            nickname: String::new(),
-            servername: String::new(),
-            address: std::net::Ipv4Addr::LOCALHOST.into(),
-            port: 0,
-            bandwidth: 0,
-            witness: false,
-            leaving: false,
-        }],
-        slices: vec![SliceOfRing {
-            id: SliceId(1),
-            range: KeyRange::ALL,
-            epoch: Epoch(0),
-            primary: Replica { volcano: id, boot: BootId(0) },
-            mirrors: Vec::new(),
-            joining: Vec::new(),
-        }],
-        handle_key,
-        copies: 1,
-        voters: vec![id],
-    })
+/// Where to ask to be taken in.
+fn contacts(host: &HostPort) -> Result<Vec<SocketAddr>, StartError> {
+    let port = host.port.saturating_add(NODE_PORT_OFFSET);
+    let found = (host.host.as_str(), port).to_socket_addrs();
+    let found: Vec<_> = found.map_err(|source| StartError::Contact { host: host.clone(), source })?.collect();
+    Ok(found)
 }
 
 /// Random numbers for births, bodies and sessions, from the system.
@@ -237,26 +169,30 @@ async fn serve(
     launch: Launch,
     logging: Logging,
     cluster: ClusterKeys,
-    slice: Slice,
+    node: Node,
     clock: Clock,
 ) -> Result<(), StartError> {
     let config = &launch.config;
     let address = SocketAddr::new(config.address, u16::from(config.port));
-    let volcano = slice.identity().volcano.0;
+    let volcano = node.replica().volcano;
     let max_connections = DEFAULT_MAX_CONNECTIONS;
-    let server = Server::bind(ServerConfig { address, keys: cluster, volcano, max_connections })?;
+    let forwarder = Forwarder::new(&cluster, volcano)?;
+    let edge = Edge::new(node, clock, forwarder);
+    let peers = SocketAddr::new(config.address, u16::from(config.port) + NODE_PORT_OFFSET);
+    edge.connect(NodeEndpoint::bind(peers, &cluster, volcano, edge.node_handler())?);
+    let server = Server::bind(ServerConfig { address, keys: cluster, volcano: volcano.0, max_connections })?;
     let console = SocketAddr::new(config.console_address, u16::from(config.port) + CONSOLE_PORT_OFFSET);
     let console = TcpListener::bind(console)
         .await
         .map_err(|source| StartError::Console { address: console, source })?;
-    launch.commit()?;
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
+    let time = tokio::task::spawn_local(Rc::clone(&edge).tell_time());
+    taken_in(&launch, &edge).await?;
+    launch.commit()?;
 
     let closer = server.closer();
-    let edge = Edge::new(slice, clock);
     let served = tokio::task::spawn_local(server.serve(edge.handler()));
-    let time = tokio::task::spawn_local(Rc::clone(&edge).tell_time());
     let administration = Administration::new(Rc::clone(&edge), logging);
     let consoles =
         tokio::task::spawn_local(run_console(launch.config.clone(), console, Rc::clone(&administration)));
@@ -266,7 +202,10 @@ async fn serve(
         _ = terminate.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
         () = administration.shutdown_asked() => Ok("shutdown on the console"),
-        reason = edge.stopped() => Err(StartError::Stopped(reason)),
+        stopped = edge.stopped() => match stopped {
+            Stopped::Shutdown => Ok("the network stops"),
+            Stopped::Failed(reason) => Err(StartError::Stopped(reason)),
+        },
     };
     if let Ok(why) = &outcome {
         tracing::info!(target: "magma::boot", why, "stopping");
@@ -279,8 +218,29 @@ async fn serve(
     }
     drop(served.await);
     drop(administration);
+    edge.disconnect().await;
     outcome?;
     close(edge).await
+}
+
+/// Waits until the volcano is part of a network: one that joins is so when the others say so.
+async fn taken_in(launch: &Launch, edge: &Rc<Edge>) -> Result<(), StartError> {
+    let Beginning::Join(host) = &launch.beginning else { return Ok(()) };
+    let mut told = false;
+    loop {
+        let (is_member, refusal) =
+            edge.look(|node| (node.topology().network != 0, node.not_taken().map(str::to_owned)));
+        if is_member {
+            return Ok(());
+        }
+        if let Some(reason) = refusal {
+            return Err(StartError::NotTaken(reason));
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!(target: "magma::boot", %host, "asking to be taken into the network");
+        }
+        tokio::time::sleep(JOIN_PAUSE).await;
+    }
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, StartError> {
@@ -320,8 +280,8 @@ async fn close(edge: Rc<Edge>) -> Result<(), StartError> {
     // Syncs that are under way hold the edge until they have ended.
     let mut edge = edge;
     for _ in 0..CLOSE_ROUNDS {
-        match Edge::into_slice(edge) {
-            Ok(slice) => return Ok(slice.close()?),
+        match Edge::into_node(edge) {
+            Ok(node) => return Ok(node.close()?),
             Err(busy) => edge = busy,
         }
         tokio::time::sleep(CLOSE_PAUSE).await;

@@ -31,6 +31,7 @@ pub(super) async fn ask(
         acknowledged: session.map_or(0, |session| session.acknowledged()),
         call: None,
         deadline_ms: None,
+        forwarded: false,
         credentials: Credentials::ROOT,
     };
     let body = request.encode().map_err(|_| Unready::Refused(FlareError::TooBig))?;

@@ -1,58 +1,70 @@
-//! What is said on a new connection before it carries requests: the session, the topology, and what we have open.
+//! What is said on a connection before it carries requests, and again from time to time: the session, the topology, and what we
+//! have open.
+//!
+//! Whichever volcano is at the other end, it is the primary that answers. When another one answers than before, or another life
+//! of it, it must be told what we have open.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::control;
-use super::network::{Line, Network, Ready, Unready};
-use super::retry::Backoff;
+use super::line::Ready;
+use super::network::{Network, Unready};
 use super::session::Session;
 use crate::error::FlareError;
 use crate::handle::Handle;
-use crate::proto::Reply;
 use crate::proto::limits::MAX_OPENS_PER_MESSAGE;
 use crate::proto::operation::{FetchTopology, KeepAlive, OpenSession, ReclaimOpens};
-use crate::topology::BootId;
+use crate::proto::{Reply, SessionId};
+use crate::topology::{Epoch, VolcanoId};
 use crate::transport::link::Link;
-use crate::transport::lock;
+
+/// While a volcano says that the primary does not serve it is asked again at this pace.
+pub(super) const PULSE: Duration = Duration::from_millis(100);
 
 impl Network {
-    /// Makes a new connection ready: the session exists and the volcano knows our opens.
-    pub(super) async fn greet(
-        &self,
-        line: &Line,
-        link: Arc<Link>,
-        patience: Duration,
-    ) -> Result<Ready, Unready> {
+    /// Makes a new connection ready: the session exists and the primary knows our opens.
+    pub(super) async fn greet(&self, link: Arc<Link>, patience: Duration) -> Result<Ready, Unready> {
         link.set_orphan_sink(control::orphan_sink(&self.opens));
-        let mut backoff = Backoff::new();
         let started = tokio::time::Instant::now();
         loop {
-            match self.introduce(line, &link).await {
-                Ok(boot) => return Ok(Ready { link, boot }),
+            match self.introduce(&link).await {
+                Ok(door) => return Ok(Ready { link, door }),
                 Err(Unready::Refused(FlareError::Unavailable)) if started.elapsed() < patience => {
-                    tokio::time::sleep(backoff.next()).await;
+                    tokio::time::sleep(PULSE).await;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    pub(super) async fn introduce(&self, line: &Line, link: &Arc<Link>) -> Result<BootId, Unready> {
-        if let Some(session) = self.session() {
-            match self.keep_alive(link, &session).await {
-                Ok(boot) => {
-                    self.settle_opens(line, link, &session, boot).await?;
-                    return Ok(boot);
+    /// Keeps the session alive, or opens a new one if it has ended; who is at the other end.
+    pub(super) async fn introduce(&self, link: &Arc<Link>) -> Result<VolcanoId, Unready> {
+        loop {
+            let session = self.session();
+            if let Some(session) = &session {
+                match self.keep_alive(link, session).await {
+                    Err(Unready::Refused(FlareError::SessionEnded)) => {}
+                    other => return other,
                 }
-                Err(Unready::Refused(FlareError::SessionEnded)) => {}
-                Err(error) => return Err(error),
+            }
+            let ended = session.map(|session| session.id);
+            if let Some(door) = self.open_session(link, ended).await? {
+                return Ok(door);
             }
         }
-        self.open_session(line, link).await
     }
 
-    pub(super) async fn open_session(&self, line: &Line, link: &Arc<Link>) -> Result<BootId, Unready> {
+    /// Opens a session in place of the one that has ended; nothing if there is another one meanwhile.
+    async fn open_session(
+        &self,
+        link: &Arc<Link>,
+        ended: Option<SessionId>,
+    ) -> Result<Option<VolcanoId>, Unready> {
+        let mut told = self.told.lock().await;
+        if self.session().map(|session| session.id) != ended {
+            return Ok(None);
+        }
         let ask = OpenSession { client: self.name.clone() };
         let Reply::OpenSession(terms) = control::ask(link, None, ask.into()).await? else {
             return Err(Unready::Refused(FlareError::BadRequest));
@@ -60,21 +72,16 @@ impl Network {
         let lease = Duration::from_millis(u64::from(terms.lease_ms.max(1000)));
         let session = Session::new(terms.session, lease);
         self.learn(terms.topology);
-        // The new session has nothing open yet, in whatever life of the volcano.
-        *lock(&line.known_boot) = None;
-        let opens = self.opens.reclaim();
-        self.send_opens(link, &session, opens).await?;
-        *lock(&line.known_boot) = Some(terms.boot);
+        // The new session has nothing open yet, whoever is primary.
+        *told = None;
+        self.tell_opens(link, &session).await?;
+        *told = Some(terms.reign);
         tracing::debug!(target: "magma::net", session = session.id.0, "session opened");
         self.session.send_replace(Some(session));
-        Ok(terms.boot)
+        Ok(Some(terms.door))
     }
 
-    pub(super) async fn keep_alive(
-        &self,
-        link: &Arc<Link>,
-        session: &Arc<Session>,
-    ) -> Result<BootId, Unready> {
+    async fn keep_alive(&self, link: &Arc<Link>, session: &Arc<Session>) -> Result<VolcanoId, Unready> {
         let ask = KeepAlive { acknowledged: session.acknowledged() };
         let Reply::KeepAlive(alive) = control::ask(link, Some(session), ask.into()).await? else {
             return Err(Unready::Refused(FlareError::BadRequest));
@@ -82,7 +89,8 @@ impl Network {
         if alive.topology_version > self.topology().version {
             self.fetch_topology(link).await?;
         }
-        Ok(alive.boot)
+        self.settle_opens(link, session, alive.reign).await?;
+        Ok(alive.door)
     }
 
     pub(super) async fn fetch_topology(&self, link: &Arc<Link>) -> Result<(), Unready> {
@@ -93,22 +101,30 @@ impl Network {
         Ok(())
     }
 
-    /// Tells a volcano that has started anew what we have open.
-    pub(super) async fn settle_opens(
+    /// Tells a primary that has begun to serve since we last told one what we have open.
+    async fn settle_opens(
         &self,
-        line: &Line,
         link: &Arc<Link>,
         session: &Arc<Session>,
-        boot: BootId,
+        reign: Epoch,
     ) -> Result<(), Unready> {
-        if *lock(&line.known_boot) == Some(boot) {
+        let mut told = self.told.lock().await;
+        // An answer from an earlier reign may be overtaken by one from a later.
+        if told.is_some_and(|told| reign <= told) {
             return Ok(());
         }
-        let opens = self.opens.reclaim();
-        tracing::debug!(target: "magma::net", opens = opens.len(), "the volcano has restarted; reclaiming opens");
-        self.send_opens(link, session, opens).await?;
-        *lock(&line.known_boot) = Some(boot);
+        self.tell_opens(link, session).await?;
+        *told = Some(reign);
+        self.moved();
         Ok(())
+    }
+
+    async fn tell_opens(&self, link: &Arc<Link>, session: &Arc<Session>) -> Result<(), Unready> {
+        // A release that is under way and counted in what we say must not arrive after it.
+        let _no_release = self.opens.settling.write().await;
+        let opens = self.opens.reclaim();
+        tracing::debug!(target: "magma::net", opens = opens.len(), "telling the primary what is open");
+        self.send_opens(link, session, opens).await
     }
 
     /// Says how often each of these flares is open, and that this is all.

@@ -6,9 +6,11 @@
 pub mod cache;
 mod control;
 mod greeting;
+mod line;
 mod network;
 mod opens;
 mod operation;
+mod reach;
 mod releases;
 mod retry;
 mod session;
@@ -46,7 +48,7 @@ pub struct HostPort {
 /// What a client needs to know to start.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Volcanos to contact first, any of the network; tried in turn.
+    /// Volcanos to contact first, any of the network; the first that answers will do.
     pub hosts: Vec<HostPort>,
     /// Proves that we may.
     pub key: crate::auth::Secret,

@@ -5,79 +5,35 @@
 //! first needed. While one is not reachable its requests go through home, which passes them on.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::greeting::PULSE;
+use super::line::{Line, Ready};
 use super::opens::Opens;
+use super::reach::PATIENCE;
 use super::retry::Backoff;
 use super::session::Session;
 use super::{ConnectError, HostPort};
 use crate::error::FlareError;
 use crate::handle::Handle;
 use crate::key::Key;
-use crate::topology::{BootId, Topology, VolcanoId};
+use crate::topology::{Epoch, Replica, SliceId, Topology, VolcanoId};
 use crate::transport::link::{Dialer, Link, LinkError};
 use crate::transport::lock;
-
-/// A volcano that is up but does not serve yet is waited for this long by the first connect.
-const FIRST_PATIENCE: Duration = Duration::from_secs(10);
-/// A handshake may take this long; while QUIC is left alone it asks less and less often.
-const DIAL_LIMIT: Duration = Duration::from_secs(3);
-/// It is cut shorter when a connection was lost a moment ago, to notice soon that the volcano is back or another one answers.
-const QUICK_DIAL_LIMIT: Duration = Duration::from_secs(1);
-/// So many dials are quick.
-const QUICK_DIALS: usize = 16;
-/// A volcano that does not serve is left for another one after this time.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// An owner that was not connected yet is waited for this long before home is asked in its place.
-const OWNER_PATIENCE: Duration = Duration::from_millis(250);
 
 /// A new session is waited for this long before the operation is tried again.
 const RENEW_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A connection that is ready for requests.
-#[derive(Clone)]
-pub(super) struct Ready {
-    pub(super) link: Arc<Link>,
-    pub(super) boot: BootId,
-}
-
-/// A connection that is kept up by a task.
-pub(super) struct Line {
-    ready: watch::Sender<Option<Ready>>,
-    /// The session must be opened anew.
-    renew: Notify,
-    /// A newer topology exists.
-    refresh: Notify,
-    /// The volcano's life that knows our opens.
-    pub(super) known_boot: Mutex<Option<BootId>>,
-}
-
-impl Line {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            ready: watch::Sender::new(None),
-            renew: Notify::new(),
-            refresh: Notify::new(),
-            known_boot: Mutex::new(None),
-        })
-    }
-
-    fn ready(&self) -> Option<Ready> {
-        self.ready.borrow().clone().filter(|ready| ready.link.is_open())
-    }
-}
-
 /// See the module's documentation.
 pub(super) struct Network {
-    hosts: Vec<HostPort>,
+    pub(super) hosts: Vec<HostPort>,
     pub(super) name: String,
-    dialer: Dialer,
+    pub(super) dialer: Arc<Dialer>,
     runtime: Runtime,
     home: Arc<Line>,
     owners: Mutex<HashMap<VolcanoId, Arc<Line>>>,
@@ -85,31 +41,45 @@ pub(super) struct Network {
     topology: RwLock<Arc<Topology>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     pub(super) opens: Arc<Opens>,
+    /// Since when the primary has served that was last told what we have open. Held while one is told.
+    pub(super) told: tokio::sync::Mutex<Option<Epoch>>,
+    /// Counts changes after which it is worth trying again at once.
+    moves: watch::Sender<u64>,
+    /// When requests last made home ask whether the primary serves.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// Why a connection could not be made ready.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Unready {
-    Link(LinkError),
-    /// The volcano refuses what no retry can change.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The volcano refuses what no retry can change, or cannot do it now.
+    #[error(transparent)]
     Refused(FlareError),
 }
 
-impl From<LinkError> for Unready {
-    fn from(error: LinkError) -> Self {
-        Self::Link(error)
+impl Unready {
+    /// Whether trying again is in vain.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Link(LinkError::WrongKey | LinkError::Version))
+    }
+
+    pub(super) fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Refused(FlareError::Unavailable))
     }
 }
 
-impl Unready {
-    fn at(self, host: &HostPort) -> ConnectError {
-        let name = format!("{}:{}", host.host, host.port);
-        match self {
-            Self::Link(LinkError::WrongKey) => ConnectError::WrongKey { host: name },
-            Self::Link(LinkError::Version) => ConnectError::Version { host: name },
-            Self::Link(LinkError::Lost(reason)) => ConnectError::Unreachable { hosts: name, reason },
-            Self::Refused(error) => ConnectError::Unreachable { hosts: name, reason: error.to_string() },
-        }
-    }
+/// How a line fares over time.
+#[derive(Default)]
+struct Fortune {
+    /// Rounds of dials in vain.
+    round: u32,
+    backoff: Backoff,
+    /// Since when the volcano has said that the primary does not serve.
+    unserved: Option<Instant>,
+    /// Who was at the other end.
+    door: Option<VolcanoId>,
 }
 
 impl Network {
@@ -120,28 +90,20 @@ impl Network {
         dialer: Dialer,
     ) -> Result<Arc<Self>, ConnectError> {
         let home = Line::new();
-        let nothing = Topology {
-            version: 0,
-            network: 0,
-            lineage: 0,
-            loss_counter: 0,
-            members: Vec::new(),
-            slices: Vec::new(),
-            handle_key: [0; 32],
-            copies: 1,
-            voters: Vec::new(),
-        };
         let network = Arc::new(Self {
             hosts,
             name,
-            dialer,
+            dialer: Arc::new(dialer),
             runtime: Runtime::current(),
             home: Arc::clone(&home),
             owners: Mutex::default(),
             session: watch::Sender::new(None),
-            topology: RwLock::new(Arc::new(nothing)),
+            topology: RwLock::default(),
             tasks: Mutex::default(),
             opens: Arc::default(),
+            told: tokio::sync::Mutex::new(None),
+            moves: watch::Sender::new(0),
+            asked: Mutex::default(),
         });
         let ready = network.first_connect().await?;
         home.ready.send_replace(Some(ready));
@@ -149,53 +111,24 @@ impl Network {
         Ok(network)
     }
 
-    async fn first_connect(&self) -> Result<Ready, ConnectError> {
-        let mut last = None;
-        for host in &self.hosts {
-            match self.reach(host, DIAL_LIMIT, FIRST_PATIENCE).await {
-                Ok(ready) => return Ok(ready),
-                Err(error) => last = Some(error.at(host)),
-            }
-        }
-        let names: Vec<_> = self.hosts.iter().map(|host| format!("{}:{}", host.host, host.port)).collect();
-        let none = || ConnectError::Unreachable { hosts: String::new(), reason: "no host was named".into() };
-        match last {
-            Some(ConnectError::Unreachable { reason, .. }) => {
-                Err(ConnectError::Unreachable { hosts: names.join(", "), reason })
-            }
-            other => Err(other.unwrap_or_else(none)),
-        }
-    }
-
-    async fn reach(&self, host: &HostPort, limit: Duration, patience: Duration) -> Result<Ready, Unready> {
-        let found = tokio::net::lookup_host((host.host.as_str(), host.port)).await;
-        let found =
-            found.map_err(|error| LinkError::Lost(format!("cannot resolve {}: {error}", host.host)))?;
-        let mut last = LinkError::Lost(format!("{} has no address", host.host));
-        for address in found {
-            match self.dialer.dial(address, limit).await {
-                Ok(link) => return self.greet(&self.home, link, patience).await,
-                Err(error) => last = error,
-            }
-        }
-        Err(last.into())
-    }
-
     /// Starts the task that keeps a connection up; for home without `owner`.
     fn keep(self: &Arc<Self>, line: Arc<Line>, owner: Option<VolcanoId>) {
         let network = Arc::downgrade(self);
         let task = self.runtime.spawn(async move {
-            let (mut turn, mut backoff) = (0, Backoff::new());
+            let mut fortune = Fortune::default();
             while let Some(network) = network.upgrade() {
                 if let Some(owner) = owner
-                    && network.topology().member(owner).is_none()
+                    && !network.topology().slices.iter().any(|slice| slice.primary.volcano == owner)
                 {
                     lock(&network.owners).remove(&owner);
+                    if let Some(ready) = line.ready.send_replace(None) {
+                        ready.link.close();
+                    }
                     return;
                 }
                 match line.ready() {
-                    Some(ready) => network.tend(&line, &ready).await,
-                    None => network.restore(&line, owner, &mut turn, &mut backoff).await,
+                    Some(ready) => network.tend(&line, &ready, &mut fortune).await,
+                    None => network.restore(&line, owner, &mut fortune).await,
                 }
             }
         });
@@ -203,28 +136,34 @@ impl Network {
     }
 
     /// Waits for one thing to do for a connection that is up, and does it.
-    async fn tend(&self, line: &Line, ready: &Ready) {
+    async fn tend(&self, line: &Line, ready: &Ready, fortune: &mut Fortune) {
         let Some(session) = self.session() else { return };
+        fortune.door = Some(ready.door);
         let done = tokio::select! {
             reason = ready.link.lost() => {
                 tracing::info!(target: "magma::net", address = %ready.link.remote_address(), %reason, "connection lost");
-                line.ready.send_replace(None);
-                return;
+                return line.lost();
             }
-            () = line.renew.notified() => self.renew_over(line, ready).await,
-            () = line.refresh.notified() => self.fetch_topology(&ready.link).await,
-            () = tokio::time::sleep(session.lease / 3) => match self.keep_alive(&ready.link, &session).await {
-                Ok(_) => Ok(()),
-                Err(Unready::Refused(FlareError::SessionEnded)) => self.renew_over(line, ready).await,
-                Err(error) => Err(error),
-            },
+            () = line.refresh.notified() => return self.refresh(&ready.link).await,
+            () = line.check.notified() => self.introduce(&ready.link).await,
+            () = tokio::time::sleep(session.lease / 3) => self.introduce(&ready.link).await,
         };
         match done {
-            Ok(()) => {}
-            Err(Unready::Refused(FlareError::Unavailable)) => {
+            Ok(_) => {
+                if fortune.unserved.take().is_some() {
+                    self.moved();
+                }
+            }
+            Err(error) if error.is_unavailable() => {
+                let since = *fortune.unserved.get_or_insert_with(Instant::now);
+                if since.elapsed() >= PATIENCE && self.has_others(ready.door) {
+                    tracing::info!(target: "magma::net", "the volcano says that nobody serves; asking another one");
+                    fortune.unserved = None;
+                    return ready.link.close();
+                }
                 // Nothing is lost by asking again a little later.
-                tokio::time::sleep(Backoff::new().next()).await;
-                line.renew.notify_one();
+                tokio::time::sleep(PULSE).await;
+                line.check.notify_one();
             }
             Err(Unready::Refused(error)) => {
                 tracing::warn!(target: "magma::net", %error, "the volcano refuses the session");
@@ -234,69 +173,48 @@ impl Network {
         }
     }
 
-    /// Opens a new session unless the present one is alive after all.
-    async fn renew_over(&self, line: &Line, ready: &Ready) -> Result<(), Unready> {
-        self.introduce(line, &ready.link).await.map(drop)
+    /// Fetches the topology; if that fails another reply will tell of it.
+    async fn refresh(&self, link: &Arc<Link>) {
+        if let Err(error) = self.fetch_topology(link).await {
+            tracing::debug!(target: "magma::net", %error, "the topology cannot be fetched");
+        }
     }
 
     /// Tries once to bring a connection up; pauses if it fails.
-    async fn restore(&self, line: &Line, owner: Option<VolcanoId>, turn: &mut usize, backoff: &mut Backoff) {
+    async fn restore(&self, line: &Line, owner: Option<VolcanoId>, fortune: &mut Fortune) {
         let reached = match owner {
-            None => self.reach_any(turn).await,
-            Some(owner) => self.reach_owner(line, owner).await,
+            None => self.reach_any(fortune.door, fortune.round).await,
+            Some(owner) => self.reach_owner(owner, fortune.round).await,
         };
-        let error = match reached {
+        match reached {
             Ok(ready) => {
                 tracing::info!(target: "magma::net", address = %ready.link.remote_address(), "connected");
                 line.ready.send_replace(Some(ready));
-                (*turn, *backoff) = (0, Backoff::new());
-                return;
+                *fortune = Fortune::default();
+                self.moved();
             }
-            Err(Unready::Link(error)) => error.to_string(),
-            Err(Unready::Refused(error)) => error.to_string(),
-        };
-        tracing::debug!(target: "magma::net", %error, "not connected yet");
-        tokio::time::sleep(backoff.next()).await;
-    }
-
-    /// Tries the next of all hosts and members.
-    async fn reach_any(&self, turn: &mut usize) -> Result<Ready, Unready> {
-        let members = self.topology();
-        let members = members.members.iter().filter(|member| !member.address.is_unspecified());
-        let members = members.map(|member| HostPort { host: member.address.to_string(), port: member.port });
-        let mut all = self.hosts.clone();
-        for member in members {
-            if !all.contains(&member) {
-                all.push(member);
+            Err(error) => {
+                tracing::debug!(target: "magma::net", %error, "not connected yet");
+                fortune.round = fortune.round.saturating_add(1);
+                tokio::time::sleep(fortune.backoff.next()).await;
             }
         }
-        let host = all.get(*turn % all.len().max(1));
-        let limit = if *turn < QUICK_DIALS { QUICK_DIAL_LIMIT } else { DIAL_LIMIT };
-        *turn += 1;
-        match host {
-            Some(host) => self.reach(host, limit, PATIENCE).await,
-            None => Err(LinkError::Lost("no host was named".into()).into()),
-        }
-    }
-
-    async fn reach_owner(&self, line: &Line, owner: VolcanoId) -> Result<Ready, Unready> {
-        let address: Option<SocketAddr> =
-            self.topology().member(owner).map(crate::topology::Member::flare_address);
-        let address = address.ok_or_else(|| LinkError::Lost("no longer a member".into()))?;
-        let link = self.dialer.dial(address, DIAL_LIMIT).await?;
-        self.greet(line, link, PATIENCE).await
     }
 
     /// The connection for a request about this key. Waits until there is one.
     pub(super) async fn route(self: &Arc<Self>, key: Option<&Key>) -> Arc<Link> {
         let mut home = self.home.ready.subscribe();
         loop {
-            if let Some(ready) = self.home.ready() {
-                let owner = key.and_then(|key| self.other_owner(key, &ready));
-                return match owner {
-                    None => ready.link,
-                    Some(line) => self.owner_link(&line).await.unwrap_or(ready.link),
-                };
+            let ready = self.home.ready();
+            let owner = key.and_then(|key| self.other_owner(key, ready.as_ref()));
+            match (ready, owner) {
+                (Some(ready), None) => return ready.link,
+                (Some(ready), Some(line)) => return self.owner_link(&line).await.unwrap_or(ready.link),
+                (None, owner) => {
+                    if let Some(ready) = owner.and_then(|line| line.ready()) {
+                        return ready.link;
+                    }
+                }
             }
             // The sender lives as long as we do.
             if home.changed().await.is_err() {
@@ -306,10 +224,11 @@ impl Network {
     }
 
     /// The line to the key's owner, unless that is home.
-    fn other_owner(self: &Arc<Self>, key: &Key, home: &Ready) -> Option<Arc<Line>> {
+    fn other_owner(self: &Arc<Self>, key: &Key, home: Option<&Ready>) -> Option<Arc<Line>> {
         let topology = self.topology();
         let owner = topology.owner_of(key)?;
-        if owner.boot == home.boot || topology.members.len() == 1 || owner.address.is_unspecified() {
+        let is_home = home.is_some_and(|home| home.door == owner.id);
+        if is_home || topology.members.len() == 1 || owner.address.is_unspecified() {
             return None;
         }
         let mut owners = lock(&self.owners);
@@ -326,8 +245,8 @@ impl Network {
         if let Some(ready) = line.ready() {
             return Some(ready.link);
         }
+        let pause = self.sleep(line.patience()?);
         let mut watcher = line.ready.subscribe();
-        let pause = self.sleep(OWNER_PATIENCE);
         tokio::select! {
             ready = watcher.wait_for(|ready| ready.as_ref().is_some_and(|ready| ready.link.is_open())) => {
                 ready.ok().and_then(|ready| ready.as_ref().map(|ready| Arc::clone(&ready.link)))
@@ -344,7 +263,7 @@ impl Network {
     /// Waits for another session than this one, which has ended.
     pub(super) async fn renew(&self, ended: &Session) {
         let mut watcher = self.session.subscribe();
-        self.home.renew.notify_one();
+        self.home.check.notify_one();
         let other = |session: &Option<Arc<Session>>| session.as_ref().is_some_and(|now| now.id != ended.id);
         let pause = self.sleep(RENEW_PATIENCE);
         tokio::select! {
@@ -364,7 +283,36 @@ impl Network {
     /// A reply mentioned this version of the topology.
     pub(super) fn heard(&self, version: u64) {
         if version > self.topology().version {
-            self.home.refresh.notify_one();
+            self.lines().iter().for_each(|line| line.refresh.notify_one());
+        }
+    }
+
+    /// A request was told that nobody serves: home asks until somebody does, so that not all requests have to ask often.
+    pub(super) fn unserved(&self) {
+        let mut asked = lock(&self.asked);
+        if asked.is_none_or(|asked| asked.elapsed() >= PULSE) {
+            *asked = Some(Instant::now());
+            self.home.check.notify_one();
+        }
+    }
+
+    /// The number of the last change after which it was worth trying again.
+    pub(super) fn moves(&self) -> u64 {
+        *self.moves.borrow()
+    }
+
+    /// It is worth trying again.
+    pub(super) fn moved(&self) {
+        self.moves.send_modify(|moves| *moves += 1);
+    }
+
+    /// Pauses between two tries, at most until something has changed since `seen`.
+    pub(super) async fn pause(&self, pause: Duration, seen: u64) {
+        let pause = self.sleep(pause);
+        let mut moves = self.moves.subscribe();
+        tokio::select! {
+            () = pause => {}
+            _ = moves.wait_for(|moves| *moves != seen) => {}
         }
     }
 
@@ -373,11 +321,37 @@ impl Network {
     }
 
     pub(super) fn learn(&self, topology: Topology) {
-        let mut known = self.topology.write().unwrap_or_else(PoisonError::into_inner);
-        // Another network under the same address starts its versions anew.
-        if topology.version > known.version || topology.network != known.network {
-            *known = Arc::new(topology);
+        let before = {
+            let mut known = self.topology.write().unwrap_or_else(PoisonError::into_inner);
+            // Another network under the same address starts its versions anew.
+            if topology.version <= known.version && topology.network == known.network {
+                return;
+            }
+            std::mem::replace(&mut *known, Arc::new(topology))
+        };
+        let now = self.topology();
+        if before.version > 0 && primaries(&before) != primaries(&now) {
+            tracing::info!(target: "magma::net", version = now.version, "another primary");
+            self.turn_to_primaries(&now);
         }
+    }
+
+    /// Requests that wait for a volcano which owns nothing any more are tried again elsewhere, and the new primary is told what is open.
+    fn turn_to_primaries(&self, topology: &Topology) {
+        let owns = |id: &VolcanoId| topology.slices.iter().any(|slice| slice.primary.volcano == *id);
+        let idle: Vec<_> =
+            lock(&self.owners).iter().filter(|(id, _)| !owns(id)).map(|(_, line)| Arc::clone(line)).collect();
+        for ready in idle.iter().filter_map(|line| line.ready()) {
+            ready.link.close();
+        }
+        self.home.check.notify_one();
+        self.moved();
+    }
+
+    fn lines(&self) -> Vec<Arc<Line>> {
+        let mut lines: Vec<_> = lock(&self.owners).values().cloned().collect();
+        lines.push(Arc::clone(&self.home));
+        lines
     }
 
     pub(super) fn home(&self) -> Option<Arc<Link>> {
@@ -402,8 +376,7 @@ impl Network {
     /// Stops all tasks and connections.
     pub(super) fn stop(&self) {
         lock(&self.tasks).drain(..).for_each(|task| task.abort());
-        let owners: Vec<_> = lock(&self.owners).values().cloned().collect();
-        for line in owners.iter().chain([&self.home]) {
+        for line in self.lines() {
             if let Some(ready) = line.ready.send_replace(None) {
                 ready.link.close();
             }
@@ -413,4 +386,8 @@ impl Network {
     pub(super) async fn finish(&self) {
         self.dialer.finish().await;
     }
+}
+
+fn primaries(topology: &Topology) -> Vec<(SliceId, Replica)> {
+    topology.slices.iter().map(|slice| (slice.id, slice.primary)).collect()
 }

@@ -1,13 +1,13 @@
 //! What this client has open at the volcanos.
 //!
-//! A volcano keeps opens in memory. When it has restarted, or a new session had to be opened, all of them are *reclaimed*: it
+//! A primary keeps opens in memory. When another one serves, or it has restarted, or a new session had to be opened, all of them are *reclaimed*: it
 //! is told for each flare how often we have it open. That counts everything done so far, so releases that were not sent by
 //! then are settled by it and must not be sent any more.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 
 use crate::handle::Handle;
 use crate::transport::lock;
@@ -28,6 +28,8 @@ pub(super) struct Opens {
     state: Mutex<State>,
     /// There is something to release.
     pub(super) wanted: Notify,
+    /// Held for reading while a release is under way, for writing while the primary is told what is open.
+    pub(super) settling: RwLock<()>,
 }
 
 impl Opens {

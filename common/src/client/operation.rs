@@ -11,7 +11,7 @@ use super::retry::Backoff;
 use super::session::{Session, Ticket};
 use super::{Context, cache};
 use crate::error::FlareError;
-use crate::proto::frame::{RequestHeader, StreamClass, Tag};
+use crate::proto::frame::{RequestHeader, Tag};
 use crate::proto::{Failure, Reply, Request};
 use crate::transport::link::{Exchanged, Manner};
 
@@ -19,10 +19,6 @@ use crate::transport::link::{Exchanged, Manner};
 const MAX_OUTSTANDING: usize = 1024;
 /// Bytes of payload, coming or going, that may be on their way.
 const MAX_BYTES: usize = 64 << 20;
-/// Data above this size goes over a stream for bulk, in bytes.
-const BULK_ABOVE: u32 = 16 << 10;
-/// Listings of more entries than this do, too.
-const BULK_ABOVE_ENTRIES: usize = 64;
 /// The volcano itself ends a wait at the deadline; its answer gets this much more time to arrive.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -102,7 +98,6 @@ enum Tried {
     /// Not done, or not done as far as we know.
     Again {
         in_doubt: bool,
-        pause: bool,
     },
     SessionEnded,
 }
@@ -117,6 +112,7 @@ impl Operation<'_> {
         let mut in_doubt = false;
         let mut backoff = Backoff::new();
         loop {
+            let seen = self.network.moves();
             let link = self.network.route(key.as_ref()).await;
             let Some(session) = self.network.session() else { return Err(FlareError::SessionEnded.into()) };
             if numbered && ticket.as_ref().is_none_or(|ticket| ticket.session.id != session.id) {
@@ -144,11 +140,9 @@ impl Operation<'_> {
                     return Ok((reply, payload));
                 }
                 Tried::Done(failure) => return failure,
-                Tried::Again { in_doubt: doubt, pause } => {
+                Tried::Again { in_doubt: doubt } => {
                     in_doubt |= doubt;
-                    if pause {
-                        self.network.sleep(backoff.next()).await;
-                    }
+                    self.network.pause(backoff.next(), seen).await;
                 }
                 Tried::SessionEnded if in_doubt && numbered => return Err(FlareError::SessionEnded.into()),
                 Tried::SessionEnded => self.network.renew(&session).await,
@@ -167,20 +161,14 @@ impl Operation<'_> {
             acknowledged: session.acknowledged(),
             call: self.call,
             deadline_ms: left.map(|left| u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1)),
+            forwarded: false,
             credentials: (*self.context.credentials).clone(),
         }
     }
 
     fn manner(&self, payload: usize) -> Manner {
-        let bulk = match self.request {
-            Request::Write(_) => payload > BULK_ABOVE as usize,
-            Request::Read(read) => read.length > BULK_ABOVE,
-            Request::StatMany(many) => many.handles.len() > BULK_ABOVE_ENTRIES,
-            Request::Readdir(readdir) => readdir.limit as usize > BULK_ABOVE_ENTRIES,
-            _ => false,
-        };
         Manner {
-            class: if bulk { StreamClass::Bulk } else { StreamClass::Metadata },
+            class: self.request.stream_class(payload),
             cancel: self.request.waits(),
             orphan: self.request.opens(),
         }
@@ -189,17 +177,22 @@ impl Operation<'_> {
     fn judge(&self, exchanged: Exchanged) -> Tried {
         let frame = match exchanged {
             Exchanged::Reply(frame) => frame,
-            Exchanged::Unsent => return Tried::Again { in_doubt: false, pause: true },
-            Exchanged::InDoubt => return Tried::Again { in_doubt: true, pause: true },
+            Exchanged::Unsent => return Tried::Again { in_doubt: false },
+            Exchanged::InDoubt => return Tried::Again { in_doubt: true },
         };
         self.network.heard(frame.topology_version);
         match frame.outcome() {
             Ok(Ok(done)) => Tried::Done(Ok(done)),
             Ok(Err(failure)) => match failure.error {
-                FlareError::Unavailable => Tried::Again { in_doubt: true, pause: true },
-                FlareError::NotOwner | FlareError::TooManyOutstanding => {
-                    Tried::Again { in_doubt: false, pause: true }
+                FlareError::Unavailable => {
+                    self.network.unserved();
+                    Tried::Again { in_doubt: true }
                 }
+                FlareError::NotOwner => {
+                    self.network.unserved();
+                    Tried::Again { in_doubt: false }
+                }
+                FlareError::TooManyOutstanding => Tried::Again { in_doubt: false },
                 FlareError::SessionEnded => Tried::SessionEnded,
                 _ => Tried::Done(Err(failure)),
             },

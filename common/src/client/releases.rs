@@ -47,8 +47,9 @@ async fn send(network: Arc<Network>, generation: u64, handle: Handle, count: u32
     let Some(session) = network.session() else { return };
     let ticket = session.number().await;
     loop {
-        // The connection is made ready, reclaim included, before we get it.
+        let seen = network.moves();
         let link = network.route(Some(&handle.key)).await;
+        let under_way = network.opens.settling.read().await;
         if network.opens.generation() != generation {
             return;
         }
@@ -61,9 +62,11 @@ async fn send(network: Arc<Network>, generation: u64, handle: Handle, count: u32
             acknowledged: session.acknowledged(),
             call: None,
             deadline_ms: None,
+            forwarded: false,
             credentials: Credentials::ROOT,
         };
         let sent = link.exchange(header, request.opcode(), &body, Bytes::new(), manner).await;
+        drop(under_way);
         match sent {
             Ok(Exchanged::Unsent | Exchanged::InDoubt) => {}
             Ok(Exchanged::Reply(reply)) => match reply.outcome() {
@@ -79,6 +82,6 @@ async fn send(network: Arc<Network>, generation: u64, handle: Handle, count: u32
                 return tracing::error!(target: "magma::net", %error, "a release cannot be sent");
             }
         }
-        tokio::time::sleep(backoff.next()).await;
+        network.pause(backoff.next(), seen).await;
     }
 }

@@ -9,6 +9,12 @@ const LONGEST: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff(Duration);
 
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Backoff {
     pub(super) fn new() -> Self {
         Self(FIRST)

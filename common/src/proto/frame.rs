@@ -26,6 +26,7 @@ pub const MAX_FRAME: usize =
 const LENGTH_LEN: usize = 4;
 const FLAG_STABLE: u8 = 1;
 const FLAG_CALL: u8 = 2;
+const FLAG_FORWARDED: u8 = 4;
 
 /// Names a request within its connection until it is answered or cancelled; chosen by the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,6 +83,9 @@ pub struct RequestHeader {
     pub call: Option<u128>,
     /// Time left to answer, in milliseconds.
     pub deadline_ms: Option<u32>,
+    /// A volcano passes it on for a client. Who gets it answers it, and passes it on no further; only a peer that proves
+    /// the node key may say so.
+    pub forwarded: bool,
     /// The end user.
     pub credentials: Credentials,
 }
@@ -254,6 +258,7 @@ fn decode_request(common: &CommonHeader, mut rest: Bytes) -> Result<RequestFrame
         acknowledged,
         call: (common.flags & FLAG_CALL != 0).then_some(call),
         deadline_ms: (deadline_ms != 0).then_some(deadline_ms),
+        forwarded: common.flags & FLAG_FORWARDED != 0,
         credentials: Credentials { uid, gid, groups },
     };
     Ok(RequestFrame { header, opcode: common.opcode, body, payload })
@@ -283,7 +288,7 @@ impl CommonHeader {
         let kind = header.get_u8();
         let opcode = header.get_u16();
         let flags = header.get_u8();
-        let known = if kind == TYPE_REQUEST { FLAG_STABLE | FLAG_CALL } else { 0 };
+        let known = if kind == TYPE_REQUEST { FLAG_STABLE | FLAG_CALL | FLAG_FORWARDED } else { 0 };
         if flags & !known != 0 {
             return Err(FrameError::Flags(flags));
         }
@@ -376,10 +381,12 @@ pub fn request(
     let rest = REQUEST_HEADER_LEN + 4 * groups.len() + body.len();
     let mut head = BytesMut::with_capacity(COMMON_HEADER_LEN + rest);
     let stable = if header.durability == Durability::Stable { FLAG_STABLE } else { 0 };
+    let call = if header.call.is_some() { FLAG_CALL } else { 0 };
+    let forwarded = if header.forwarded { FLAG_FORWARDED } else { 0 };
     let common = CommonHeader {
         kind: TYPE_REQUEST,
         opcode,
-        flags: stable | if header.call.is_some() { FLAG_CALL } else { 0 },
+        flags: stable | call | forwarded,
         groups: groups.len() as u16,
         tag: header.tag,
         body_len: body.len() as u32,
@@ -431,6 +438,24 @@ pub fn reply(
     common.encode(&mut head, body.len() + payload.len());
     head.put_slice(&body);
     Ok(Encoded { head: head.freeze(), payload })
+}
+
+/// Encodes somebody else's answer as the answer to the request with this tag.
+pub fn pass_on(tag: Tag, topology_version: u64, answer: ReplyFrame) -> Encoded {
+    let mut head = BytesMut::with_capacity(COMMON_HEADER_LEN + answer.body.len());
+    let common = CommonHeader {
+        kind: if answer.failed { TYPE_FAILURE } else { TYPE_REPLY },
+        opcode: answer.opcode,
+        flags: 0,
+        groups: 0,
+        tag,
+        body_len: answer.body.len() as u32,
+        topology_version,
+    };
+    // Its parts were held against their limits when it arrived.
+    common.encode(&mut head, answer.body.len() + answer.payload.len());
+    head.put_slice(&answer.body);
+    Encoded { head: head.freeze(), payload: answer.payload }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::error::FlareError;
 use crate::handle::Handle;
 use crate::name::Name;
 use crate::time::Timestamp;
-use crate::topology::{BootId, Topology};
+use crate::topology::{Epoch, Topology, VolcanoId};
 
 /// An operation that did not succeed, with the attributes of what it touched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -35,6 +35,8 @@ impl From<FlareError> for Failure {
 
 /// One kind of request and the reply it gets.
 pub trait Operation: Into<Request> + Clone + Send + 'static {
+    /// The number that stands in the header.
+    const OPCODE: u16;
     /// What a success is answered with.
     type Reply: Send + 'static;
 
@@ -106,6 +108,7 @@ macro_rules! operations {
             }
 
             impl Operation for $operation {
+                const OPCODE: u16 = $number;
                 type Reply = $reply;
 
                 fn reply(reply: Reply) -> Option<$reply> {
@@ -177,8 +180,10 @@ pub struct SessionReply {
     pub session: SessionId,
     /// It ends when nothing has been heard for this long, in milliseconds.
     pub lease_ms: u32,
-    /// This life of the volcano; a different one in a later reply means that opens must be reclaimed.
-    pub boot: BootId,
+    /// The volcano at the other end of the connection, which may have passed the request on.
+    pub door: VolcanoId,
+    /// Since when the volcano that answers has served; see [`KeepAliveReply::reign`].
+    pub reign: Epoch,
     /// The topology as the volcano knows it.
     pub topology: Topology,
 }
@@ -190,11 +195,14 @@ pub struct KeepAlive {
     pub acknowledged: u64,
 }
 
-/// Whether the client still talks to the same life of the volcano.
+/// Whether the client still talks to the same life of the same primary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepAliveReply {
-    /// This life of the volcano.
-    pub boot: BootId,
+    /// The volcano at the other end of the connection: the one that answers, or one that passes its answer on.
+    pub door: VolcanoId,
+    /// The epoch under which the primary that answers began to serve. A primary keeps opens in memory: another reign than
+    /// before means that it must be told again what is open.
+    pub reign: Epoch,
     /// The version of the topology it knows.
     pub topology_version: u64,
 }
@@ -203,7 +211,7 @@ pub struct KeepAliveReply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndSession;
 
-/// After the volcano's restart: the flares this session still holds open.
+/// After a change of the primary or its restart: the flares this session still holds open.
 ///
 /// An unlinked flare waits until every session that was alive has sent its last such message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,14 @@
 //! Which flare a request is about, and so which slice, and so which volcano.
 
+use super::frame::StreamClass;
 use super::operation::Request;
 use crate::handle::Handle;
 use crate::key::Key;
+
+/// Data above this size goes over a stream for bulk, in bytes.
+const BULK_ABOVE: u32 = 16 << 10;
+/// Listings of more entries than this do, too.
+const BULK_ABOVE_ENTRIES: usize = 64;
 
 impl Request {
     /// The flare that routes the request: the directory for operations on names (rename: the
@@ -60,6 +66,18 @@ impl Request {
             Self::Create(create) => create.open,
             _ => false,
         }
+    }
+
+    /// The kind of stream that it goes on, so that data never stands in the way of a stat.
+    pub fn stream_class(&self, payload: usize) -> StreamClass {
+        let bulk = match self {
+            Self::Write(_) => payload > BULK_ABOVE as usize,
+            Self::Read(read) => read.length > BULK_ABOVE,
+            Self::StatMany(many) => many.handles.len() > BULK_ABOVE_ENTRIES,
+            Self::Readdir(readdir) => readdir.limit as usize > BULK_ABOVE_ENTRIES,
+            _ => false,
+        };
+        if bulk { StreamClass::Bulk } else { StreamClass::Metadata }
     }
 
     /// Whether it may wait for another client as long as its deadline allows.

@@ -9,19 +9,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ConnectionError, VarInt};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::outbox::Outbox;
 use super::reader::FrameReader;
-use super::{SetupError, lock, tls, tuning};
-use crate::auth::ClientKeys;
+use super::silence::{LOOK, Sign, Silence};
+use super::{SetupError, close, lock, tls, tuning};
+use crate::auth::{ClientKeys, ClusterKeys};
 use crate::error::FlareError;
 use crate::proto::frame::{self, Frame, FrameError, ReplyFrame, RequestHeader, StreamClass, Tag};
 
 /// First of the numbers with which QUIC reports TLS alerts (RFC 9001 §4.8).
 const CRYPTO_ERROR: u64 = 0x100;
 const CRYPTO_ERRORS: std::ops::Range<u64> = CRYPTO_ERROR..CRYPTO_ERROR + 0x100;
+
+/// No request's tag. Cancelling it means nothing and is acknowledged like everything that is sent.
+const PROBE: Tag = Tag(0);
 
 /// Why no connection came about, or why one ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,8 +65,16 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
+    /// For a client.
     pub(crate) fn new(keys: &ClientKeys) -> Result<Self, SetupError> {
-        Ok(Self { keys: tls::client(keys)?, endpoints: Mutex::default() })
+        let keys = tls::client(&keys.identity(), keys.volcano(), tls::Protocol::Flare)?;
+        Ok(Self { keys, endpoints: Mutex::default() })
+    }
+
+    /// For a volcano that asks another one as a client does.
+    pub(crate) fn of_node(keys: &ClusterKeys) -> Result<Self, SetupError> {
+        let keys = tls::client(&keys.node(), keys.volcano_public(), tls::Protocol::Flare)?;
+        Ok(Self { keys, endpoints: Mutex::default() })
     }
 
     fn endpoint(&self, to: SocketAddr) -> Result<quinn::Endpoint, SetupError> {
@@ -145,6 +157,8 @@ struct Pending {
     slots: HashMap<Tag, Slot>,
     next_tag: u32,
     closed: bool,
+    /// Somebody listens for signs of life.
+    watched: bool,
 }
 
 type OrphanSink = Box<dyn Fn(ReplyFrame) + Send + Sync>;
@@ -158,6 +172,8 @@ pub(crate) struct Link {
     pending: Mutex<Pending>,
     orphans: Mutex<Option<OrphanSink>>,
     lost: watch::Sender<Option<LinkError>>,
+    /// An answer is expected and nobody listens for signs of life yet.
+    expecting: Arc<Notify>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -189,6 +205,7 @@ impl Link {
             pending: Mutex::default(),
             orphans: Mutex::default(),
             lost: watch::Sender::new(None),
+            expecting: Arc::default(),
             tasks: Mutex::default(),
         });
         for ((class, (mut sender, receiver)), outbox) in streams.into_iter().zip(outboxes) {
@@ -210,6 +227,8 @@ impl Link {
             });
             lock(&link.tasks).push(task);
         }
+        let watching = tokio::spawn(watch_over(Arc::downgrade(&link), Arc::clone(&link.expecting)));
+        lock(&link.tasks).push(watching);
         Ok(link)
     }
 
@@ -251,7 +270,7 @@ impl Link {
 
     /// Ends the connection in order.
     pub(crate) fn close(&self) {
-        self.connection.close(VarInt::from_u32(0), b"done");
+        self.connection.close(VarInt::from_u32(close::DONE), b"done");
         self.fail(None);
     }
 
@@ -294,9 +313,12 @@ impl Link {
         if pending.closed {
             return None;
         }
+        if !std::mem::replace(&mut pending.watched, true) {
+            self.expecting.notify_one();
+        }
         // Far fewer requests are outstanding than there are tags.
         loop {
-            pending.next_tag = pending.next_tag.wrapping_add(1);
+            pending.next_tag = pending.next_tag.checked_add(1).unwrap_or(PROBE.0 + 1);
             let tag = Tag(pending.next_tag);
             if let std::collections::hash_map::Entry::Vacant(slot) = pending.slots.entry(tag) {
                 slot.insert(waiting);
@@ -325,19 +347,52 @@ impl Link {
         }
     }
 
+    /// What came from the volcano so far, in frames that it sends of itself or in answer to ours.
+    fn heard(&self) -> u64 {
+        let frames = self.connection.stats().frame_rx;
+        frames.acks + frames.stream + frames.ping
+    }
+
+    /// Takes one look; false if there is no more need to.
+    fn look(&self, silence: &mut Silence) -> bool {
+        {
+            let mut pending = lock(&self.pending);
+            if pending.slots.is_empty() || pending.closed {
+                pending.watched = false;
+                return false;
+            }
+        }
+        match silence.look(self.heard()) {
+            Sign::Alive => {}
+            // A closed outbox has no reader left.
+            Sign::Probe => {
+                let _ = self.metadata.push(frame::cancel(PROBE), None);
+            }
+            Sign::Gone => {
+                self.gone(LinkError::Lost("the volcano is silent".into()));
+                self.close();
+            }
+        }
+        true
+    }
+
+    fn gone(&self, reason: LinkError) {
+        self.lost.send_if_modified(|lost| lost.is_none() && lost.replace(reason).is_none());
+    }
+
     fn fail(&self, broken: Option<FrameError>) {
         let reason = match (broken, self.connection.close_reason()) {
             (Some(error), _) => {
-                self.connection.close(VarInt::from_u32(2), error.to_string().as_bytes());
+                self.connection.close(VarInt::from_u32(close::PROTOCOL), error.to_string().as_bytes());
                 LinkError::Lost(format!("the volcano broke the protocol: {error}"))
             }
             (None, Some(error)) => LinkError::from(&error),
             (None, None) => {
-                self.connection.close(VarInt::from_u32(0), b"");
+                self.connection.close(VarInt::from_u32(close::DONE), b"");
                 closed()
             }
         };
-        self.lost.send_if_modified(|lost| lost.is_none() && lost.replace(reason).is_none());
+        self.gone(reason);
         // Whoever waits is woken after the reason stands.
         let slots = {
             let mut pending = lock(&self.pending);
@@ -352,13 +407,29 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.connection.close(VarInt::from_u32(0), b"done");
+        self.connection.close(VarInt::from_u32(close::DONE), b"done");
         lock(&self.tasks).iter().for_each(JoinHandle::abort);
     }
 }
 
 fn closed() -> LinkError {
     LinkError::Lost("the connection was closed".into())
+}
+
+/// Listens for signs of life while answers are expected: a machine that has vanished sends no farewell, and the connection's
+/// idle time-out is long, for the sake of those that only wait for something to do.
+async fn watch_over(link: Weak<Link>, expecting: Arc<Notify>) {
+    loop {
+        expecting.notified().await;
+        let Some(mut silence) = link.upgrade().map(|link| Silence::new(link.heard())) else { return };
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let Some(link) = link.upgrade() else { return };
+            if !link.look(&mut silence) {
+                break;
+            }
+        }
+    }
 }
 
 /// Reads replies until the stream ends; what broke the protocol, if anything did.

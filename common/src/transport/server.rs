@@ -5,9 +5,7 @@
 //! arrived together, on whatever streams and connections, are followed by one [`Handler::batch_end`], so that a
 //! volcano can write its log once for all of them; answers given meanwhile leave in as few datagrams as they fit.
 
-mod batch;
 mod connection;
-mod limiter;
 mod reply;
 
 use std::cell::Cell;
@@ -23,31 +21,19 @@ use tokio::task::JoinSet;
 
 pub use reply::ReplyTo;
 
-use self::batch::Batch;
-use self::limiter::LogLimiter;
-use super::{SetupError, tls, tuning};
-use crate::auth::{ClusterKeys, PublicKey, Role};
+use super::batch::Batch;
+use super::limiter::LogLimiter;
+use super::listener::{Admission, listen};
+use super::tls::Protocol;
+use super::{SetupError, close, tuning};
+use crate::auth::{ClusterKeys, Role};
 use crate::proto::Request;
 use crate::proto::frame::{RequestHeader, Tag};
 
-/// A handshake that takes longer is given up.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// With more handshakes under way than this, newcomers must show that their address is theirs (Retry, RFC 9000 §8.1.2).
-const RETRY_ABOVE: usize = 64;
-/// With more handshakes under way than this, newcomers are left without an answer and will try again.
-const MAX_HANDSHAKES: usize = 1024;
-/// At most one line in the log for so long, about peers that fail to connect.
+/// At most one line in the log for so long, about peers that break the protocol.
 const LOG_PERIOD: Duration = Duration::from_secs(5);
 /// How long [`Server::serve`] waits at its end for peers to take note.
 const GOODBYE: Duration = Duration::from_millis(500);
-
-/// Application error codes with which connections are closed.
-pub(crate) mod close {
-    /// The volcano stops.
-    pub(crate) const STOPPING: u32 = 1;
-    /// The peer broke the protocol.
-    pub(crate) const PROTOCOL: u32 = 2;
-}
 
 /// Most connections at a time, unless told otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
@@ -102,8 +88,7 @@ pub struct ServerConfig {
 pub struct Server {
     endpoint: quinn::Endpoint,
     address: SocketAddr,
-    accepted: Vec<(PublicKey, Role)>,
-    max_connections: usize,
+    admission: Admission,
     stop: Arc<Notify>,
 }
 
@@ -123,23 +108,11 @@ impl Server {
     /// Binds the socket. Must be called inside a tokio runtime.
     pub fn bind(config: ServerConfig) -> Result<Self, SetupError> {
         let ServerConfig { address, keys, volcano, max_connections } = config;
-        let failed = |source| SetupError::Bind { address, source };
-        let reset = keys.reset_key(volcano);
-        let reset = reset.map_err(|error| SetupError::Handshake(error.to_string()))?;
-        let mut crypto = quinn::ServerConfig::with_crypto(tls::server(&keys)?);
-        crypto.transport_config(tuning::transport()).max_incoming(2 * MAX_HANDSHAKES).migration(false);
-        let socket = tuning::socket(address).map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        let parameters = tuning::endpoint(Some(*reset))?;
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = quinn::Endpoint::new(parameters, Some(crypto), socket, runtime).map_err(failed)?;
-        Ok(Self {
-            endpoint,
-            address,
-            accepted: keys.accepted().to_vec(),
-            max_connections,
-            stop: Arc::default(),
-        })
+        let accepted = keys.accepted();
+        let parameters = tuning::transport();
+        let (endpoint, address) = listen(address, &keys, volcano, &accepted, Protocol::Flare, parameters)?;
+        let admission = Admission::new(accepted.to_vec(), max_connections);
+        Ok(Self { endpoint, address, admission, stop: Arc::default() })
     }
 
     /// Where it listens.
@@ -156,17 +129,14 @@ impl Server {
     pub async fn serve(self, handler: Rc<dyn Handler>) {
         let shared = Rc::new(Shared {
             batch: Batch::default(),
-            accepted: self.accepted,
-            connections: Cell::new(0),
-            handshakes: Cell::new(0),
+            admission: self.admission,
             next_peer: Cell::new(1),
-            rejected: LogLimiter::new(LOG_PERIOD),
             broken: LogLimiter::new(LOG_PERIOD),
             handler,
         });
         let batches = tokio::task::spawn_local({
             let shared = Rc::clone(&shared);
-            async move { shared.batch.run(&*shared.handler).await }
+            async move { shared.batch.run(|| shared.handler.batch_end()).await }
         });
         let mut peers = JoinSet::new();
         loop {
@@ -176,15 +146,7 @@ impl Server {
             };
             let Some(incoming) = incoming else { break };
             while peers.try_join_next().is_some() {}
-            if shared.connections.get() >= self.max_connections {
-                incoming.refuse();
-            } else if shared.handshakes.get() >= MAX_HANDSHAKES {
-                incoming.ignore();
-            } else if shared.handshakes.get() >= RETRY_ABOVE && !incoming.remote_address_validated() {
-                if let Err(cannot) = incoming.retry() {
-                    cannot.into_incoming().ignore();
-                }
-            } else {
+            if let Some(incoming) = shared.admission.sift(incoming) {
                 peers.spawn_local(Rc::clone(&shared).greet(incoming));
             }
         }
@@ -199,64 +161,24 @@ impl Server {
 struct Shared {
     handler: Rc<dyn Handler>,
     batch: Batch,
-    accepted: Vec<(PublicKey, Role)>,
-    connections: Cell<usize>,
-    handshakes: Cell<usize>,
+    admission: Admission,
     next_peer: Cell<u64>,
-    rejected: LogLimiter,
     broken: LogLimiter,
-}
-
-/// Counts something as long as it lives.
-struct Counted<'a>(&'a Cell<usize>);
-
-impl<'a> Counted<'a> {
-    fn new(cell: &'a Cell<usize>) -> Self {
-        cell.set(cell.get() + 1);
-        Self(cell)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
-    }
 }
 
 impl Shared {
     /// Completes a handshake and serves the connection until it ends.
     async fn greet(self: Rc<Self>, incoming: quinn::Incoming) {
-        let _connection = Counted::new(&self.connections);
+        let _counted = self.admission.count();
         let address = incoming.remote_address();
-        let shaking = Counted::new(&self.handshakes);
-        let done = tokio::time::timeout(HANDSHAKE_LIMIT, async { incoming.accept()?.await }).await;
-        drop(shaking);
-        let connection = match done {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return self.rejected(address, &error.to_string()),
-            Err(_) => return self.rejected(address, "the handshake took too long"),
-        };
-        // The handshake has checked the key against the same list.
-        let Some(role) = tls::role(&connection, &self.accepted) else {
-            return connection.close(VarInt::from_u32(close::PROTOCOL), b"unknown key");
-        };
+        let Some((connection, role)) = self.admission.shake(incoming).await else { return };
         let peer = PeerId(self.next_peer.replace(self.next_peer.get() + 1));
         tracing::debug!(target: "magma::net", peer = peer.0, %address, ?role, "connected");
         self.handler.connected(peer, address, role);
-        let reason = Rc::clone(&self).serve_connection(peer, &connection).await;
+        let reason = Rc::clone(&self).serve_connection(peer, role, &connection).await;
         self.handler.disconnected(peer);
         self.batch.mark();
         tracing::debug!(target: "magma::net", peer = peer.0, %address, %reason, "disconnected");
-    }
-
-    fn rejected(&self, address: SocketAddr, reason: &str) {
-        if let Some(suppressed) = self.rejected.allow() {
-            tracing::warn!(
-                target: "magma::net",
-                %address, reason, suppressed,
-                "a peer could not connect; if it is one of ours, its key is not the key of this network"
-            );
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The handshake: TLS 1.3 with Ed25519 raw public keys (RFC 7250) that both ends derive from the key they were given.
 //!
 //! No early data, no tickets, no resumption: a ticket would outlive a rotated key.
-//! ALPN carries the version of the flare protocol.
+//! ALPN carries the protocol and its version.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use super::SetupError;
-use crate::auth::{ClientKeys, ClusterKeys, PublicKey, Role};
+use crate::auth::{ClusterKeys, PublicKey, Role};
 use crate::proto::header::PROTOCOL_VERSION;
 
 /// The name in the handshake's server name field, the same for all volcanos.
@@ -22,31 +22,57 @@ pub(super) const SERVER_NAME: &str = "volcano.magma";
 /// TLS alert `no_application_protocol` (RFC 7301 §3.2): the peer speaks another version.
 pub(super) const ALERT_NO_PROTOCOL: u64 = 120;
 
-fn alpn() -> Vec<Vec<u8>> {
-    vec![format!("magma-flare/{PROTOCOL_VERSION}").into_bytes()]
+/// Version of the protocol between volcanos.
+const NODE_PROTOCOL_VERSION: u8 = 1;
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// With clients.
+    Flare,
+    /// Between volcanos.
+    Node,
 }
 
-/// What a client connects with.
-pub(super) fn client(keys: &ClientKeys) -> Result<Arc<QuicClientConfig>, SetupError> {
+impl Protocol {
+    fn alpn(self) -> Vec<Vec<u8>> {
+        let name = match self {
+            Self::Flare => format!("magma-flare/{PROTOCOL_VERSION}"),
+            Self::Node => format!("magma-node/{NODE_PROTOCOL_VERSION}"),
+        };
+        vec![name.into_bytes()]
+    }
+}
+
+/// What one connects with who proves `identity` (PKCS #8) and expects `volcano` at the other end.
+pub(super) fn client(
+    identity: &[u8],
+    volcano: PublicKey,
+    protocol: Protocol,
+) -> Result<Arc<QuicClientConfig>, SetupError> {
     let provider = provider();
-    let verifier = KnownKeys { accepted: vec![keys.volcano().spki()], algorithms: algorithms(&provider) };
-    let own = certified(&keys.identity())?;
+    let verifier = KnownKeys { accepted: vec![volcano.spki()], algorithms: algorithms(&provider) };
+    let own = certified(identity)?;
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(handshake)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(rustls::client::AlwaysResolvesClientRawPublicKeys::new(own)));
-    config.alpn_protocols = alpn();
+    config.alpn_protocols = protocol.alpn();
     config.resumption = rustls::client::Resumption::disabled();
     config.enable_early_data = false;
     QuicClientConfig::try_from(config).map(Arc::new).map_err(handshake)
 }
 
-/// What a volcano answers handshakes with.
-pub(super) fn server(keys: &ClusterKeys) -> Result<Arc<QuicServerConfig>, SetupError> {
+/// What a volcano answers handshakes with. `accepted` are the keys that a caller may prove.
+pub(super) fn server(
+    keys: &ClusterKeys,
+    accepted: &[(PublicKey, Role)],
+    protocol: Protocol,
+) -> Result<Arc<QuicServerConfig>, SetupError> {
     let provider = provider();
-    let accepted = keys.accepted().iter().map(|(key, _)| key.spki()).collect();
+    let accepted = accepted.iter().map(|(key, _)| key.spki()).collect();
     let verifier = KnownKeys { accepted, algorithms: algorithms(&provider) };
     let own = certified(&keys.volcano())?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -54,7 +80,7 @@ pub(super) fn server(keys: &ClusterKeys) -> Result<Arc<QuicServerConfig>, SetupE
         .map_err(handshake)?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(rustls::server::AlwaysResolvesServerRawPublicKeys::new(own)));
-    config.alpn_protocols = alpn();
+    config.alpn_protocols = protocol.alpn();
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.max_early_data_size = 0;

@@ -28,33 +28,56 @@ const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 const INITIAL_WINDOW: u64 = 1 << 20;
 /// First guess at the round trip: a lost first packet is sent again after three times this.
 const INITIAL_RTT: Duration = Duration::from_millis(20);
-/// A peer that has been silent for this long is gone.
+/// A peer that has been silent for this long is gone, even if nothing is expected of it.
 const IDLE_TIMEOUT_MS: u32 = 10_000;
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// Volcanos wait for each other; a dead one is to be noticed soon. There are few of them, so that keeping alive costs little.
+const NODE_IDLE_TIMEOUT_MS: u32 = 3000;
+const NODE_KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// One for urgent messages, one for bulk.
+const NODE_STREAMS: u32 = 2;
 /// Kernel buffers for datagrams; the default of 208 KiB drops packets in bulk transfers.
 const SOCKET_BUFFER: usize = 4 << 20;
 /// In bytes.
 const CONNECTION_ID_LEN: usize = 8;
 
+/// For the flare protocol.
 pub(super) fn transport() -> Arc<TransportConfig> {
+    let mut config = common();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
+        .keep_alive_interval(Some(KEEP_ALIVE));
+    Arc::new(config)
+}
+
+/// For the node protocol: a connection carries messages one way only, on one stream per class.
+pub(super) fn node_transport() -> Arc<TransportConfig> {
+    let mut config = common();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(NODE_STREAMS))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(NODE_IDLE_TIMEOUT_MS))))
+        .keep_alive_interval(Some(NODE_KEEP_ALIVE));
+    Arc::new(config)
+}
+
+fn common() -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MAX_DATAGRAM);
     let mut congestion = CubicConfig::default();
     congestion.initial_window(INITIAL_WINDOW);
     let mut config = TransportConfig::default();
     config
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
-        .keep_alive_interval(Some(KEEP_ALIVE))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(u64::from(CONNECTION_WINDOW))
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(mtu))
         .congestion_controller_factory(Arc::new(congestion));
-    Arc::new(config)
+    config
 }
 
 /// The parameters of an endpoint. With a `reset_key` that outlives the process, a restarted volcano can tell the clients

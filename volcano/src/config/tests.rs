@@ -11,6 +11,7 @@ fn config() -> VolcanoConfig {
         address: "10.0.0.1".parse().unwrap(),
         port: "12000".parse().unwrap(),
         bandwidth: 0,
+        witness: false,
         console_address: "127.0.0.1".parse().unwrap(),
         key: Secret::new("a key with \"quotes\" and # more"),
     }

@@ -3,8 +3,20 @@
 //! A change of a slice is a compare-and-set: it names the slice's epoch that the one who asks for it knows, and nothing
 //! happens if the slice has another one by now.
 
-use magma_common::topology::{Epoch, Member, Replica, SliceId, VolcanoId};
+mod members;
+mod slices;
+#[cfg(test)]
+mod tests;
+
+use magma_common::topology::{Epoch, MAX_COPIES, Member, Replica, SliceId, Topology, VolcanoId};
 use serde::{Deserialize, Serialize};
+
+/// Most volcanos that store.
+pub const MAX_STORING: usize = 50;
+/// Most witnesses beside them.
+pub const MAX_WITNESSES: usize = 9;
+/// Most voters.
+pub const MAX_VOTERS: usize = 5;
 
 /// A change that can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,4 +70,49 @@ pub enum Refusal {
     /// The change does not fit the topology.
     #[error("{0}")]
     Unfit(String),
+}
+
+impl Change {
+    /// Makes the change: true if it changed anything, and then the version has gone up by one. A refused change leaves the
+    /// topology as it was.
+    pub fn apply(&self, topology: &mut Topology) -> Result<bool, Refusal> {
+        let Some(version) = topology.version.checked_add(1) else {
+            return unfit("the topology cannot change any more: its version has reached the end");
+        };
+        let changed = match self {
+            Self::Enter(member) => members::enter(topology, member)?,
+            Self::Leave(volcano, leaving) => members::leave(topology, *volcano, *leaving)?,
+            Self::Forget(volcano) => members::forget(topology, *volcano)?,
+            Self::Copies(copies) => set_copies(topology, *copies)?,
+            Self::Voters(voters) => members::set_voters(topology, voters)?,
+            Self::Slice(slice, epoch, change) => {
+                slices::change(topology, *slice, *epoch, Epoch(version), change)?;
+                true
+            }
+        };
+        if changed {
+            topology.version = version;
+        }
+        Ok(changed)
+    }
+}
+
+fn set_copies(topology: &mut Topology, copies: u8) -> Result<bool, Refusal> {
+    if !(1..=MAX_COPIES).contains(&copies) {
+        return unfit(format!("there can be 1 to {MAX_COPIES} copies, not {copies}"));
+    }
+    Ok(std::mem::replace(&mut topology.copies, copies) != copies)
+}
+
+/// A refusal with this sentence.
+fn unfit<T>(sentence: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::Unfit(sentence.into()))
+}
+
+/// How messages name a volcano.
+fn name(topology: &Topology, volcano: VolcanoId) -> String {
+    match topology.member(volcano) {
+        Some(member) => member.nickname.clone(),
+        None => format!("the unknown volcano {:016x}", volcano.0),
+    }
 }

@@ -1,5 +1,23 @@
 //! The coordinator: agrees with the other voters on the topology.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `change` | what may be asked for, and what becomes of it |
+//! | `consensus` | [`Coordinator`]: inputs, outputs, and what is done between them |
+//! | `voters` | who should vote, and the leader's way there |
+//! | `log` | the state of the consensus: snapshot, entries, vote; its form in the [`Vault`] |
+//! | `vault` | [`FileVault`]: the state in a file of the volcano's folder |
+//! | `wire` | the voters' messages as bytes |
+//! | `admit` | which messages may reach the consensus library |
 
+mod admit;
 mod change;
+mod consensus;
+mod log;
+mod vault;
+mod voters;
+mod wire;
 
-pub use change::{Change, Refusal, SliceChange};
+pub use change::{Change, MAX_STORING, MAX_VOTERS, MAX_WITNESSES, Refusal, SliceChange};
+pub use consensus::{Coordinator, OpenError, Output, Proposing, Vault};
+pub use vault::FileVault;

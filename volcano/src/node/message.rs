@@ -55,6 +55,8 @@ pub enum Message {
     Join(Box<Member>),
     /// To the one that asked to be taken in: it is not, and why.
     NotTaken(String),
+    /// The whole network stops, in order.
+    Shutdown,
     /// About a slice.
     Slice(SliceId, Epoch, SliceMessage),
 }
@@ -77,8 +79,8 @@ pub enum SliceMessage {
         beacon: u64,
         /// Its last record. It and all before it survive the death of its process.
         position: Position,
-        /// The last record that its disk has, with the bodies that were asked for.
-        synced: Seq,
+        /// All syncs up to this number are done.
+        synced: u64,
         /// It lacks parts of the slice, or has parts that it must not use.
         incomplete: bool,
         /// The number of the last [`Refresh`](Self::Refresh) that it has taken.
@@ -88,6 +90,8 @@ pub enum SliceMessage {
     },
     /// The primary to a copy: everything up to here must be on disk, and these bodies.
     Sync {
+        /// Counts these messages. Each carries what the earlier ones asked for, too, as long as they are not answered.
+        number: u64,
         /// The last record.
         through: Seq,
         /// The bodies; `None` for all.
@@ -100,13 +104,17 @@ pub enum SliceMessage {
     },
     /// A copy's whole standing, for the primary that it follows or, after all have started anew, for the others of its group.
     Stand(Box<Stand>),
-    /// The primary to a copy: forget the records after this one, and mark what they touched as missing.
+    /// The primary to a joining copy: forget the records after this one, and mark what they touched as missing.
     Rewind {
+        /// A copy that has seen a later number ignores this.
+        beacon: u64,
         /// The last record that both have.
         to: Position,
     },
-    /// The primary to a copy: forget the whole history and mark everything as missing. The copy goes on from this position.
+    /// The primary to a joining copy: forget the whole history and mark everything as missing. The copy goes on from this position.
     Place {
+        /// A copy that has seen a later number ignores this.
+        beacon: u64,
         /// The primary's position.
         position: Position,
         /// The primary's history up to there.
@@ -116,7 +124,7 @@ pub enum SliceMessage {
     },
     /// The primary to a copy that stands at `at` exactly: a part of the slice as it is there.
     Refresh {
-        /// Counts these messages to this copy, from 1.
+        /// Counts these messages of this primary.
         number: u64,
         /// The position at which this is true.
         at: Position,

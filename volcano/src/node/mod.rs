@@ -1,3 +1,473 @@
-//! A volcano among others.
+//! A volcano among others: its copy of the slice, its vote on the topology, and what it knows of its peers.
+//!
+//! [`Node`] is a state machine without sockets, threads or clocks, as its parts are: inputs come with the time, and
+//! [`Node::effects`] are to be carried out after each of them. Messages to other volcanos may be lost, repeated and reordered.
+//!
+//! A request about a flare that another volcano serves is passed on to it, once: who gets a request that was passed on and does
+//! not serve the flare either says so, and the client asks again with a newer topology.
 
 pub mod message;
+mod peers;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use magma_common::error::FlareError;
+use magma_common::proto::{Reply, Request};
+use magma_common::topology::{Member, Replica, Topology, VolcanoId};
+
+use self::message::{Envelope, Message};
+use self::peers::Peers;
+use crate::coordinator::{Change, Coordinator, Output, Proposing, Refusal};
+use crate::slice::{self, Answer, Call, Now, Slice, SyncFor, Ticket};
+use crate::store::{BodyRead, StoreError, SyncDone, SyncJob};
+use crate::view::ReadError;
+
+/// Every volcano gives every other a sign of life this often.
+const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
+/// What was not answered is said again after this time.
+const SAY_AGAIN: Duration = Duration::from_millis(300);
+/// Under this name the store keeps the topology.
+pub const TOPOLOGY: &str = "topology";
+/// A network that stops says so this often, so that nobody misses it.
+const GOODBYES: u32 = 3;
+
+/// Something to be done outside.
+pub enum Effect {
+    /// Deliver an answer.
+    Answer(Ticket, Answer),
+    /// Pass the request on to the flare protocol's port of that volcano, and its answer back.
+    Forward(Ticket, SocketAddr, Box<Call>),
+    /// Run this on another thread and hand the result to [`Node::synced`], with what it is for.
+    Sync(SyncJob, SyncFor),
+    /// Run this on another thread and hand the result to [`Node::read_done`].
+    Read(Ticket, BodyRead),
+    /// Send this to the node port there.
+    Send(SocketAddr, Box<Envelope>),
+    /// The network stops: stop this volcano in order.
+    Shutdown,
+    /// Stop serving, and why.
+    Stop(String),
+}
+
+/// See the module's documentation.
+pub struct Node {
+    /// This volcano as it wants to be known.
+    own: Member,
+    topology: Topology,
+    coordinator: Coordinator,
+    slice: Slice,
+    peers: Peers,
+    /// Whom to ask to be taken in, as long as it has no network.
+    contacts: Vec<SocketAddr>,
+    /// Why it was not taken in.
+    not_taken: Option<String>,
+    effects: Vec<Effect>,
+    greeted: Option<Duration>,
+    entered: Option<Duration>,
+    goodbyes: Option<u32>,
+}
+
+impl Node {
+    /// A volcano that is about to begin. `topology` is the newest it knows: of its former life, or of the network it founds; if
+    /// it has none yet, an empty one, and `contacts` are asked to take it in.
+    pub fn new(
+        own: Member,
+        topology: Topology,
+        coordinator: Coordinator,
+        slice: Slice,
+        contacts: Vec<SocketAddr>,
+        now: Now,
+    ) -> Self {
+        let mut node = Self {
+            own,
+            topology: Topology::default(),
+            coordinator,
+            slice,
+            peers: Peers::default(),
+            contacts,
+            not_taken: None,
+            effects: Vec::new(),
+            greeted: None,
+            entered: None,
+            goodbyes: None,
+        };
+        if topology.network != 0 {
+            node.adopt(now, topology);
+        }
+        node.settle(now);
+        node
+    }
+
+    /// A client's request came in. Call [`batch_end`](Self::batch_end) after the last one that was there to be read.
+    pub fn request(&mut self, now: Now, ticket: Ticket, call: Call) {
+        if let Request::FetchTopology(_) = call.request {
+            let topology = Reply::FetchTopology(self.topology.clone());
+            self.effects.push(Effect::Answer(ticket, Ok((topology, Bytes::new()))));
+        } else if self.slice.is_serving() {
+            self.slice.request(now, ticket, call);
+        } else {
+            let primary = self.topology.slices.first().map(|slice| slice.primary.volcano);
+            let elsewhere = primary.filter(|primary| *primary != self.own.id);
+            let address = elsewhere.and_then(|id| self.topology.member(id)).map(Member::flare_address);
+            self.effects.push(match address {
+                Some(_) if call.header.forwarded => Effect::Answer(ticket, Err(FlareError::NotOwner.into())),
+                Some(address) => Effect::Forward(ticket, address, Box::new(call)),
+                None => Effect::Answer(ticket, Err(FlareError::Unavailable.into())),
+            });
+        }
+    }
+
+    /// The caller of this request went away.
+    pub fn cancel(&mut self, ticket: Ticket) {
+        self.slice.cancel(ticket);
+    }
+
+    /// A sync that was asked for has ended.
+    pub fn synced(&mut self, now: Now, done: SyncDone, purpose: SyncFor) {
+        self.slice.synced(now, done, purpose);
+        self.settle(now);
+    }
+
+    /// A read that was asked for has ended.
+    pub fn read_done(&mut self, now: Now, ticket: Ticket, read: Result<Option<Bytes>, ReadError>) {
+        self.slice.read_done(now, ticket, read);
+    }
+
+    /// Everything that was there to be read has been handed over.
+    pub fn batch_end(&mut self, now: Now) {
+        self.slice.batch_end(now);
+        self.settle(now);
+    }
+
+    /// Something outside that this volcano depends on has failed.
+    pub fn fail(&mut self, reason: &str) {
+        self.slice.fail(reason);
+    }
+
+    /// How soon [`tick`](Self::tick) should come again.
+    pub fn next_tick(&self) -> Duration {
+        self.slice.next_tick()
+    }
+
+    /// Time has passed; to be called some ten times a second, and as soon as [`next_tick`](Self::next_tick) says.
+    pub fn tick(&mut self, now: Now) {
+        self.coordinator.tick(now.monotonic);
+        self.settle(now);
+        if self.is_due(now, self.greeted, ALIVE_INTERVAL) {
+            self.greeted = Some(now.monotonic);
+            self.greet();
+        }
+        if self.is_due(now, self.entered, SAY_AGAIN) {
+            self.entered = Some(now.monotonic);
+            self.enter(now);
+        }
+        self.say_goodbye();
+        self.slice.tick(now);
+        if let Some(reason) = self.coordinator.failed() {
+            let reason = reason.to_owned();
+            self.slice.fail(&reason);
+        }
+        self.settle(now);
+    }
+
+    fn is_due(&self, now: Now, last: Option<Duration>, interval: Duration) -> bool {
+        self.goodbyes.is_none() && last.is_none_or(|last| now.monotonic.saturating_sub(last) >= interval)
+    }
+
+    /// A message of another volcano has come. Call [`batch_end`](Self::batch_end) after the last one that was there to be read.
+    pub fn receive(&mut self, now: Now, from: SocketAddr, envelope: Envelope) {
+        let Envelope { network, lineage, from: sender, to, boot, version, message } = envelope;
+        let is_for_us =
+            to.is_none_or(|to| to == self.own.id) && boot.is_none_or(|boot| boot == self.own.boot);
+        if !is_for_us || sender.volcano == self.own.id {
+            return;
+        }
+        if let Message::Join(member) = message {
+            return self.take_in(now, from, *member);
+        }
+        if self.topology.network == 0 {
+            return self.hear_of_network(now, message);
+        }
+        if network != self.topology.network || lineage != self.topology.lineage {
+            return self.peers.stranger(now.monotonic, sender);
+        }
+        self.slice.present(now, sender);
+        self.coordinator.alive(sender.volcano, now.monotonic);
+        self.peers.heard(now.monotonic, sender, version);
+        self.compare_versions(now, from, sender, version);
+        match message {
+            Message::Alive(figures) => self.slice.hear_figures(sender.volcano, *figures),
+            Message::Topology(topology) => self.adopt(now, *topology),
+            Message::FetchTopology => self.send_topology(from, Some(sender)),
+            Message::Consensus(bytes) => self.coordinator.message(sender.volcano, &bytes),
+            Message::Propose(change) => self.consider(now, from, sender, change),
+            Message::Refused(change, refusal) => self.refused(&change, &refusal),
+            Message::Slice(slice, epoch, message) if slice == self.slice.identity().slice => {
+                self.slice.message(now, sender, epoch, message);
+            }
+            Message::Shutdown => self.shut_down(false),
+            Message::Slice(..) | Message::Join(_) | Message::NotTaken(_) => {}
+        }
+    }
+
+    /// Asks for a change of the topology on an administrator's behalf. Whether it was made is seen from the topology.
+    pub fn propose(&mut self, now: Now, change: Change) {
+        if self.coordinator.is_leader() {
+            if let Proposing::Refused(refusal) = self.coordinator.propose(now.monotonic, change.clone()) {
+                self.refused(&change, &refusal);
+            }
+            return;
+        }
+        let voters: Vec<VolcanoId> =
+            self.topology.voters.iter().copied().filter(|id| *id != self.own.id).collect();
+        for voter in voters {
+            self.send_to(voter, Message::Propose(change.clone()));
+        }
+    }
+
+    /// Stops the network (`everywhere`), or takes note that it stops.
+    pub fn shut_down(&mut self, everywhere: bool) {
+        if self.goodbyes.is_none() {
+            self.goodbyes = Some(if everywhere { GOODBYES } else { 0 });
+        }
+    }
+
+    /// What has to be done outside, in this order.
+    pub fn effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The newest topology that is known here.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Its copy of the slice, to be looked at.
+    pub fn slice(&self) -> &Slice {
+        &self.slice
+    }
+
+    /// Its vote, to be looked at.
+    pub fn coordinator(&self) -> &Coordinator {
+        &self.coordinator
+    }
+
+    /// This volcano in this life.
+    pub fn replica(&self) -> Replica {
+        self.own.replica()
+    }
+
+    /// Why the network did not take this volcano in, if it said so.
+    pub fn not_taken(&self) -> Option<&str> {
+        self.not_taken.as_deref()
+    }
+
+    /// Stops in order: everything on disk, a clean mark set.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.slice.close()
+    }
+
+    /// Hands effects of the parts on to each other and outside until none is left.
+    fn settle(&mut self, now: Now) {
+        loop {
+            let outputs = self.coordinator.outputs();
+            let effects: Vec<slice::Effect> = self.slice.effects().collect();
+            if outputs.is_empty() && effects.is_empty() {
+                return;
+            }
+            for output in outputs {
+                match output {
+                    Output::Send(to, bytes) => self.send_to(to, Message::Consensus(bytes)),
+                    Output::Committed(topology) => {
+                        self.adopt(now, *topology);
+                        self.spread_topology();
+                    }
+                    Output::Refused(change, refusal) => self.refused(&change, &refusal),
+                }
+            }
+            for effect in effects {
+                self.pass_on(now, effect);
+            }
+        }
+    }
+
+    fn pass_on(&mut self, now: Now, effect: slice::Effect) {
+        match effect {
+            slice::Effect::Answer(ticket, answer) => self.effects.push(Effect::Answer(ticket, answer)),
+            slice::Effect::Sync(job, purpose) => self.effects.push(Effect::Sync(job, purpose)),
+            slice::Effect::Read(ticket, read) => self.effects.push(Effect::Read(ticket, read)),
+            slice::Effect::Stop(reason) => self.effects.push(Effect::Stop(reason)),
+            slice::Effect::Tell(to, epoch, message) => {
+                let message = Message::Slice(self.slice.identity().slice, epoch, message);
+                self.send_to_life(to, message);
+            }
+            slice::Effect::Propose(epoch, change) => {
+                let slice = self.slice.identity().slice;
+                self.propose(now, Change::Slice(slice, epoch, change));
+            }
+        }
+    }
+
+    /// A newer topology takes the place of the one known.
+    fn adopt(&mut self, now: Now, topology: Topology) {
+        let is_ours = self.topology.network == 0
+            || topology.network == self.topology.network && topology.lineage == self.topology.lineage;
+        if !is_ours || topology.version <= self.topology.version {
+            return;
+        }
+        self.topology = topology;
+        self.peers.keep(&self.topology);
+        match postcard::to_stdvec(&self.topology) {
+            Ok(encoded) => self.slice.keep_value(TOPOLOGY, &encoded),
+            Err(error) => self.slice.fail(&format!("the topology cannot be encoded: {error}")),
+        }
+        tracing::debug!(target: "magma::routing", version = self.topology.version, "a newer topology");
+        self.slice.configure(now, &self.topology);
+    }
+
+    /// Without a network: the only thing to be heard is whether this volcano was taken into one.
+    fn hear_of_network(&mut self, now: Now, message: Message) {
+        match message {
+            Message::Topology(topology)
+                if topology.member(self.own.id).is_some_and(|member| member.boot == self.own.boot) =>
+            {
+                tracing::info!(target: "magma::routing", network = topology.network, "taken into the network");
+                self.adopt(now, *topology);
+            }
+            Message::NotTaken(reason) => self.not_taken = Some(reason),
+            _ => {}
+        }
+    }
+
+    /// A volcano asks to be taken in.
+    fn take_in(&mut self, now: Now, from: SocketAddr, member: Member) {
+        if self.topology.network == 0 {
+            return;
+        }
+        if self.topology.member(member.id).is_some_and(|known| known.boot == member.boot) {
+            return self.send_topology(from, Some(member.replica()));
+        }
+        self.propose(now, Change::Enter(Box::new(member)));
+    }
+
+    /// A change was asked for here.
+    fn consider(&mut self, now: Now, from: SocketAddr, sender: Replica, change: Change) {
+        if !self.coordinator.is_leader() {
+            return;
+        }
+        if let Proposing::Refused(refusal) = self.coordinator.propose(now.monotonic, change.clone()) {
+            self.send(from, Some(sender), Message::Refused(change, refusal));
+        }
+    }
+
+    fn refused(&mut self, change: &Change, refusal: &Refusal) {
+        match change {
+            Change::Slice(_, epoch, change) if *epoch == self.slice.known_epoch() => {
+                tracing::debug!(target: "magma::routing", ?change, %refusal, "a change is refused");
+                self.slice.refused(change);
+            }
+            Change::Enter(member) if member.id != self.own.id => {
+                let address = member.node_address();
+                self.send(address, Some(member.replica()), Message::NotTaken(refusal.to_string()));
+            }
+            Change::Enter(_) => self.not_taken = Some(refusal.to_string()),
+            _ => {}
+        }
+    }
+
+    /// Makes this life of the volcano known, until it is.
+    fn enter(&mut self, now: Now) {
+        if self.topology.network == 0 {
+            for contact in self.contacts.clone() {
+                self.send(contact, None, Message::Join(Box::new(self.own.clone())));
+            }
+            return;
+        }
+        let known = self.topology.member(self.own.id);
+        if known.is_none_or(|known| known.boot < self.own.boot) {
+            self.propose(now, Change::Enter(Box::new(self.own.clone())));
+        }
+    }
+
+    fn greet(&mut self) {
+        let figures = self.slice.figures().clone();
+        for id in self.others() {
+            self.send_to(id, Message::Alive(Box::new(figures.clone())));
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        match self.goodbyes {
+            None => {}
+            Some(0) => {
+                self.goodbyes = Some(0);
+                self.effects.push(Effect::Shutdown);
+            }
+            Some(left) => {
+                self.goodbyes = Some(left - 1);
+                for id in self.others() {
+                    self.send_to(id, Message::Shutdown);
+                }
+            }
+        }
+    }
+
+    fn others(&self) -> Vec<VolcanoId> {
+        self.topology.members.iter().map(|member| member.id).filter(|id| *id != self.own.id).collect()
+    }
+
+    /// Who knows less than the other is told.
+    fn compare_versions(&mut self, now: Now, from: SocketAddr, sender: Replica, version: u64) {
+        let own = self.topology.version;
+        if version != own && self.peers.may_exchange(now.monotonic, sender.volcano) {
+            if version < own {
+                self.send_topology(from, Some(sender));
+            } else {
+                self.send(from, Some(sender), Message::FetchTopology);
+            }
+        }
+    }
+
+    fn send_topology(&mut self, to: SocketAddr, who: Option<Replica>) {
+        self.send(to, who, Message::Topology(Box::new(self.topology.clone())));
+    }
+
+    fn spread_topology(&mut self) {
+        for id in self.others() {
+            self.send_to(id, Message::Topology(Box::new(self.topology.clone())));
+        }
+    }
+
+    fn send_to(&mut self, id: VolcanoId, message: Message) {
+        if let Some(address) = self.topology.member(id).map(Member::node_address) {
+            let envelope = self.envelope(Some(id), None, message);
+            self.effects.push(Effect::Send(address, Box::new(envelope)));
+        }
+    }
+
+    fn send_to_life(&mut self, to: Replica, message: Message) {
+        if let Some(address) = self.topology.member(to.volcano).map(Member::node_address) {
+            // A life that has ended is told nothing, but the volcano may be told what its new life should hear.
+            let boot = matches!(&message, Message::Slice(.., message) if !matches!(message, message::SliceMessage::Stand(_)));
+            let envelope = self.envelope(Some(to.volcano), boot.then_some(to.boot), message);
+            self.effects.push(Effect::Send(address, Box::new(envelope)));
+        }
+    }
+
+    fn send(&mut self, to: SocketAddr, who: Option<Replica>, message: Message) {
+        let envelope = self.envelope(who.map(|who| who.volcano), None, message);
+        self.effects.push(Effect::Send(to, Box::new(envelope)));
+    }
+
+    fn envelope(
+        &self,
+        to: Option<VolcanoId>,
+        boot: Option<magma_common::topology::BootId>,
+        message: Message,
+    ) -> Envelope {
+        let Topology { network, lineage, version, .. } = self.topology;
+        Envelope { network, lineage, from: self.own.replica(), to, boot, version, message }
+    }
+}

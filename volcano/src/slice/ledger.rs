@@ -6,7 +6,7 @@
 //! of one) are kept in memory only: what they did is gone after a restart too. So are refusals: a second
 //! copy of a call that was refused, arriving late, must not be carried out after its caller has gone on.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,8 @@ use magma_common::proto::limits::MAX_UNACKNOWLEDGED;
 use magma_common::proto::operation::Outcome;
 use magma_common::proto::{OpId, SessionId};
 use magma_common::topology::Seq;
+
+use super::session::Sessions;
 
 /// How long the outcome of a call without a session is kept; Linux's knfsd keeps its replies as long (`RC_EXPIRE`).
 pub const CALL_RETENTION: Duration = Duration::from_secs(120);
@@ -60,6 +62,8 @@ pub struct Ledger {
     calls: HashMap<u128, Done>,
     /// When each call was kept, and its record, in this order.
     call_ages: VecDeque<(Duration, u128, Option<Seq>)>,
+    /// Sessions that have acknowledged something since [`take_marks`](Ledger::take_marks) told of them.
+    marked: BTreeSet<SessionId>,
 }
 
 impl Ledger {
@@ -106,6 +110,11 @@ impl Ledger {
                 if sequence > outcomes.acknowledged {
                     outcomes.done.insert(sequence, done);
                 }
+                // A mirror hears late what was acknowledged. The primary lets nobody have more than this outstanding, so
+                // what goes here was acknowledged.
+                while outcomes.done.len() > MAX_UNACKNOWLEDGED {
+                    outcomes.done.pop_first();
+                }
             }
             OpId::Call(call) => {
                 let seq = done.seq;
@@ -126,6 +135,7 @@ impl Ledger {
             return;
         };
         if upto > outcomes.acknowledged {
+            self.marked.insert(session);
             outcomes.acknowledged = upto;
             outcomes.done = outcomes.done.split_off(&upto.saturating_add(1));
         }
@@ -134,6 +144,55 @@ impl Ledger {
     /// The session is over; nobody may ask any more.
     pub fn end(&mut self, session: SessionId) {
         self.sessions.remove(&session);
+        self.marked.remove(&session);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The records after this one are no part of the history any more, and neither is what they did.
+    pub fn cut(&mut self, to: Seq) {
+        let stays = |done: &Done| done.seq.is_none_or(|seq| seq <= to);
+        for outcomes in self.sessions.values_mut() {
+            outcomes.done.retain(|_, done| stays(done));
+        }
+        self.calls.retain(|_, done| stays(done));
+        let calls = &self.calls;
+        self.call_ages.retain(|(_, call, _)| calls.contains_key(call));
+    }
+
+    /// Nobody asks for an ended session, and nobody would acknowledge either: only what living ones may ask for stays.
+    pub fn keep_known(&mut self, living: &Sessions) {
+        self.sessions.retain(|session, _| living.knows(*session));
+    }
+
+    /// The outcomes that are in records, in their order, for a copy that has not got those records.
+    pub fn recorded(&self) -> Vec<(Seq, Outcome)> {
+        let of_sessions = self.sessions.iter().flat_map(|(&session, outcomes)| {
+            let id = move |sequence: u64| OpId::Session { session, sequence };
+            outcomes.done.iter().map(move |(&sequence, done)| (id(sequence), done))
+        });
+        let of_calls = self.calls.iter().map(|(&call, done)| (OpId::Call(call), done));
+        let outcome = |(id, done): (OpId, &Done)| {
+            let reply = done.result.as_ref().ok()?.clone();
+            Some((done.seq?, Outcome { id, opcode: done.opcode, reply }))
+        };
+        let mut recorded: Vec<_> = of_sessions.chain(of_calls).filter_map(outcome).collect();
+        recorded.sort_unstable_by_key(|(seq, outcome)| (*seq, outcome.id));
+        recorded
+    }
+
+    /// What some sessions have acknowledged since they were told of last.
+    pub fn take_marks(&mut self, limit: usize) -> Vec<(SessionId, u64)> {
+        let mut marks = Vec::new();
+        while marks.len() < limit
+            && let Some(session) = self.marked.pop_first()
+        {
+            marks.extend(self.sessions.get(&session).map(|outcomes| (session, outcomes.acknowledged)));
+        }
+        marks
     }
 
     /// The volcano itself was away for so long, and nobody could repeat a call to it: that time does not count.

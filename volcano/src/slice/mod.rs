@@ -1,20 +1,23 @@
-//! A slice of the keyspace: what turns requests into records and lets the answers go.
+//! A volcano's copy of a slice of the keyspace: as primary it turns requests into records and lets the answers go; as a
+//! mirror it takes the primary's records.
 //!
 //! [`Slice`] is a state machine without sockets, threads or clocks:
 //!
-//! * inputs, each with the time: [`Slice::request`], [`Slice::cancel`], [`Slice::batch_end`], [`Slice::synced`], [`Slice::tick`];
+//! * inputs, each with the time: [`Slice::configure`], [`Slice::request`], [`Slice::cancel`], [`Slice::message`],
+//!   [`Slice::batch_end`], [`Slice::synced`], [`Slice::tick`];
 //! * outputs: [`Slice::effects`], to be carried out after each input.
 //!
 //! A request is evaluated at once against the applied state. If it changes something, its changes become one
-//! record, applied and appended to the log. Its answer, and every other one, is held at the [`gate`] until all that
-//! it may depend on is safe. The [`ledger`] answers retries, the [`session`] table knows who is alive and
-//! holds what open, [`waits`] queues requests for locks. Every request gets exactly one answer; when the store
-//! fails, those that are held hear that too.
+//! record, applied, appended to the log and sent to the other copies ([`replication`]). Its answer, and every other one, is held
+//! at the [`gate`] until all that it may depend on is safe. The [`ledger`] answers retries, the [`session`] table knows who is
+//! alive and holds what open, [`waits`] queues requests for locks. Every request gets exactly one answer; when the store
+//! fails, or the slice is served by another copy from now on, those that are held hear that too.
 
 pub mod gate;
 pub mod ledger;
 mod orphans;
 mod perform;
+pub mod replication;
 pub mod report;
 mod root;
 pub mod session;
@@ -23,25 +26,30 @@ mod sessions;
 mod tests;
 pub mod waits;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::key::Key;
+use magma_common::key::KeyRange;
 use magma_common::proto::frame::RequestHeader;
-use magma_common::proto::{Failure, OpId, Reply, Request};
+use magma_common::proto::{Failure, Reply, Request};
 use magma_common::time::Timestamp;
-use magma_common::topology::{BootId, Epoch, Seq, SliceId, Topology, VolcanoId};
+use magma_common::topology::{BootId, Epoch, Replica, Seq, SliceId, Topology, VolcanoId};
 
 use self::gate::{Gate, Need};
 use self::ledger::Ledger;
 use self::orphans::Search;
+use self::replication::Replication;
 use self::session::Sessions;
 use self::waits::LockWaits;
+use crate::coordinator::SliceChange;
 use crate::dht::Figures;
+use crate::node::message::SliceMessage;
+use crate::planted::{Bug, planted};
 use crate::store::{BodyRead, Opened, Store, StoreError, SyncBodies, SyncDone, SyncJob};
-use crate::view::{ReadError, View};
+use crate::view::ReadError;
 
 /// Figures about the volcano are taken anew after this long.
 const FIGURES_AGE: Duration = Duration::from_secs(1);
@@ -93,11 +101,20 @@ pub struct Identity {
     pub boot: BootId,
 }
 
+impl Identity {
+    /// The volcano in this life.
+    pub fn replica(&self) -> Replica {
+        Replica { volcano: self.volcano, boot: self.boot }
+    }
+}
+
 /// Who waits for a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncFor {
     /// Requests.
     Replies,
+    /// The primary that this copy follows, and the number by which it asked.
+    Primary(Replica, u64),
     /// The store's upkeep.
     Upkeep,
 }
@@ -110,6 +127,10 @@ pub enum Effect {
     Sync(SyncJob, SyncFor),
     /// Run this on another thread and hand the result to [`Slice::read_done`].
     Read(Ticket, BodyRead),
+    /// Send this to another copy, under this epoch.
+    Tell(Replica, Epoch, SliceMessage),
+    /// Ask the coordinator for this change, under this epoch.
+    Propose(Epoch, SliceChange),
     /// The store failed: stop serving.
     Stop(String),
 }
@@ -201,13 +222,20 @@ pub struct Slice {
     again: Duration,
     /// Requests served since the start.
     served: u64,
+    replication: Replication,
+    /// The epoch in which this copy began to serve: what clients hold open was said to it since then.
+    reign: Epoch,
+    /// When the other copies heard which outcomes clients have.
+    marks_passed: Duration,
     figures: Figures,
     figures_taken: Now,
+    /// What other volcanos have told of themselves.
+    others: BTreeMap<VolcanoId, Figures>,
     stopped: bool,
 }
 
 impl Slice {
-    /// Takes over an opened store. `topology` must name this volcano's boot already.
+    /// Takes over an opened store. It has no role until [`configure`](Self::configure) gives it one.
     pub fn new(
         identity: Identity,
         topology: Topology,
@@ -215,29 +243,19 @@ impl Slice {
         opened: Opened,
         random: Box<dyn FnMut() -> u64>,
         now: Now,
-    ) -> Result<Self, ReadError> {
-        let mut sessions = Sessions::default();
-        for row in store.sessions()? {
-            sessions.recover(row, now.monotonic);
-        }
+    ) -> Self {
+        let may_have_lost = opened.may_have_lost_unsynced();
         let mut ledger = Ledger::default();
         for retained in opened.outcomes {
-            // Nobody asks for an ended session, and nobody would acknowledge either.
-            let is_wanted = match retained.outcome.id {
-                OpId::Session { session, .. } => sessions.knows(session),
-                OpId::Call(_) => true,
-            };
-            if is_wanted {
-                ledger.recover(now.monotonic, retained.seq, retained.outcome);
-            }
+            ledger.recover(now.monotonic, retained.seq, retained.outcome);
         }
         let (figures, last_time) = (report::figures(&store, now.wall), store.time(identity.slice));
-        Ok(Self {
+        Self {
             identity,
             topology,
             store,
             ledger,
-            sessions,
+            sessions: Sessions::default(),
             waits: LockWaits::default(),
             reads: HashMap::new(),
             gate: Gate::default(),
@@ -250,10 +268,14 @@ impl Slice {
             warn_again: now.monotonic,
             again: Duration::ZERO,
             served: 0,
+            replication: Replication::new(may_have_lost),
+            reign: Epoch(0),
+            marks_passed: now.monotonic,
             figures,
             figures_taken: now,
+            others: BTreeMap::new(),
             stopped: false,
-        })
+        }
     }
 
     /// A request came in. Call [`batch_end`](Self::batch_end) after the last one that was there to be read.
@@ -276,7 +298,7 @@ impl Slice {
     }
 
     fn evaluate(&mut self, now: Now, ticket: Ticket, call: Call) {
-        if self.stopped {
+        if !self.is_serving() {
             self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
             return;
         }
@@ -308,7 +330,9 @@ impl Slice {
         if self.stopped {
             self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
         } else {
-            self.gate.hold(Held { ticket, answer }, need);
+            let is_early = planted(Bug::ReleaseErrorsEarly) && answer.is_err();
+            let at = if is_early { Seq(0) } else { self.position().seq };
+            self.gate.hold(Held { ticket, answer }, need, at);
         }
     }
 
@@ -343,28 +367,44 @@ impl Slice {
         }
     }
 
-    /// All requests that were there have been handed over: the log goes out in one write, and the answers with it.
-    pub fn batch_end(&mut self) {
-        if self.stopped || !self.gate.wants_log() {
+    /// Everything that was there to be read has been handed over: the log goes out in one write, what is new goes to the other
+    /// copies, and the answers that are safe leave.
+    pub fn batch_end(&mut self, now: Now) {
+        if self.stopped {
             return;
         }
-        if let Err(error) = self.store.flush() {
-            // A full disk stops nothing: the answers stay held, and the next tick tries again.
-            return self.trouble(error.into());
+        if self.gate.wants_log() || self.owes_primary() {
+            match self.store.flush() {
+                Ok(()) => self.gate.logged(),
+                // A full disk stops nothing: the answers stay held, and the next tick tries again.
+                Err(error) => return self.trouble(error.into()),
+            }
+            self.answer_primary();
+            if self.gate.wants_sync() {
+                self.start_sync(now);
+            }
         }
-        for held in self.gate.logged() {
+        if let Err(trouble) = self.feed(now) {
+            self.trouble(trouble);
+        }
+        self.release(now);
+    }
+
+    /// Lets go what is safe.
+    fn release(&mut self, now: Now) {
+        let Some(safe) = self.safe(now) else { return };
+        for held in self.gate.release(safe) {
             self.effects.push(Effect::Answer(held.ticket, held.answer));
-        }
-        if self.gate.wants_sync() {
-            self.start_sync();
         }
     }
 
-    fn start_sync(&mut self) {
-        match self.store.begin_sync(&SyncBodies::These(self.gate.bodies_to_sync())) {
+    fn start_sync(&mut self, now: Now) {
+        let bodies = self.gate.bodies_to_sync();
+        match self.store.begin_sync(&SyncBodies::These(bodies.clone())) {
             Ok(job) => {
-                self.gate.sync_starts();
+                let number = self.gate.sync_starts();
                 self.effects.push(Effect::Sync(job, SyncFor::Replies));
+                self.sync_copies(now, number, bodies);
             }
             // As in `batch_end`: who waits for the disk stays held.
             Err(error) => self.trouble(error.into()),
@@ -372,19 +412,25 @@ impl Slice {
     }
 
     /// A sync that was asked for has ended.
-    pub fn synced(&mut self, done: SyncDone, purpose: SyncFor) {
+    pub fn synced(&mut self, now: Now, done: SyncDone, purpose: SyncFor) {
         if let Err(error) = self.store.finish_sync(done) {
             return self.fail(&error.to_string());
         }
-        if purpose == SyncFor::Upkeep {
-            return;
+        match purpose {
+            SyncFor::Upkeep => {}
+            SyncFor::Replies => {
+                self.gate.sync_ended();
+                if self.gate.wants_sync() {
+                    self.start_sync(now);
+                }
+            }
+            SyncFor::Primary(primary, number) => {
+                if let Err(trouble) = self.synced_for_primary(primary, number) {
+                    self.trouble(trouble);
+                }
+            }
         }
-        for held in self.gate.sync_ended() {
-            self.effects.push(Effect::Answer(held.ticket, held.answer));
-        }
-        if self.gate.wants_sync() {
-            self.start_sync();
-        }
+        self.batch_end(now);
     }
 
     /// How soon [`tick`](Self::tick) should come again; it may always be called sooner.
@@ -405,19 +451,26 @@ impl Slice {
         }
         self.ticked = now.monotonic;
         self.ledger.expire(now.monotonic);
-        for waiter in self.waits.expire(now.monotonic) {
-            self.hold(waiter.ticket, Err(FlareError::WouldBlock.into()), Need::Logged);
+        if self.is_serving() {
+            for waiter in self.waits.expire(now.monotonic) {
+                self.hold(waiter.ticket, Err(FlareError::WouldBlock.into()), Need::Logged);
+            }
+            for done in [self.end_silent_sessions(now), self.bury_some(now)] {
+                if let Err(trouble) = done {
+                    self.trouble(trouble);
+                }
+            }
+            self.wake(now);
         }
-        for done in [self.end_silent_sessions(now), self.bury_some(now), self.maintain(now)] {
+        for done in [self.maintain(now), self.replicate(now)] {
             if let Err(trouble) = done {
                 self.trouble(trouble);
             }
         }
-        self.wake(now);
         if now.monotonic.saturating_sub(self.figures_taken.monotonic) >= FIGURES_AGE {
             self.take_figures(now);
         }
-        self.batch_end();
+        self.batch_end(now);
     }
 
     fn maintain(&mut self, now: Now) -> Result<(), Trouble> {
@@ -447,16 +500,39 @@ impl Slice {
             return;
         }
         self.stopped = true;
-        let (for_log, for_disk) = self.gate.give_up();
-        // Who waits for the disk must not ask again: a kernel that has reported its failure once calls the next sync a success.
-        for held in for_disk {
-            self.effects.push(Effect::Answer(held.ticket, Err(FlareError::Io.into())));
-        }
-        let for_locks = self.waits.cancel(|_| true).into_iter().map(|waiter| waiter.ticket);
-        for ticket in for_log.into_iter().map(|held| held.ticket).chain(for_locks) {
-            self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
+        if self.has_other_copies() {
+            // They have what was answered, and an operation that is in doubt is done once by whoever serves the slice next.
+            self.let_go();
+        } else {
+            let (for_log, for_disk) = self.gate.give_up();
+            // Who waits for the disk must not ask again: a kernel that has reported its failure once calls the next sync a success.
+            for held in for_disk {
+                self.effects.push(Effect::Answer(held.ticket, Err(FlareError::Io.into())));
+            }
+            self.tell_unavailable(for_log);
+            self.let_go();
         }
         self.effects.push(Effect::Stop(reason.to_owned()));
+    }
+
+    /// Nobody who waits here can be told an outcome: they ask again, under the same operation ids, whoever serves the slice then.
+    fn let_go(&mut self) {
+        let (for_log, for_disk) = self.gate.give_up();
+        self.tell_unavailable(for_log);
+        self.tell_unavailable(for_disk);
+        let for_locks = self.waits.cancel(|_| true).into_iter().map(|waiter| waiter.ticket);
+        let mut reading: Vec<Ticket> = self.reads.drain().map(|(ticket, _)| ticket).collect();
+        reading.sort_unstable();
+        for ticket in for_locks.chain(reading) {
+            self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
+        }
+        self.locks_changed.clear();
+    }
+
+    fn tell_unavailable(&mut self, held: Vec<Held>) {
+        for held in held {
+            self.effects.push(Effect::Answer(held.ticket, Err(FlareError::Unavailable.into())));
+        }
     }
 
     /// What has to be done outside, in this order.
@@ -464,13 +540,10 @@ impl Slice {
         self.effects.drain(..)
     }
 
-    /// What fences this slice's records.
-    fn epoch(&self) -> Epoch {
-        self.topology
-            .slices
-            .iter()
-            .find(|slice| slice.id == self.identity.slice)
-            .map_or(Epoch(0), |slice| slice.epoch)
+    /// The keys that belong to this slice.
+    fn range(&self) -> KeyRange {
+        let own = self.topology.slices.iter().find(|slice| slice.id == self.identity.slice);
+        own.map_or(KeyRange::ALL, |slice| slice.range)
     }
 
     /// Stops in order: everything on disk, a clean mark set.

@@ -15,6 +15,7 @@ use super::waits::Blocked;
 use super::{Call, Now, Slice, Trouble, Verdict};
 use crate::dht::{self, DhtState};
 use crate::namespace::{self, Caller, Moment, Plan, Stop};
+use crate::planted::{Bug, planted};
 use crate::record::{Change, Record};
 use crate::rows::{BodyId, Content};
 use crate::view::View;
@@ -58,6 +59,7 @@ impl Slice {
         }
         let Some(id) = call.header.op_id() else { return Ok(refused(FlareError::BadRequest)) };
         match self.ledger.find(id) {
+            _ if planted(Bug::IgnoreLedger) => self.perform(now, call, id),
             Finding::New => self.perform(now, call, id),
             Finding::Full => Ok(refused(FlareError::TooManyOutstanding)),
             Finding::Acknowledged => Ok(refused(FlareError::BadRequest)),
@@ -108,7 +110,7 @@ impl Slice {
 
     fn with_dht<T>(&self, answer: impl FnOnce(&DhtState<'_>) -> T) -> Result<T, Trouble> {
         let root = self.store.flare(&Handle::root().key)?.ok_or_else(no_root)?;
-        let figures = [(self.identity.volcano, self.figures.clone())];
+        let figures = self.all_figures();
         Ok(answer(&DhtState {
             topology: &self.topology,
             figures: &figures,
@@ -170,9 +172,10 @@ impl Slice {
         for (body, offset, data) in &planned.appends {
             self.store.write_append(*body, *offset, data)?;
         }
+        let appended = planned.appends.into_iter().map(|(.., data)| data).collect();
         set_verifier(&mut reply, self.topology.write_verifier());
         self.add_internal(&call.request, &mut reply)?;
-        let kept = self.keep_outcome(now, call, id, &reply, planned.changes);
+        let kept = self.keep_outcome(now, call, id, &reply, (planned.changes, appended));
         if kept.is_err() && last_release.is_some() {
             // The open is given back all the same; its flare is buried when there is space again.
             self.search = Search::from_start();
@@ -198,7 +201,7 @@ impl Slice {
         call: &Call,
         id: OpId,
         reply: &Reply,
-        changes: Vec<Change>,
+        (changes, appended): (Vec<Change>, Vec<Bytes>),
     ) -> Result<(), Trouble> {
         let outcome = if call.request.mutates() {
             let reply = storable(reply).encode().map_err(|error| Trouble::Fatal(error.to_string()))?;
@@ -207,18 +210,29 @@ impl Slice {
             None
         };
         if !changes.is_empty() {
-            self.record(now, changes, outcome)?;
+            self.record_with(now, changes, appended, outcome)?;
         } else if let Some(outcome) = outcome {
             self.ledger.keep(now.monotonic, None, outcome);
         }
         Ok(())
     }
 
-    /// Appends a record to the log and applies it.
+    /// Appends a record without bytes for bodies to the log and applies it.
     pub(super) fn record(
         &mut self,
         now: Now,
         changes: Vec<Change>,
+        outcome: Option<Outcome>,
+    ) -> Result<(), Trouble> {
+        self.record_with(now, changes, Vec::new(), outcome)
+    }
+
+    /// Appends a record to the log and applies it; the other copies will get it. `appended`: the bytes of its appends, which have been written.
+    fn record_with(
+        &mut self,
+        now: Now,
+        changes: Vec<Change>,
+        appended: Vec<Bytes>,
         outcome: Option<Outcome>,
     ) -> Result<(), Trouble> {
         let record = self.next_record(now, changes, outcome);
@@ -229,9 +243,10 @@ impl Slice {
                 self.locks_changed.insert(*flare);
             }
         }
-        if let Some(outcome) = record.outcome {
+        if let Some(outcome) = record.outcome.clone() {
             self.ledger.keep(now.monotonic, Some(record.seq), outcome);
         }
+        self.remember(record, appended);
         Ok(())
     }
 
@@ -242,8 +257,12 @@ impl Slice {
 
     /// The time, place and id of the record that comes next. Times of a slice never go back, whatever the clock does.
     fn moment(&self, now: Now, op: OpId) -> Moment {
-        let last = self.store.position(self.identity.slice).unwrap_or_default();
-        Moment { now: now.wall.max(self.last_time), seq: Seq(last.seq.0 + 1), epoch: self.epoch(), op }
+        Moment {
+            now: now.wall.max(self.last_time),
+            seq: Seq(self.position().seq.0 + 1),
+            epoch: self.epoch(),
+            op,
+        }
     }
 
     /// The changes of something that the volcano does by itself.

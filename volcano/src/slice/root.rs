@@ -4,17 +4,17 @@ use magma_common::attr::Kind;
 use magma_common::handle::Handle;
 use magma_common::key::BirthString;
 
-use super::{Now, Slice};
+use super::{Now, Slice, Trouble};
 use crate::record::Change;
 use crate::rows::{Content, FIRST_COOKIE, FlareRow, Life};
-use crate::store::{StoreError, SyncBodies};
 use crate::view::View;
 
 impl Slice {
-    /// Makes the root directory if there is none, and takes it to disk. Returns whether it was made.
-    pub fn found(&mut self, now: Now) -> Result<bool, StoreError> {
-        if self.store.flare(&Handle::root().key)?.is_some() {
-            return Ok(false);
+    /// What makes the root directory, if it belongs here and there is none.
+    pub(super) fn founding_changes(&self, now: Now) -> Result<Vec<Change>, Trouble> {
+        let key = Handle::root().key;
+        if !self.range().contains(&key) || self.store.flare(&key)?.is_some() {
+            return Ok(Vec::new());
         }
         let root = FlareRow {
             handle: Handle::root(),
@@ -38,10 +38,6 @@ impl Slice {
             next_cookie: FIRST_COOKIE,
             has_acl: false,
         };
-        let record = self.next_record(now, vec![Change::PutFlare(root)], None);
-        self.store.append(&record)?;
-        self.last_time = record.time;
-        self.store.sync_now(SyncBodies::None)?;
-        Ok(true)
+        Ok(vec![Change::PutFlare(root)])
     }
 }

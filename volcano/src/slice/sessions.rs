@@ -39,7 +39,8 @@ impl Slice {
             Reply::OpenSession(SessionReply {
                 session: id,
                 lease_ms: u32::try_from(SESSION_LEASE.as_millis()).unwrap_or(u32::MAX),
-                boot: self.identity.boot,
+                door: self.identity.volcano,
+                reign: self.reign,
                 topology: self.topology.clone(),
             }),
             bytes::Bytes::new(),
@@ -57,7 +58,11 @@ impl Slice {
     }
 
     pub(super) fn keep_alive(&self) -> Reply {
-        Reply::KeepAlive(KeepAliveReply { boot: self.identity.boot, topology_version: self.topology.version })
+        Reply::KeepAlive(KeepAliveReply {
+            door: self.identity.volcano,
+            reign: self.reign,
+            topology_version: self.topology.version,
+        })
     }
 
     pub(super) fn reclaim_opens(

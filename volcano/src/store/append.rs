@@ -7,7 +7,7 @@ use magma_common::key::{Ino, Key};
 use magma_common::topology::SliceId;
 
 use super::Store;
-use super::body::Bodies;
+use super::body::{Bodies, By};
 use super::db::Db;
 use super::error::{StoreError, is_full};
 use super::log::{EntryRef, Lsn};
@@ -193,9 +193,10 @@ pub(super) fn apply(
     bodies: &mut Bodies,
     rows: bool,
 ) -> Result<(), ReadError> {
+    let by = By { lsn, copied: matches!(entry, EntryRef::Copied { .. }) };
     for change in entry.changes() {
         match change {
-            Change::Body { body, flare, change } => bodies.apply(db, (*body, *flare), change, lsn, rows)?,
+            Change::Body { body, flare, change } => bodies.apply(db, (*body, *flare), change, by, rows)?,
             change if rows => apply_row(change, db, entry.slice())?,
             _ => {}
         }

@@ -1,7 +1,5 @@
 //! What happens to a copy of a slice besides its own records: it follows another copy, is set back, begins anew, is filled.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use magma_common::key::KeyRange;
 use magma_common::proto::operation::Outcome;
@@ -9,6 +7,7 @@ use magma_common::topology::{Position, Seq, SliceId};
 
 use super::Store;
 use super::append::check_slice;
+use super::copy::filter;
 use super::error::StoreError;
 use super::log::{EntryRef, Lsn};
 use crate::missing::Missing;
@@ -36,13 +35,29 @@ impl Store {
         self.alive()?;
         // before bytes are written that nothing would mention
         check_slice(EntryRef::Record(record), &self.db).map_err(|reason| self.rejected(reason))?;
-        let (record, appended) = filtered(record, appended, self.missing(record.slice));
-        let written = self.write_appends(&record.changes, &appended);
+        match self.db.slices.get(&record.slice) {
+            Some(state) if !state.missing.is_empty() => {
+                let lacks = |ino| state.missing.contains(ino);
+                let mut filtered = filter(record.changes.clone(), appended.to_vec(), lacks, state.partial);
+                let changes = std::mem::take(&mut filtered.changes);
+                let kept = Record { changes, outcome: record.outcome.clone(), ..*record };
+                let lsn = self.take_received(&kept, &filtered.appended)?;
+                if let Some(state) = self.db.slices.get_mut(&record.slice) {
+                    state.partial = filtered.partial;
+                }
+                Ok(lsn)
+            }
+            _ => self.take_received(record, appended),
+        }
+    }
+
+    fn take_received(&mut self, record: &Record, appended: &[Bytes]) -> Result<Lsn, StoreError> {
+        let written = self.write_appends(&record.changes, appended);
         if written.is_err() {
             self.bodies.get_mut().abandon_writes();
         }
         written?;
-        self.append(&record)
+        self.append(record)
     }
 
     /// Writes the bytes of the appends among changes, in their order.
@@ -80,7 +95,7 @@ impl Store {
                 return Err(self.rejected(reason));
             }
         }
-        let mut missing = state.missing.clone();
+        let mut missing = state.missing_on_disk();
         let touched = self.mark_touched(slice, to.seq, &mut missing);
         let Some(sessions) = self.stop_on_error(touched)? else { return Ok(Rewound::NotInLog) };
         self.take(EntryRef::Rewind { slice, to, missing: &missing })?;
@@ -114,7 +129,11 @@ impl Store {
             for change in entry.changes() {
                 match change.flare().and_then(|key| KeyRange::new(key.ino(), key.ino())) {
                     Some(range) => missing.insert(range),
-                    None => sessions = true,
+                    None => {
+                        sessions = true;
+                        // with which the slice's sessions travel
+                        missing.insert(KeyRange::single(KeyRange::ALL.start()));
+                    }
                 }
             }
             // what was brought in there is as it was at a later position
@@ -148,13 +167,4 @@ impl Store {
     ) -> Result<Lsn, StoreError> {
         self.take(EntryRef::Copied { slice, changes, complete })
     }
-}
-
-/// What a copy takes of a record while it lacks keys, with the bytes of the appends that are left.
-fn filtered<'a>(
-    record: &'a Record,
-    appended: &'a [Bytes],
-    _missing: &Missing,
-) -> (Cow<'a, Record>, Cow<'a, [Bytes]>) {
-    (Cow::Borrowed(record), Cow::Borrowed(appended))
 }

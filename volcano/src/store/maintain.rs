@@ -127,6 +127,7 @@ impl Store {
     }
 
     fn maintain_steps(&mut self) -> Result<Maintenance, StoreError> {
+        self.log_landed()?;
         let is_changed = self.is_changed();
         let mut due = self.upkeep.commit_due(is_changed);
         if due && (self.stable == self.last() || self.upkeep.prepared) {
@@ -193,16 +194,18 @@ impl Store {
     /// The next job, if one is due. `commit`: the database is to be committed, so the log is to be synced.
     fn upkeep_job(&mut self, commit: bool) -> Result<Option<SyncJob>, StoreError> {
         let now = self.upkeep.now;
+        let landing = self.landing();
         let bodies = self.bodies.get_mut();
         let half_full = bodies.pending_bytes() > self.upkeep.options.overlay_bytes / 2
             || bodies.pending_changes() > self.upkeep.options.overlay_changes / 2;
         let unsynced = bodies.unsynced_bodies();
-        let bodies_due = unsynced > self.upkeep.options.bodies / 2
+        let bodies_due = landing.bodies
+            || unsynced > self.upkeep.options.bodies / 2
             || (unsynced > 0
                 && now.saturating_sub(self.upkeep.bodies_synced_at) >= self.upkeep.options.body_interval);
         let copy = self.upkeep.copy_due(self.db.wal_bytes());
         let unlink = self.dropped_files()?;
-        if !(commit || half_full || bodies_due || copy || !unlink.is_empty()) {
+        if !(commit || half_full || bodies_due || landing.log || copy || !unlink.is_empty()) {
             return Ok(None);
         }
         let mut job = self.begin_sync(if bodies_due { &SyncBodies::All } else { &SyncBodies::None })?;
@@ -224,7 +227,7 @@ impl Store {
         let dropped = self.db.dropped_bodies(0, UNLINKS_PER_JOB)?;
         let bodies = self.bodies.get_mut();
         let gone = dropped.into_iter().filter(|dropped| dropped.lsn <= self.stable);
-        Ok(gone.map(|dropped| (dropped.local, bodies.path(dropped.body))).collect())
+        Ok(gone.map(|dropped| (dropped.local, bodies.path(dropped.body, dropped.born))).collect())
     }
 
     /// A job of upkeep has run.

@@ -23,6 +23,7 @@
 mod append;
 mod body;
 mod catch_up;
+mod copy;
 mod copying;
 mod db;
 mod disk;
@@ -57,6 +58,7 @@ use magma_common::topology::{Position, Seq, SliceId};
 use serde_bytes::ByteBuf;
 
 pub use body::BodyRead;
+pub use copy::{Filtered, Imported, Inside, Partial, filter};
 pub use copying::Rewound;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{OpenError, StoreError};
@@ -74,8 +76,18 @@ use log::index::Index;
 use meta::MetaFile;
 
 /// Names of the files and folders that a store consists of. Whether others may lie beside them is for the owner of the folder to say.
-pub const FILES: &[&str] =
-    &["lock", "log", "data", "meta", "meta.new", "magma.db", "magma.db-wal", "magma.db-shm"];
+pub const FILES: &[&str] = &[
+    "lock",
+    "log",
+    "data",
+    "meta",
+    "meta.new",
+    "magma.db",
+    "magma.db-wal",
+    "magma.db-shm",
+    "consensus",
+    "consensus.new",
+];
 
 /// The store of one volcano.
 #[derive(Debug)]

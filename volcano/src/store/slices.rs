@@ -6,6 +6,7 @@ use magma_common::key::KeyRange;
 use magma_common::time::Timestamp;
 use magma_common::topology::{Epoch, Position, Seq};
 
+use super::copy::{Landed, Partial};
 use crate::missing::Missing;
 
 /// Most epochs of which the first record is remembered.
@@ -24,6 +25,10 @@ pub(super) struct SliceState {
     pub(super) missing: Missing,
     /// The log has all of each record after this one. Means nothing while something is missing.
     pub(super) floor: Seq,
+    /// How much is here of a flare that comes in several parts. Whoever opens the store again does not know, and begins that flare anew.
+    pub(super) partial: Option<Partial>,
+    /// What was brought in and is not missing any more, but would be after a power cut.
+    pub(super) landed: Vec<Landed>,
 }
 
 impl SliceState {
@@ -40,6 +45,7 @@ impl SliceState {
             history: history.to_vec(),
             missing: Missing::all(range),
             floor: position.seq,
+            ..Self::default()
         };
         state.forget_old_epochs();
         state
@@ -72,6 +78,17 @@ impl SliceState {
         self.history.retain(|first| first.seq <= to.seq);
         self.position = to;
         self.missing = missing.clone();
+        self.partial = None;
+        self.landed.clear();
+    }
+
+    /// What is missing for whoever opens the store with the log as it is now.
+    pub(super) fn missing_on_disk(&self) -> Missing {
+        let mut missing = self.missing.clone();
+        for landed in &self.landed {
+            missing.insert(landed.range);
+        }
+        missing
     }
 
     /// A range is not missing any more.

@@ -36,6 +36,8 @@ pub struct SyncJob {
     disk: Arc<dyn Disk>,
     through: Lsn,
     bodies: Vec<ToSync>,
+    /// Those are all that need it.
+    all_bodies: bool,
     folders: Vec<PathBuf>,
     /// Up to which entry overwrites had been written to the files.
     settled: Lsn,
@@ -131,6 +133,7 @@ impl Store {
             disk: Arc::clone(&self.disk),
             through: self.log.flushed(),
             bodies: to_sync,
+            all_bodies: *bodies == SyncBodies::All,
             folders,
             settled: states.settled(),
             data: states.root().to_path_buf(),
@@ -160,6 +163,7 @@ impl Store {
         self.log.synced(&job.log, job.log_dir.is_some());
         self.stable = self.stable.max(job.through);
         bodies.settle(&self.db, self.stable)?;
+        self.note_landed(job.through, job.all_bodies);
         if job.is_upkeep {
             self.upkeep_done(&job, checkpointed)?;
         }

@@ -13,19 +13,20 @@ fn join(encoded: &Encoded) -> BytesMut {
 
 prop_compose! {
     fn any_header()(
-        tag: u32, stable: bool, versions: (u64, u64), numbers: (u64, u64), call: Option<u128>,
+        tag: u32, flags: (bool, bool), versions: (u64, u64), numbers: (u64, u64), call: Option<u128>,
         deadline_ms in proptest::option::of(1_u32..), ids: (u32, u32),
         groups in proptest::collection::vec(any::<u32>(), 0..64),
     ) -> RequestHeader {
         RequestHeader {
             tag: Tag(tag),
-            durability: if stable { Durability::Stable } else { Durability::Replicated },
+            durability: if flags.0 { Durability::Stable } else { Durability::Replicated },
             topology_version: versions.0,
             session: SessionId(versions.1),
             sequence: numbers.0,
             acknowledged: numbers.1,
             call,
             deadline_ms,
+            forwarded: flags.1,
             credentials: Credentials { uid: ids.0, gid: ids.1, groups },
         }
     }
@@ -127,6 +128,7 @@ fn a_group_list_of_any_claimed_length_is_held_against_the_frame() {
         acknowledged: 0,
         call: None,
         deadline_ms: None,
+        forwarded: false,
         credentials: Credentials::ROOT,
     };
     let mut wire = join(&request(&header, 12, &[], Bytes::new()).unwrap());
@@ -168,6 +170,7 @@ fn the_largest_write_fits_a_frame_and_nothing_larger_does() {
         acknowledged: 0,
         call: Some(1),
         deadline_ms: None,
+        forwarded: false,
         credentials: Credentials { uid: 1, gid: 1, groups: vec![7; MAX_GROUPS] },
     };
     let full = Bytes::from(vec![1; MAX_IO as usize]);
@@ -225,6 +228,7 @@ fn the_example_in_the_document_is_what_goes_over_the_wire() {
         acknowledged: 0,
         call: None,
         deadline_ms: None,
+        forwarded: false,
         credentials: Credentials::ROOT,
     };
     let getattr = Request::from(Getattr { handle: Handle::root() });

@@ -7,9 +7,10 @@ use quinn::VarInt;
 use tokio::task::JoinSet;
 
 use super::{IncomingRequest, PeerId, ReplyTo, Shared, close};
+use crate::auth::Role;
 use crate::error::FlareError;
 use crate::proto::Request;
-use crate::proto::frame::{Frame, FrameError, RequestFrame, StreamClass};
+use crate::proto::frame::{Frame, FrameError, RequestFrame, StreamClass, Tag};
 use crate::proto::limits::MAX_IO;
 use crate::transport::credit::Credit;
 use crate::transport::outbox::Outbox;
@@ -22,6 +23,8 @@ const BYTES_PER_STREAM: usize = 16 * MAX_IO as usize;
 /// Requests of one connection that may wait for other clients. They are not counted as in work, because
 /// what ends their wait may come on the same stream.
 const MAX_WAITING: usize = 1024;
+/// For a volcano that passes on the requests of many clients.
+const MAX_WAITING_FORWARDED: usize = 16 * MAX_WAITING;
 /// Frames that are handed over before other tasks get a turn.
 const TURN: usize = 128;
 
@@ -30,9 +33,14 @@ impl Shared {
     pub(super) async fn serve_connection(
         self: Rc<Self>,
         peer: PeerId,
+        role: Role,
         connection: &quinn::Connection,
     ) -> quinn::ConnectionError {
-        let waiting = Credit::new(MAX_WAITING, 0);
+        let waiting = match role {
+            Role::Client => MAX_WAITING,
+            Role::Node => MAX_WAITING_FORWARDED,
+        };
+        let waiting = Credit::new(waiting, 0);
         let mut streams = JoinSet::new();
         let reason = loop {
             match connection.accept_bi().await {
@@ -41,6 +49,7 @@ impl Shared {
                     let stream = Stream {
                         shared: Rc::clone(&self),
                         peer,
+                        role,
                         waiting: Arc::clone(&waiting),
                         credit: Credit::new(REQUESTS_PER_STREAM, BYTES_PER_STREAM),
                         outbox: Arc::new(Outbox::default()),
@@ -58,6 +67,7 @@ impl Shared {
 struct Stream {
     shared: Rc<Shared>,
     peer: PeerId,
+    role: Role,
     waiting: Arc<Credit>,
     credit: Arc<Credit>,
     outbox: Arc<Outbox>,
@@ -131,6 +141,8 @@ impl Stream {
         while let Some(frame) = reader.next().await? {
             match frame {
                 Frame::Request(frame) => self.request(frame).await,
+                // A client that wants to know whether we live.
+                Frame::Cancel(Tag(0)) => {}
                 Frame::Cancel(tag) => {
                     self.shared.handler.cancelled(self.peer, tag);
                     self.shared.batch.mark();
@@ -150,8 +162,11 @@ impl Stream {
     async fn request(&self, frame: RequestFrame) {
         let (tag, opcode) = (frame.header.tag, frame.opcode);
         let reply_to = |permit| ReplyTo::new(Arc::clone(&self.outbox), tag, opcode, permit);
+        // Who is no volcano has nothing to pass on, and must not get around what volcanos do not pass on twice.
+        let may_be_said = !frame.header.forwarded || self.role == Role::Node;
         let request = match frame.request() {
-            Ok(request) => request,
+            Ok(request) if may_be_said => request,
+            Ok(_) => return reply_to(self.credit.acquire(0).await).refuse(FlareError::BadRequest),
             Err(error) => return reply_to(self.credit.acquire(0).await).refuse(error),
         };
         let reply = if request.waits() {

@@ -8,6 +8,7 @@ use crate::error::FlareError;
 use crate::proto::frame::{self, Tag};
 use crate::proto::{Failure, Reply};
 use crate::transport::credit::Permit;
+use crate::transport::forward::Answer;
 use crate::transport::outbox::Outbox;
 
 /// Answers one request, at any time and from any thread. Dropped without an answer it says [`Unavailable`](FlareError::Unavailable),
@@ -38,6 +39,14 @@ impl ReplyTo {
     pub fn send(mut self, outcome: Result<(Reply, Bytes), Failure>, topology_version: u64) {
         self.topology_version = topology_version;
         self.answer(outcome);
+    }
+
+    /// Sends what the owner has answered; the body is not decoded on the way.
+    pub fn pass_on(mut self, answer: Answer, topology_version: u64) {
+        self.answered = true;
+        let encoded = frame::pass_on(self.tag, topology_version, answer.0);
+        // A closed outbox has no reader left.
+        let _ = self.outbox.push(encoded, self.permit.take());
     }
 
     /// Sends a failure without attributes.

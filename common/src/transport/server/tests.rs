@@ -12,6 +12,7 @@ use crate::handle::Handle;
 use crate::proto::frame::{self, Frame, StreamClass};
 use crate::proto::operation::Getattr;
 use crate::proto::{Credentials, Durability, SessionId};
+use crate::topology::VolcanoId;
 use crate::transport::link::{Dialer, LinkError};
 use crate::transport::reader::FrameReader;
 
@@ -37,6 +38,7 @@ fn header(tag: u32) -> RequestHeader {
         acknowledged: 0,
         call: None,
         deadline_ms: None,
+        forwarded: false,
         credentials: Credentials::ROOT,
     }
 }
@@ -153,7 +155,7 @@ async fn garbage_datagrams_are_ignored() {
 #[tokio::test]
 async fn connections_above_the_limit_are_refused_until_there_is_room() {
     let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let volcano = FakeVolcano::start_with(any, SharedWorld::default(), 2);
+    let volcano = FakeVolcano::start_with(VolcanoId(1), any, SharedWorld::default(), 2);
     let one = connect(&volcano).await;
     let _two = connect(&volcano).await;
     volcano.until(|world| world.peers == 2).await;
@@ -174,4 +176,20 @@ async fn a_peer_learns_at_once_that_the_volcano_has_crashed_and_restarted() {
     sender.write_all(&frame::cancel(Tag(1)).head).await.unwrap();
     assert_eq!(connection.closed().await, quinn::ConnectionError::Reset);
     serves_the_honest(&volcano).await;
+}
+
+/// Otherwise a client could have a request answered by a volcano that does not own what it is about.
+#[tokio::test]
+async fn only_a_volcano_may_say_that_it_passes_a_request_on() {
+    let volcano = FakeVolcano::start();
+    let connection = connect(&volcano).await;
+    let (mut sender, mut receiver) = stream(&connection).await;
+    let getattr = Request::from(Getattr { handle: Handle::root() });
+    let header = RequestHeader { forwarded: true, ..header(1) };
+    let body = getattr.encode().unwrap();
+    let encoded = frame::request(&header, getattr.opcode(), &body, Bytes::new()).unwrap();
+    sender.write_all(&encoded.head).await.unwrap();
+    let Ok(Some(Frame::Reply(reply))) = receiver.next().await else { panic!() };
+    assert_eq!(reply.outcome().unwrap().unwrap_err().error, FlareError::BadRequest);
+    assert_eq!(volcano.with(|world| world.requests), 0);
 }

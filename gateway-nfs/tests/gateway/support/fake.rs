@@ -201,10 +201,16 @@ impl Fake {
                 let session = SessionId(world.sessions.len() as u64 + 1);
                 world.sessions.insert(session);
                 let topology = self.topology();
-                Reply::OpenSession(SessionReply { session, lease_ms: 60_000, boot: BootId(1), topology })
+                Reply::OpenSession(SessionReply {
+                    session,
+                    lease_ms: 60_000,
+                    door: VolcanoId(1),
+                    reign: Epoch(1),
+                    topology,
+                })
             }
             Request::KeepAlive(_) => {
-                Reply::KeepAlive(KeepAliveReply { boot: BootId(1), topology_version: 1 })
+                Reply::KeepAlive(KeepAliveReply { door: VolcanoId(1), reign: Epoch(1), topology_version: 1 })
             }
             Request::EndSession(_) => Reply::EndSession(()),
             Request::ReclaimOpens(_) => Reply::ReclaimOpens(()),

@@ -107,8 +107,9 @@ fn open(dir: &TempDir, disk: &SimDisk, topology: &Topology, now: Now, create: bo
     let identity = Identity { slice: SliceId(1), volcano: VolcanoId(7), boot };
     let mut dice = Dice::new(boot.0);
     let random = Box::new(move || dice.next() << 32 | dice.next());
-    let mut slice = Slice::new(identity, topology.clone(), store, opened, random, now).unwrap();
-    slice.found(now).unwrap();
+    let mut slice = Slice::new(identity, topology.clone(), store, opened, random, now);
+    slice.configure(now, topology);
+    assert!(slice.is_serving(), "a copy that is alone serves at once");
     (slice, may_have_lost)
 }
 
@@ -155,6 +156,7 @@ impl World {
         self.topology.version += 1;
         self.topology.members[0].boot.0 += 1;
         self.topology.slices[0].epoch = Epoch(self.topology.version);
+        self.topology.slices[0].primary = self.topology.members[0].replica();
         let (slice, may_have_lost) = open(&self.dir, &self.disk, &self.topology, self.now, false);
         self.slice = Some(slice);
         self.may_have_lost = may_have_lost;
@@ -187,6 +189,7 @@ impl World {
             acknowledged: 0,
             call: None,
             deadline_ms: None,
+            forwarded: false,
             credentials: Credentials::ROOT,
         };
         Call { header, deadline: None, request: request.into(), payload: Bytes::copy_from_slice(payload) }
@@ -203,7 +206,8 @@ impl World {
     }
 
     pub(super) fn batch_end(&mut self) {
-        self.slice().batch_end();
+        let now = self.now;
+        self.slice().batch_end(now);
         self.carry_out();
     }
 
@@ -233,6 +237,7 @@ impl World {
                     Effect::Read(ticket, read) => {
                         self.reads.push_back((ticket, read));
                     }
+                    Effect::Tell(..) | Effect::Propose(..) => panic!("there is nobody else"),
                     Effect::Stop(reason) => {
                         assert!(self.stopped.is_none(), "it stops once");
                         self.stopped = Some(reason);
@@ -249,7 +254,7 @@ impl World {
         if let Some((ticket, read)) = self.reads.pop_front() {
             let now = self.now;
             self.slice().read_done(now, ticket, read.run());
-            self.slice().batch_end();
+            self.slice().batch_end(now);
         }
     }
 
@@ -276,8 +281,8 @@ impl World {
     /// Runs the oldest sync that was asked for; false if there is none.
     pub(super) fn run_sync(&mut self) -> bool {
         let Some((job, purpose)) = self.jobs.pop_front() else { return false };
-        let done = job.run();
-        self.slice().synced(done, purpose);
+        let (now, done) = (self.now, job.run());
+        self.slice().synced(now, done, purpose);
         self.carry_out();
         true
     }

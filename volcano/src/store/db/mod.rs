@@ -8,6 +8,7 @@ mod bodies;
 mod columns;
 mod flares;
 mod names;
+mod ranges;
 mod schema;
 mod slices;
 

@@ -127,13 +127,16 @@ pub(super) const TABLES: &str = "
 
     CREATE TABLE bodies(
         id INTEGER PRIMARY KEY AUTOINCREMENT,
-        body INTEGER NOT NULL UNIQUE,
+        body INTEGER NOT NULL,
+        born INTEGER NOT NULL,
         flare BLOB NOT NULL,
         high INTEGER NOT NULL,
         used INTEGER,
         summed INTEGER NOT NULL,
-        dropped INTEGER
+        dropped INTEGER,
+        UNIQUE (body, born)
     ) STRICT;
+    CREATE INDEX bodies_flares ON bodies(flare) WHERE dropped IS NULL;
     CREATE INDEX bodies_unsummed ON bodies(id) WHERE summed = 0 AND dropped IS NULL;
     CREATE INDEX bodies_dropped ON bodies(id) WHERE dropped IS NOT NULL;
 

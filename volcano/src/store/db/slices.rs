@@ -27,7 +27,7 @@ impl Db {
                 state.time.nanos(),
                 signed(state.floor.0),
                 blob(&state.history)?,
-                blob(&state.missing)?,
+                blob(&state.missing_on_disk())?,
             ])?;
         }
         Ok(())
@@ -47,6 +47,7 @@ pub(super) fn read(conn: &Connection) -> Result<BTreeMap<SliceId, SliceState>, O
             floor: Seq(unsigned(row, 5)?),
             history: value(row.get_ref(6)?.as_blob())?,
             missing: value(row.get_ref(7)?.as_blob())?,
+            ..SliceState::default()
         };
         slices.insert(SliceId(row.get(0)?), state);
     }

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod copies;
+mod copying;
 mod crash;
 mod making;
 mod model;

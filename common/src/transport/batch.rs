@@ -1,10 +1,8 @@
-//! Says when a batch of requests is complete.
+//! Says when a batch of requests or messages is complete.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
-
-use super::Handler;
 
 /// Its task is woken by the first request of a batch, and so runs behind all stream tasks that were ready by then.
 #[derive(Default)]
@@ -14,7 +12,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Something was handed to the handler.
+    /// Something was handed over.
     pub(super) fn mark(&self) {
         if !self.marked.replace(true)
             && let Some(waker) = self.waker.borrow().as_ref()
@@ -23,8 +21,8 @@ impl Batch {
         }
     }
 
-    /// Ends batches until dropped.
-    pub(super) async fn run(&self, handler: &dyn Handler) {
+    /// Calls `end` at the end of each batch, until dropped.
+    pub(super) async fn run(&self, end: impl Fn()) {
         poll_fn::<(), _>(|context| {
             let mut waker = self.waker.borrow_mut();
             match waker.as_mut() {
@@ -33,7 +31,7 @@ impl Batch {
             }
             drop(waker);
             if self.marked.replace(false) {
-                handler.batch_end();
+                end();
             }
             Poll::Pending
         })

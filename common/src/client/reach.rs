@@ -1,0 +1,148 @@
+//! Finding a volcano that answers.
+//!
+//! All that are known are dialled, one shortly after the other, without waiting for those before: a dead host costs a
+//! quarter of a second and not the time until it is given up (as in RFC 8305).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::line::Ready;
+use super::network::{Network, Unready};
+use super::{ConnectError, HostPort};
+use crate::topology::{Member, VolcanoId};
+use crate::transport::link::{Dialer, Link, LinkError};
+
+/// A volcano that is up but does not serve yet is waited for this long by the first connect.
+const FIRST_PATIENCE: Duration = Duration::from_secs(10);
+/// A volcano that does not serve is left for another one after this time.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// A handshake may take this long; while QUIC is left alone it asks less and less often.
+const DIAL_LIMIT: Duration = Duration::from_secs(3);
+/// It is cut shorter when a connection was lost a moment ago, to notice soon that the volcano is back.
+const QUICK_DIAL_LIMIT: Duration = Duration::from_secs(1);
+/// So many rounds are quick.
+const QUICK_ROUNDS: u32 = 16;
+/// Between the starts of two dials.
+const STAGGER: Duration = Duration::from_millis(250);
+/// Dials under way at a time.
+const WIDTH: usize = 4;
+
+/// Why nobody was reached: the failure that says most, and whose it is.
+pub(super) struct Failed {
+    pub(super) host: Option<HostPort>,
+    pub(super) error: Unready,
+}
+
+impl Failed {
+    fn nobody() -> Self {
+        Self { host: None, error: LinkError::Lost("no host was named".into()).into() }
+    }
+
+    /// The later failure counts, unless the earlier one will not pass.
+    fn or(self, later: Self) -> Self {
+        if self.error.is_final() { self } else { later }
+    }
+}
+
+fn limit(round: u32) -> Duration {
+    if round < QUICK_ROUNDS { QUICK_DIAL_LIMIT } else { DIAL_LIMIT }
+}
+
+impl Network {
+    pub(super) async fn first_connect(&self) -> Result<Ready, ConnectError> {
+        let started = Instant::now();
+        let failed = loop {
+            match self.race(self.hosts.clone(), DIAL_LIMIT, PATIENCE).await {
+                Ok(ready) => return Ok(ready),
+                Err(failed) if failed.error.is_unavailable() && started.elapsed() < FIRST_PATIENCE => {}
+                Err(failed) => break failed,
+            }
+        };
+        let hosts: Vec<_> = self.hosts.iter().map(|host| format!("{}:{}", host.host, host.port)).collect();
+        let host = failed.host.map_or_else(String::new, |host| format!("{}:{}", host.host, host.port));
+        Err(match failed.error {
+            Unready::Link(LinkError::WrongKey) => ConnectError::WrongKey { host },
+            Unready::Link(LinkError::Version) => ConnectError::Version { host },
+            error => ConnectError::Unreachable { hosts: hosts.join(", "), reason: error.to_string() },
+        })
+    }
+
+    /// Tries all hosts and members; `left` is the volcano that was lost last and comes last.
+    pub(super) async fn reach_any(&self, left: Option<VolcanoId>, round: u32) -> Result<Ready, Unready> {
+        let topology = self.topology();
+        let members = topology.members.iter().filter(|member| !member.address.is_unspecified());
+        let (last, others): (Vec<&Member>, _) = members.partition(|member| Some(member.id) == left);
+        let place = |member: &Member| HostPort { host: member.address.to_string(), port: member.port };
+        let last: Vec<HostPort> = last.into_iter().map(place).collect();
+        let mut all: Vec<HostPort> = others.into_iter().map(place).collect();
+        let more = self.hosts.iter().filter(|host| !last.contains(host)).cloned();
+        for host in more.collect::<Vec<_>>().into_iter().chain(last.clone()) {
+            if !all.contains(&host) {
+                all.push(host);
+            }
+        }
+        self.race(all, limit(round), PATIENCE).await.map_err(|failed| failed.error)
+    }
+
+    pub(super) async fn reach_owner(&self, owner: VolcanoId, round: u32) -> Result<Ready, Unready> {
+        let address = self.topology().member(owner).map(Member::flare_address);
+        let address = address.ok_or_else(|| LinkError::Lost("no longer a member".into()))?;
+        let link = self.dialer.dial(address, limit(round)).await?;
+        self.greet(link, PATIENCE).await
+    }
+
+    /// Whether there is another volcano to turn to than this one.
+    pub(super) fn has_others(&self, door: VolcanoId) -> bool {
+        self.hosts.len() > 1 || self.topology().members.iter().any(|member| member.id != door)
+    }
+
+    async fn race(&self, hosts: Vec<HostPort>, limit: Duration, patience: Duration) -> Result<Ready, Failed> {
+        let mut dials = JoinSet::new();
+        let mut hosts = hosts.into_iter().peekable();
+        let mut failed = Failed::nobody();
+        let mut start_next = true;
+        loop {
+            if start_next && let Some(host) = hosts.next() {
+                let dialer = Arc::clone(&self.dialer);
+                dials.spawn(async move {
+                    let reached = dial_host(&dialer, &host, limit).await;
+                    (host, reached)
+                });
+            }
+            let room = hosts.peek().is_some() && dials.len() < WIDTH;
+            start_next = true;
+            let (host, reached) = tokio::select! {
+                dialled = dials.join_next() => match dialled {
+                    Some(Ok(dialled)) => dialled,
+                    // The runtime ends.
+                    Some(Err(_)) => continue,
+                    None => return Err(failed),
+                },
+                () = tokio::time::sleep(STAGGER), if room => continue,
+            };
+            let greeted = match reached {
+                Ok(link) => self.greet(link, patience).await,
+                Err(error) => Err(error.into()),
+            };
+            match greeted {
+                Ok(ready) => return Ok(ready),
+                Err(error) => failed = failed.or(Failed { host: Some(host), error }),
+            }
+        }
+    }
+}
+
+async fn dial_host(dialer: &Dialer, host: &HostPort, limit: Duration) -> Result<Arc<Link>, LinkError> {
+    let found = tokio::net::lookup_host((host.host.as_str(), host.port)).await;
+    let found = found.map_err(|error| LinkError::Lost(format!("cannot resolve {}: {error}", host.host)))?;
+    let mut last = LinkError::Lost(format!("{} has no address", host.host));
+    for address in found {
+        match dialer.dial(address, limit).await {
+            Ok(link) => return Ok(link),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,136 @@
+//! Changes of who keeps a slice.
+
+use std::collections::BTreeSet;
+
+use magma_common::topology::{Epoch, MAX_COPIES, Replica, Slice, SliceId, Topology, VolcanoId};
+
+use super::{Refusal, SliceChange, name, unfit};
+
+/// One more than there may be in the end: who moves a copy makes the new one first.
+const MAX_COPIES_WHILE_MOVING: usize = MAX_COPIES as usize + 1;
+
+/// Changes a slice that still has the epoch `expected`; it gets `epoch`.
+pub(super) fn change(
+    topology: &mut Topology,
+    id: SliceId,
+    expected: Epoch,
+    epoch: Epoch,
+    change: &SliceChange,
+) -> Result<(), Refusal> {
+    let Some(slice) = topology.slices.iter().find(|slice| slice.id == id && slice.epoch == expected) else {
+        return Err(Refusal::Stale);
+    };
+    let mut slice = slice.clone();
+    match change {
+        SliceChange::Promote(mirror) => {
+            check_present(topology, *mirror)?;
+            take_mirror(topology, &mut slice, *mirror)?;
+            slice.primary = *mirror;
+            slice.joining.clear();
+        }
+        SliceChange::HandOver(mirror) => {
+            check_present(topology, *mirror)?;
+            take_mirror(topology, &mut slice, *mirror)?;
+            let primary = std::mem::replace(&mut slice.primary, *mirror);
+            slice.mirrors.push(primary);
+            slice.joining.clear();
+        }
+        SliceChange::Add(copy) => {
+            check_addition(topology, &slice, *copy)?;
+            slice.joining.push(*copy);
+        }
+        SliceChange::InSync(copy) => {
+            check_present(topology, *copy)?;
+            if !take(&mut slice.joining, *copy) {
+                return unfit(format!("{} is not catching up with that slice", name(topology, copy.volcano)));
+            }
+            slice.mirrors.push(*copy);
+        }
+        SliceChange::Remove(copy) => {
+            if !take(&mut slice.mirrors, *copy) && !take(&mut slice.joining, *copy) {
+                return unfit(format!("{} is no mirror of that slice", name(topology, copy.volcano)));
+            }
+        }
+        SliceChange::ColdStart { primary, mirrors, lost: _ } => {
+            check_cold_start(topology, &slice, *primary, mirrors)?;
+            slice.primary = *primary;
+            slice.mirrors.clone_from(mirrors);
+            slice.joining.clear();
+        }
+    }
+    slice.epoch = epoch;
+    if let Some(old) = topology.slices.iter_mut().find(|old| old.id == id) {
+        *old = slice;
+    }
+    if matches!(change, SliceChange::ColdStart { lost: true, .. }) {
+        topology.loss_counter = topology.loss_counter.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// Takes a copy out of a list: whether it was there.
+fn take(list: &mut Vec<Replica>, copy: Replica) -> bool {
+    let before = list.len();
+    list.retain(|other| *other != copy);
+    list.len() != before
+}
+
+fn take_mirror(topology: &Topology, slice: &mut Slice, copy: Replica) -> Result<(), Refusal> {
+    if take(&mut slice.mirrors, copy) {
+        return Ok(());
+    }
+    unfit(format!("{} is no mirror of that slice", name(topology, copy.volcano)))
+}
+
+/// This must be the life of the volcano that the network knows: an earlier one does nothing any more.
+fn check_present(topology: &Topology, copy: Replica) -> Result<(), Refusal> {
+    match topology.member(copy.volcano) {
+        Some(member) if member.boot == copy.boot => Ok(()),
+        Some(member) => unfit(format!("{} has started anew", member.nickname)),
+        None => unfit(format!("{} is not in the network", name(topology, copy.volcano))),
+    }
+}
+
+fn check_addition(topology: &Topology, slice: &Slice, copy: Replica) -> Result<(), Refusal> {
+    check_present(topology, copy)?;
+    if let Some(known) = slice.copies().find(|known| known.volcano == copy.volcano) {
+        let name = name(topology, copy.volcano);
+        return if known == copy {
+            unfit(format!("{name} already has a copy of that slice"))
+        } else {
+            unfit(format!("{name} has started anew; the copy from before must be removed first"))
+        };
+    }
+    let stays = topology.member(copy.volcano).is_some_and(|member| !member.witness && !member.leaving);
+    if !stays {
+        return unfit(format!(
+            "{} is a witness or leaving, and takes no copies",
+            name(topology, copy.volcano)
+        ));
+    }
+    if slice.copies().count() >= MAX_COPIES_WHILE_MOVING {
+        return unfit(format!("that slice already has {MAX_COPIES_WHILE_MOVING} copies, which is the most"));
+    }
+    Ok(())
+}
+
+fn check_cold_start(
+    topology: &Topology,
+    slice: &Slice,
+    primary: Replica,
+    mirrors: &[Replica],
+) -> Result<(), Refusal> {
+    let new: Vec<Replica> = std::iter::once(primary).chain(mirrors.iter().copied()).collect();
+    let volcanos: BTreeSet<VolcanoId> = new.iter().map(|copy| copy.volcano).collect();
+    let known: BTreeSet<VolcanoId> = slice.in_sync().map(|copy| copy.volcano).collect();
+    if volcanos != known || volcanos.len() != new.len() {
+        return unfit("a slice starts cold with exactly the volcanos that had everything");
+    }
+    for copy in &new {
+        check_present(topology, *copy)?;
+        if slice.in_sync().any(|old| old.volcano == copy.volcano && old.boot >= copy.boot) {
+            return unfit(format!("{} has not started anew", name(topology, copy.volcano)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Faults that the simulation plants, one at a time, to show that it finds them. Without the feature `simulation` there are none.
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bug {
+    /// Replies leave before the other copies have what they depend on.
+    AcknowledgeBeforeMirror,
+    /// Errors and reads leave before the records that they saw are acknowledged.
+    ReleaseErrorsEarly,
+    /// Messages of another epoch are taken.
+    SkipEpochCheck,
+    /// A promoted copy knows no outcomes of earlier operations.
+    ForgetLedgerAtFailover,
+    /// Replies leave although the lease has run out.
+    ServeAfterLease,
+    /// A mirror takes over although it has just answered a beacon.
+    PromoteWithinPromise,
+    /// A mirror goes on answering beacons after it has proposed itself.
+    AnswerWhileProposing,
+    /// A volcano that has started anew goes on as the member that it was.
+    KeepMembershipOverRestart,
+    /// A joining copy counts before what it copied is on its disk.
+    CountBeforeSync,
+    /// A joining copy that is proposed as in sync does not count until the outcome is known.
+    ProposeWithoutWaiting,
+    /// A joining copy counts although it lacks parts.
+    CountIncomplete,
+    /// After all have started anew the first one becomes primary, not the one with the longest log.
+    ColdStartWithShortestLog,
+    /// A cold start does not raise the loss counter.
+    KeepVerifierOverLoss,
+    /// Records of a lost tail stay when a copy comes back.
+    SkipRewind,
+    /// What a lost tail had touched is not fetched again.
+    RewindWithoutRefresh,
+    /// Of the records that arrive while a copy is being filled, all changes are thrown away.
+    DropRecordsWhileCopying,
+    /// `Stable` is answered when this disk has it.
+    StableWithoutMirrors,
+    /// `Stable` is answered when the log was handed over, not synced.
+    StableWithoutSync,
+    /// A new primary serves before the other copies stand where it does.
+    ServeBeforeLeveling,
+    /// A retry is evaluated again.
+    IgnoreLedger,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::AcknowledgeBeforeMirror,
+        Self::ReleaseErrorsEarly,
+        Self::SkipEpochCheck,
+        Self::ForgetLedgerAtFailover,
+        Self::ServeAfterLease,
+        Self::PromoteWithinPromise,
+        Self::AnswerWhileProposing,
+        Self::KeepMembershipOverRestart,
+        Self::CountBeforeSync,
+        Self::ProposeWithoutWaiting,
+        Self::CountIncomplete,
+        Self::ColdStartWithShortestLog,
+        Self::KeepVerifierOverLoss,
+        Self::SkipRewind,
+        Self::RewindWithoutRefresh,
+        Self::DropRecordsWhileCopying,
+        Self::StableWithoutMirrors,
+        Self::StableWithoutSync,
+        Self::ServeBeforeLeveling,
+        Self::IgnoreLedger,
+    ];
+}
+
+#[cfg(feature = "simulation")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants a fault in everything that this thread runs from now on.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    pub(crate) fn planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(not(feature = "simulation"))]
+mod switch {
+    pub(crate) const fn planted(_: super::Bug) -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "simulation")]
+pub use switch::plant;
+pub(crate) use switch::planted;

@@ -1,0 +1,319 @@
+//! What the primary sends to the other copies: questions, records, parts, syncs and beacons.
+
+use std::time::Duration;
+
+use magma_common::topology::{Position, Replica, Seq};
+
+use super::history::History;
+use super::lease::BEACON_INTERVAL;
+use super::progress::{Refreshing, Stage};
+use super::recent::size;
+use super::{Role, SAY_AGAIN};
+use crate::coordinator::SliceChange;
+use crate::missing::Missing;
+use crate::node::message::{SentRecord, SliceMessage, Stand};
+use crate::planted::{Bug, planted};
+use crate::rows::BodyId;
+use crate::slice::{Now, Slice, Trouble};
+
+/// Bytes of records in one message, about.
+const BATCH_BYTES: usize = 1 << 20;
+/// Bytes of records that may be on their way to one copy.
+const WINDOW_BYTES: usize = 8 << 20;
+/// Bytes of one part, about.
+const PART_BYTES: usize = 1 << 20;
+/// Bodies that a sync names before it covers all instead.
+const MAX_NAMED_BODIES: usize = 4096;
+/// Progress of clients that is passed on in one message.
+const MARKS_PER_MESSAGE: usize = 4096;
+/// How often that is done.
+const MARKS_INTERVAL: Duration = Duration::from_secs(5);
+/// Outcomes of operations that a copy gets when it begins anew.
+const MAX_OUTCOMES: usize = 50_000;
+/// A joining copy may be so many records behind when it is asked to sync everything.
+const MAX_LAG: u64 = 1000;
+
+impl Slice {
+    /// Sends to every copy what it lacks and can take.
+    pub(in crate::slice) fn feed(&mut self, now: Now) -> Result<(), Trouble> {
+        let Role::Primary(primary) = &self.replication.role else { return Ok(()) };
+        let copies: Vec<Replica> = primary.copies.keys().copied().collect();
+        for copy in copies {
+            self.ask(now, copy);
+            self.send_records(now, copy)?;
+            self.send_part(now, copy)?;
+            self.ask_full_sync(now, copy);
+            self.send_beacon(now, copy);
+        }
+        self.pass_marks_on(now);
+        Ok(())
+    }
+
+    fn progress(&mut self, copy: Replica) -> Option<&mut super::progress::Progress> {
+        match &mut self.replication.role {
+            Role::Primary(primary) => primary.copies.get_mut(&copy),
+            _ => None,
+        }
+    }
+
+    /// Tells a copy something that carries a beacon.
+    fn tell_with_beacon(&mut self, now: Now, copy: Replica, message: impl FnOnce(u64) -> SliceMessage) {
+        let beacon = self.replication.beacons.send(now.monotonic);
+        if let Some(progress) = self.progress(copy) {
+            progress.told = now.monotonic;
+        }
+        self.tell(copy, message(beacon));
+    }
+
+    fn ask(&mut self, now: Now, copy: Replica) {
+        let Some(progress) = self.progress(copy) else { return };
+        if progress.stage == Stage::Asking && now.monotonic.saturating_sub(progress.told) >= SAY_AGAIN {
+            self.tell_with_beacon(now, copy, |beacon| SliceMessage::WhereAreYou { beacon });
+        }
+    }
+
+    /// A copy has said where it stands: decides how it is brought here.
+    pub(super) fn place_copy(&mut self, now: Now, copy: Replica, stand: Stand) -> Result<(), Trouble> {
+        if self.yield_to_longer(now, copy, &stand) {
+            return Ok(());
+        }
+        let slice = self.identity.slice;
+        let (history, last) = (self.store.history(slice), self.position());
+        let own = History { epochs: &history, last };
+        let common = own.common(&History { epochs: &stand.history, last: stand.position });
+        let Some(progress) = self.progress(copy) else { return Ok(()) };
+        if progress.counts() {
+            if common == Some(stand.position) || stand.position.seq == Seq(0) && last.seq == Seq(0) {
+                progress.stage = Stage::Streaming;
+                progress.missing = stand.missing;
+                progress.stands_at(stand.position.seq, last.seq, now.monotonic);
+            } else {
+                tracing::error!(target: "magma::routing", slice = slice.0, ?copy, ?stand.position, ?last,
+                    "an in-sync copy does not stand on this copy's history: it is taken out and copied anew");
+                self.propose(now, SliceChange::Remove(copy));
+            }
+            return Ok(());
+        }
+        let Some(common) = common.filter(|common| common.seq > Seq(0)) else {
+            self.place_anew(now, copy);
+            return Ok(());
+        };
+        if common < stand.position {
+            self.tell_with_beacon(now, copy, |beacon| SliceMessage::Rewind { beacon, to: common });
+            return Ok(());
+        }
+        if common.seq < last.seq && self.records_after(common.seq, 0)?.is_none() {
+            self.place_anew(now, copy);
+            return Ok(());
+        }
+        self.stream_from(now, copy, common.seq, stand.missing);
+        Ok(())
+    }
+
+    fn stream_from(&mut self, now: Now, copy: Replica, seq: Seq, missing: Missing) {
+        let last = self.position().seq;
+        let Some(progress) = self.progress(copy) else { return };
+        progress.stage = Stage::Streaming;
+        progress.missing = missing;
+        progress.refreshing = None;
+        progress.inside = None;
+        progress.full_sync = None;
+        progress.starts_at(seq);
+        progress.stands_at(seq, last, now.monotonic);
+    }
+
+    /// The copy shares nothing that could be built upon: it begins at this copy's present position, with everything missing.
+    fn place_anew(&mut self, now: Now, copy: Replica) {
+        let position = self.position();
+        let history = self.store.history(self.identity.slice);
+        let mut outcomes = self.ledger.recorded();
+        // The newest are the ones that are asked about.
+        outcomes.drain(..outcomes.len().saturating_sub(MAX_OUTCOMES));
+        self.tell_with_beacon(now, copy, |beacon| SliceMessage::Place {
+            beacon,
+            position,
+            history,
+            outcomes,
+        });
+    }
+
+    /// Records after `after`, from memory or from the log, and about how many bytes they take; None if neither has them any more.
+    fn records_after(
+        &mut self,
+        after: Seq,
+        max_bytes: usize,
+    ) -> Result<Option<(Vec<SentRecord>, usize)>, Trouble> {
+        if let Some(found) = self.replication.recent.after(after, max_bytes) {
+            return Ok(Some(found));
+        }
+        let read = self.store.read_log(self.identity.slice, after, max_bytes)?;
+        Ok(read.map(|records| {
+            let bytes = records.iter().map(|sent| size(&sent.record, &sent.appended)).sum();
+            (records, bytes)
+        }))
+    }
+
+    fn send_records(&mut self, now: Now, copy: Replica) -> Result<(), Trouble> {
+        let last = self.position().seq;
+        loop {
+            let Some(progress) = self.progress(copy) else { return Ok(()) };
+            if progress.stage != Stage::Streaming {
+                return Ok(());
+            }
+            if progress.seems_lost(now.monotonic) {
+                progress.send_again();
+            }
+            let sent = progress.sent;
+            if sent >= last || progress.in_flight() >= WINDOW_BYTES {
+                return Ok(());
+            }
+            let Some((records, bytes)) = self.records_after(sent, BATCH_BYTES)? else {
+                if let Some(progress) = self.progress(copy) {
+                    progress.stage = Stage::Asking;
+                }
+                return Ok(());
+            };
+            let Some(newest) = records.last().map(|sent| sent.record.seq) else { return Ok(()) };
+            let Some(after) = self.name_of(sent) else { return Ok(()) };
+            if let Some(progress) = self.progress(copy) {
+                progress.sends(newest, bytes, now.monotonic);
+            }
+            self.tell_with_beacon(now, copy, |beacon| SliceMessage::Records { beacon, after, records });
+        }
+    }
+
+    /// The name of a record of this copy's; of the one before the first, too.
+    fn name_of(&self, seq: Seq) -> Option<Position> {
+        if seq == Seq(0) {
+            Some(Position::default())
+        } else {
+            self.store.position_at(self.identity.slice, seq)
+        }
+    }
+
+    fn send_part(&mut self, now: Now, copy: Replica) -> Result<(), Trouble> {
+        let (slice, at) = (self.identity.slice, self.position());
+        let Some(progress) = self.progress(copy) else { return Ok(()) };
+        if progress.stage != Stage::Streaming || progress.sent < at.seq {
+            return Ok(());
+        }
+        if let Some(part) = &progress.refreshing
+            && now.monotonic.saturating_sub(part.sent_at) < SAY_AGAIN
+        {
+            return Ok(());
+        }
+        // A part that was not confirmed in time is made anew, from where it began.
+        progress.refreshing = None;
+        let Some(&range) = progress.missing.ranges().first() else { return Ok(()) };
+        let inside = progress.inside.clone();
+        let (part, inside) = self.store.export(slice, range, inside.as_ref(), PART_BYTES)?;
+        self.replication.refreshes += 1;
+        let number = self.replication.refreshes;
+        let Some(progress) = self.progress(copy) else { return Ok(()) };
+        progress.refreshing =
+            Some(Refreshing { number, range: part.range, last: part.last, inside, sent_at: now.monotonic });
+        progress.told = now.monotonic;
+        self.tell(copy, SliceMessage::Refresh { number, at, part: Box::new(part) });
+        Ok(())
+    }
+
+    /// A joining copy that lacks nothing is asked to take everything to its disk, and then proposed as in sync.
+    fn ask_full_sync(&mut self, now: Now, copy: Replica) {
+        let last = self.position().seq;
+        let next = self.gate.next_sync();
+        let Some(progress) = self.progress(copy) else { return };
+        let is_whole = progress.stage == Stage::Streaming && progress.missing.is_empty();
+        if progress.counts() || !is_whole || last.0.saturating_sub(progress.acked.0) > MAX_LAG {
+            return;
+        }
+        let (number, through) = match progress.full_sync {
+            Some((number, _)) if progress.synced >= number || planted(Bug::CountBeforeSync) => {
+                if self.replication.proposal.is_none() {
+                    if let Some(progress) = self.progress(copy) {
+                        progress.is_proposed = true;
+                    }
+                    self.propose(now, SliceChange::InSync(copy));
+                }
+                return;
+            }
+            Some(asked)
+                if now.monotonic.saturating_sub(progress.told) < SAY_AGAIN || progress.acked < asked.1 =>
+            {
+                return;
+            }
+            Some(asked) => asked,
+            // All syncs up to this number are then done there: it covers everything that they cover.
+            None => (next, last),
+        };
+        progress.told = now.monotonic;
+        if progress.full_sync.is_none() {
+            progress.full_sync = Some((number, through));
+            self.gate.skip_sync();
+        }
+        self.tell(copy, SliceMessage::Sync { number, through, bodies: None });
+    }
+
+    /// A sync for replies begins here: the copies that count sync at the same time.
+    pub(in crate::slice) fn sync_copies(&mut self, now: Now, number: u64, bodies: Vec<BodyId>) {
+        let through = self.position().seq;
+        let Role::Primary(primary) = &mut self.replication.role else { return };
+        if primary.copies.values().any(super::progress::Progress::counts) {
+            primary.syncs.insert(number, (through, bodies));
+            self.ask_syncs(now);
+        }
+    }
+
+    /// Asks every copy that counts for the syncs that it has not confirmed.
+    fn ask_syncs(&mut self, now: Now) {
+        let Role::Primary(primary) = &mut self.replication.role else { return };
+        let confirmed = primary.copies.values().filter(|copy| copy.counts()).map(|copy| copy.synced).min();
+        primary.syncs.retain(|number, _| confirmed.is_some_and(|confirmed| *number > confirmed));
+        let Some((&number, &(through, _))) = primary.syncs.last_key_value() else { return };
+        let mut messages = Vec::new();
+        for (&who, copy) in primary.copies.iter_mut().filter(|(_, copy)| copy.counts()) {
+            let open =
+                primary.syncs.range(copy.synced + 1..).flat_map(|(_, (_, bodies))| bodies.iter().copied());
+            let bodies: std::collections::BTreeSet<BodyId> = open.collect();
+            if copy.synced < number {
+                copy.owes_sync(now.monotonic);
+                let bodies = (bodies.len() <= MAX_NAMED_BODIES).then(|| bodies.into_iter().collect());
+                messages.push((who, SliceMessage::Sync { number, through, bodies }));
+            }
+        }
+        for (who, message) in messages {
+            self.tell(who, message);
+        }
+    }
+
+    fn send_beacon(&mut self, now: Now, copy: Replica) {
+        let position = self.position();
+        let Some(progress) = self.progress(copy) else { return };
+        let is_due = now.monotonic.saturating_sub(progress.told) >= BEACON_INTERVAL;
+        let stage = progress.stage;
+        if is_due && stage == Stage::Streaming {
+            let after = position;
+            self.tell_with_beacon(now, copy, |beacon| SliceMessage::Records {
+                beacon,
+                after,
+                records: Vec::new(),
+            });
+            self.ask_syncs(now);
+        }
+    }
+
+    /// The copies hear which outcomes clients have, so that they need not keep them.
+    fn pass_marks_on(&mut self, now: Now) {
+        if now.monotonic.saturating_sub(self.marks_passed) < MARKS_INTERVAL {
+            return;
+        }
+        self.marks_passed = now.monotonic;
+        let marks = self.ledger.take_marks(MARKS_PER_MESSAGE);
+        let Role::Primary(primary) = &self.replication.role else { return };
+        if marks.is_empty() {
+            return;
+        }
+        for copy in primary.copies.keys().copied().collect::<Vec<_>>() {
+            self.tell(copy, SliceMessage::Acknowledged(marks.clone()));
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The lease between the copies of a slice (PacificA's, Microsoft Research TR-2008-25, §2.2).
+//!
+//! The primary may answer only while each copy that counts has answered a beacon sent less than [`LEASE`] ago, by the
+//! primary's clock. A mirror that answers a beacon promises not to become primary for [`PROMISE`] from then, by its own
+//! clock. Two clocks may differ in rate by 22 % (two that NTP corrects, apart from each other), so the promise outlives
+//! the lease whichever of the two is the slower.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long an answered beacon lets the primary answer, counted from when it was sent.
+pub const LEASE: Duration = Duration::from_secs(2);
+/// How long a mirror that has answered a beacon does not become primary: 1.25 times [`LEASE`].
+pub const PROMISE: Duration = Duration::from_millis(2500);
+/// Beacons are sent this often when nothing else is.
+pub const BEACON_INTERVAL: Duration = Duration::from_millis(400);
+
+/// Beacons that are remembered; older ones count as not sent.
+const REMEMBERED: usize = 4096;
+
+/// When each beacon was sent.
+#[derive(Debug, Default)]
+pub(super) struct Beacons {
+    newest: u64,
+    sent: VecDeque<(u64, Duration)>,
+}
+
+impl Beacons {
+    /// The number for a message that is sent now: no two messages have the same.
+    pub(super) fn send(&mut self, now: Duration) -> u64 {
+        self.newest += 1;
+        self.sent.push_back((self.newest, now));
+        if self.sent.len() > REMEMBERED {
+            self.sent.pop_front();
+        }
+        self.newest
+    }
+
+    /// When the beacon of this number was sent, if that is remembered.
+    pub(super) fn sent_at(&self, number: u64) -> Option<Duration> {
+        let (first, _) = *self.sent.front()?;
+        let index = usize::try_from(number.checked_sub(first)?).ok()?;
+        self.sent.get(index).map(|(_, at)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beacon_counts_from_when_it_was_sent() {
+        let mut beacons = Beacons::default();
+        let early = beacons.send(Duration::from_secs(1));
+        let late = beacons.send(Duration::from_secs(2));
+        assert_eq!(beacons.sent_at(early), Some(Duration::from_secs(1)));
+        assert_eq!(beacons.sent_at(late), Some(Duration::from_secs(2)));
+        assert_eq!(beacons.sent_at(late + 1), None, "nobody sent that");
+    }
+
+    #[test]
+    fn beacons_of_long_ago_are_forgotten() {
+        let mut beacons = Beacons::default();
+        let first = beacons.send(Duration::ZERO);
+        for second in 1..=REMEMBERED as u64 {
+            beacons.send(Duration::from_secs(second));
+        }
+        assert_eq!(beacons.sent_at(first), None);
+        assert!(beacons.sent_at(first + 1).is_some());
+    }
+
+    #[test]
+    fn the_promise_outlives_the_lease_with_the_clocks_apart() {
+        assert!(PROMISE.as_secs_f64() >= LEASE.as_secs_f64() * 1.1 / 0.9);
+    }
+}

@@ -1,0 +1,305 @@
+//! The copy that serves: from its appointment to its first answer, and what it may answer from then on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use magma_common::topology::{Position, Replica, Seq, Slice as Config};
+
+use super::Role;
+use super::progress::{Progress, Stage};
+use crate::coordinator::SliceChange;
+use crate::node::message::{SliceMessage, Stand};
+use crate::planted::{Bug, planted};
+use crate::rows::BodyId;
+use crate::slice::gate::Safe;
+use crate::slice::orphans::Search;
+use crate::slice::{Now, Slice, Trouble};
+use crate::view::View;
+
+/// A copy that counts and has been silent for this long is taken out, so that the others can go on.
+const SILENCE: Duration = Duration::from_millis(2800);
+/// So is one that answers, but gets no nearer to what it owes for this long: a disk that stalls for less costs no copy.
+const STUCK: Duration = Duration::from_millis(4500);
+/// A joining copy, for which nobody waits, may be silent for longer.
+const JOINING_SILENCE: Duration = Duration::from_secs(10);
+
+/// How far a primary has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It asks the mirrors where they stand: one that has more than it has becomes primary in its place.
+    Comparing,
+    /// It waits for all mirrors to have this record, the first of its epoch.
+    Leveling(Seq),
+    /// It serves.
+    Serving,
+    /// It gives the slice to this mirror: it evaluates nothing more, and asks for the change when all that it has evaluated has
+    /// left and the mirror has every record.
+    Giving(Replica),
+}
+
+/// The state of a primary.
+#[derive(Debug)]
+pub(in crate::slice) struct Primary {
+    pub(super) phase: Phase,
+    /// The other copies.
+    pub(super) copies: BTreeMap<Replica, Progress>,
+    /// Syncs that some copy has not confirmed: the records and bodies that each covers.
+    pub(super) syncs: BTreeMap<u64, (Seq, Vec<BodyId>)>,
+    /// Since when it has been primary.
+    pub(super) since: Duration,
+}
+
+impl Primary {
+    /// Copies that count.
+    pub(super) fn counted(&self) -> impl Iterator<Item = &Progress> {
+        self.copies
+            .values()
+            .filter(|copy| copy.counts() && !(planted(Bug::ProposeWithoutWaiting) && !copy.is_mirror))
+    }
+
+    /// What may leave by what the other copies have; nothing without the lease.
+    fn safe(&self, now: Duration) -> Option<Safe> {
+        let holds = self.counted().all(|copy| copy.leases(now)) || planted(Bug::ServeAfterLease);
+        if !holds {
+            return None;
+        }
+        let mut safe = Safe::ALONE;
+        for copy in self.counted() {
+            safe.copied = safe.copied.min(copy.acked);
+            safe.synced = safe.synced.min(copy.synced);
+        }
+        if planted(Bug::AcknowledgeBeforeMirror) {
+            safe.copied = Safe::ALONE.copied;
+        }
+        if planted(Bug::StableWithoutMirrors) {
+            safe.synced = Safe::ALONE.synced;
+        }
+        Some(safe)
+    }
+}
+
+impl Slice {
+    /// Whether this copy is the primary and evaluates requests.
+    pub fn is_serving(&self) -> bool {
+        !self.stopped
+            && matches!(&self.replication.role, Role::Primary(primary) if primary.phase == Phase::Serving)
+    }
+
+    /// The topology makes this copy the primary, or changes the others under it.
+    pub(super) fn lead(&mut self, now: Now, config: &Config) {
+        let now = now.monotonic;
+        if let Role::Primary(primary) = &mut self.replication.role {
+            primary.copies.retain(|copy, _| config.copies().any(|member| member == *copy));
+            for progress in primary.copies.values_mut() {
+                // What was sent under the former epoch is not listened to any more, and neither are its answers.
+                progress.send_again();
+                progress.is_proposed = false;
+                progress.refreshing = None;
+            }
+            if matches!(primary.phase, Phase::Giving(_)) {
+                primary.phase = Phase::Serving;
+            }
+        } else {
+            self.step_down();
+            let primary = Primary {
+                phase: Phase::Comparing,
+                copies: BTreeMap::new(),
+                syncs: BTreeMap::new(),
+                since: now,
+            };
+            self.replication.role = Role::Primary(Box::new(primary));
+            self.replication.recent.clear();
+        }
+        let Role::Primary(primary) = &mut self.replication.role else { return };
+        for copy in config.mirrors.iter().chain(&config.joining) {
+            let is_mirror = config.mirrors.contains(copy);
+            primary.copies.entry(*copy).or_insert_with(|| Progress::new(is_mirror, now)).is_mirror =
+                is_mirror;
+        }
+    }
+
+    /// Whatever this copy was, it is that no more: nobody who waits can be told a success by it.
+    pub(super) fn step_down(&mut self) {
+        if matches!(self.replication.role, Role::Primary(_)) {
+            tracing::info!(target: "magma::routing", slice = self.identity.slice.0, "this volcano serves the slice no more");
+            self.let_go();
+            self.sessions = crate::slice::Sessions::default();
+        }
+        self.replication.role = Role::Outside(super::Cold::default());
+    }
+
+    /// What is due for a primary.
+    pub(super) fn lead_on(&mut self, now: Now) -> Result<(), Trouble> {
+        self.replace_the_silent(now);
+        self.advance(now);
+        self.feed(now)?;
+        self.keep_copies(now);
+        Ok(())
+    }
+
+    /// Goes through the phases as far as possible now.
+    pub(super) fn advance(&mut self, now: Now) {
+        if self.stopped {
+            return;
+        }
+        let Role::Primary(primary) = &self.replication.role else { return };
+        match primary.phase {
+            Phase::Comparing => {
+                let compared = primary.copies.values().filter(|copy| copy.is_mirror);
+                let mut compared = compared.map(|copy| copy.stage == Stage::Streaming);
+                if compared.all(|is_known| is_known)
+                    && let Err(trouble) = self.begin_epoch(now)
+                {
+                    self.trouble(trouble);
+                }
+            }
+            Phase::Leveling(first) => {
+                let level = primary.counted().all(|copy| copy.acked >= first && copy.leases(now.monotonic));
+                if (level || planted(Bug::ServeBeforeLeveling)) && self.store.flush().is_ok() {
+                    self.begin_serving(now);
+                }
+            }
+            Phase::Giving(to) => {
+                let last = self.position().seq;
+                let has_all = primary.copies.get(&to).is_some_and(|copy| copy.acked == last);
+                if has_all && self.gate.is_empty() {
+                    self.propose(now, SliceChange::HandOver(to));
+                }
+            }
+            Phase::Serving => {}
+        }
+    }
+
+    /// Every mirror stands at or before this copy's last record: the first record of the epoch follows it.
+    fn begin_epoch(&mut self, now: Now) -> Result<(), Trouble> {
+        let changes = self.founding_changes(now)?;
+        self.last_time = self.last_time.max(self.store.time(self.identity.slice));
+        self.record(now, changes, None)?;
+        let first = self.position().seq;
+        self.store.flush()?;
+        if let Role::Primary(primary) = &mut self.replication.role {
+            primary.phase = Phase::Leveling(first);
+        }
+        self.feed(now)?;
+        self.advance(now);
+        Ok(())
+    }
+
+    fn begin_serving(&mut self, now: Now) {
+        let rows = match self.store.sessions() {
+            Ok(rows) => rows,
+            Err(error) => return self.fail(&error.to_string()),
+        };
+        self.sessions = crate::slice::Sessions::default();
+        for row in rows {
+            self.sessions.recover(row, now.monotonic);
+        }
+        if planted(Bug::ForgetLedgerAtFailover) {
+            self.ledger.clear();
+        }
+        self.ledger.keep_known(&self.sessions);
+        self.search = Search::from_start();
+        self.reign = self.replication.epoch();
+        if let Role::Primary(primary) = &mut self.replication.role {
+            let took = now.monotonic.saturating_sub(primary.since);
+            tracing::info!(
+                target: "magma::routing", slice = self.identity.slice.0, epoch = self.reign.0, ms = took.as_millis(),
+                sessions = self.sessions.len(), "this volcano serves the slice"
+            );
+            primary.phase = Phase::Serving;
+        }
+    }
+
+    /// A copy answers.
+    pub(super) fn hear_copy(
+        &mut self,
+        now: Now,
+        from: Replica,
+        message: SliceMessage,
+    ) -> Result<(), Trouble> {
+        let last = self.position().seq;
+        let Role::Primary(primary) = &mut self.replication.role else { return Ok(()) };
+        let Some(copy) = primary.copies.get_mut(&from) else { return Ok(()) };
+        match message {
+            SliceMessage::Standing { beacon, position, synced, incomplete, refreshed, space } => {
+                copy.answered(&self.replication.beacons, beacon, now.monotonic);
+                copy.space = space;
+                copy.has_synced(synced, primary.syncs.keys().next_back().copied(), now.monotonic);
+                if copy.stage == Stage::Streaming {
+                    if incomplete != copy.missing.is_empty() {
+                        copy.stands_at(position.seq, last, now.monotonic);
+                        confirm_part(copy, refreshed);
+                    } else if !incomplete
+                        && copy.refreshing.as_ref().is_some_and(|part| part.number == refreshed)
+                    {
+                        copy.stands_at(position.seq, last, now.monotonic);
+                        confirm_part(copy, refreshed);
+                    } else {
+                        copy.stage = Stage::Asking;
+                    }
+                }
+            }
+            SliceMessage::Stand(stand) => {
+                copy.heard = now.monotonic;
+                self.place_copy(now, from, *stand)?;
+            }
+            _ => {}
+        }
+        self.advance(now);
+        Ok(())
+    }
+
+    /// A mirror whose log is longer than this copy's: it becomes primary in its place. Nothing was served in between.
+    pub(super) fn yield_to_longer(&mut self, now: Now, from: Replica, stand: &Stand) -> bool {
+        let own: Position = self.position();
+        let Role::Primary(primary) = &self.replication.role else { return false };
+        let is_longer = primary.phase == Phase::Comparing && stand.position > own && stand.missing.is_empty();
+        if is_longer {
+            self.propose(now, SliceChange::HandOver(from));
+        }
+        is_longer
+    }
+
+    /// A copy that counts and does not answer is taken out of the group before the primary goes on without it.
+    fn replace_the_silent(&mut self, now: Now) {
+        let Role::Primary(primary) = &self.replication.role else { return };
+        let last = self.position().seq;
+        let is_lost = |(who, copy): &(&Replica, &Progress)| {
+            self.replication.has_restarted(**who)
+                || now.monotonic.saturating_sub(copy.heard) >= SILENCE
+                || copy.stuck_for(last, now.monotonic) >= STUCK
+        };
+        let lost = primary.copies.iter().filter(|(_, copy)| copy.counts()).find(is_lost);
+        let lost = lost.or_else(|| {
+            let gone = |(who, copy): &(&Replica, &Progress)| {
+                self.replication.has_restarted(**who)
+                    || now.monotonic.saturating_sub(copy.heard) >= JOINING_SILENCE
+            };
+            primary.copies.iter().find(gone)
+        });
+        if let Some((&who, _)) = lost {
+            self.replication.policy.lost(who.volcano, now.monotonic);
+            self.propose(now, SliceChange::Remove(who));
+        }
+    }
+
+    /// What may leave now, by what the other copies have.
+    pub(in crate::slice) fn safe(&self, now: Now) -> Option<Safe> {
+        match &self.replication.role {
+            Role::Primary(primary) if !matches!(primary.phase, Phase::Comparing | Phase::Leveling(_)) => {
+                primary.safe(now.monotonic)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The copy has taken the part with this number.
+fn confirm_part(copy: &mut Progress, refreshed: u64) {
+    if let Some(part) = copy.refreshing.take_if(|part| part.number == refreshed) {
+        if part.last {
+            copy.missing.remove(part.range);
+        }
+        copy.inside = part.inside;
+    }
+}

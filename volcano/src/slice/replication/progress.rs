@@ -1,0 +1,193 @@
+//! What the primary knows of another copy.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use magma_common::key::KeyRange;
+use magma_common::topology::Seq;
+
+use super::lease::{Beacons, LEASE};
+use crate::missing::Missing;
+use crate::store::Inside;
+
+/// Records that were not acknowledged for so long are sent again. Connections are reliable, so only one that broke loses any.
+const LOSS: Duration = Duration::from_secs(1);
+
+/// How far the bringing up of a copy has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Where it stands is being asked.
+    Asking,
+    /// It follows the log.
+    Streaming,
+}
+
+/// A part that was sent and is not confirmed.
+#[derive(Clone, Debug)]
+pub(super) struct Refreshing {
+    pub(super) number: u64,
+    /// What it covers.
+    pub(super) range: KeyRange,
+    /// Whether that is complete with it.
+    pub(super) last: bool,
+    /// Where the next part of the same range begins.
+    pub(super) inside: Option<Inside>,
+    pub(super) sent_at: Duration,
+}
+
+/// What the primary knows of one other copy.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// It is an in-sync copy of the present epoch.
+    pub(super) is_mirror: bool,
+    /// It was proposed as one. From then on it counts, whatever is heard of the outcome: it may be one already.
+    pub(super) is_proposed: bool,
+    pub(super) stage: Stage,
+    /// When it began to be brought up.
+    pub(super) since: Duration,
+    /// When it was heard from last; at first, when it became a member.
+    pub(super) heard: Duration,
+    /// When it last got nearer to what was sent to it, or had nothing left to get.
+    pub(super) advanced: Duration,
+    /// When the newest beacon that it has answered was sent.
+    leased: Option<Duration>,
+    /// It has everything up to here.
+    pub(super) acked: Seq,
+    /// Everything up to here was sent to it.
+    pub(super) sent: Seq,
+    /// The batches that are on their way: the last record and the bytes of each.
+    on_its_way: VecDeque<(Seq, usize)>,
+    in_flight: usize,
+    /// When the oldest of them was sent, or another one acknowledged since.
+    waiting: Duration,
+    /// When something was sent to it last.
+    pub(super) told: Duration,
+    /// The syncs up to this number are done.
+    pub(super) synced: u64,
+    /// Since when it owes one, or did another one.
+    owes_since: Option<Duration>,
+    /// The sync of everything that it was asked for before it is proposed as in sync: its number and the last record.
+    pub(super) full_sync: Option<(u64, Seq)>,
+    /// Bytes that it can still store.
+    pub(super) space: u64,
+    /// What it lacks.
+    pub(super) missing: Missing,
+    pub(super) refreshing: Option<Refreshing>,
+    /// Where the next part begins inside a flare that takes several.
+    pub(super) inside: Option<Inside>,
+}
+
+impl Progress {
+    pub(super) fn new(is_mirror: bool, now: Duration) -> Self {
+        Self {
+            is_mirror,
+            is_proposed: false,
+            stage: Stage::Asking,
+            since: now,
+            heard: now,
+            advanced: now,
+            leased: None,
+            acked: Seq(0),
+            sent: Seq(0),
+            on_its_way: VecDeque::new(),
+            in_flight: 0,
+            waiting: now,
+            told: Duration::ZERO,
+            synced: 0,
+            owes_since: None,
+            full_sync: None,
+            space: u64::MAX,
+            missing: Missing::NOTHING,
+            refreshing: None,
+            inside: None,
+        }
+    }
+
+    /// Whether nothing may be called safe that this copy does not have.
+    pub(super) fn counts(&self) -> bool {
+        self.is_mirror || self.is_proposed
+    }
+
+    /// It has answered this beacon.
+    pub(super) fn answered(&mut self, beacons: &Beacons, beacon: u64, now: Duration) {
+        self.heard = now;
+        self.leased = self.leased.max(beacons.sent_at(beacon));
+    }
+
+    /// Whether it has promised not to take over yet.
+    pub(super) fn leases(&self, now: Duration) -> bool {
+        self.leased.is_some_and(|sent| now < sent.saturating_add(LEASE))
+    }
+
+    /// It stands here now.
+    pub(super) fn stands_at(&mut self, position: Seq, last: Seq, now: Duration) {
+        if position > self.acked || position == last {
+            self.advanced = now;
+        }
+        if position > self.acked {
+            self.acked = position;
+            self.waiting = now;
+        }
+        self.sent = self.sent.max(self.acked);
+        while let Some((last, bytes)) = self.on_its_way.front()
+            && *last <= self.acked
+        {
+            self.in_flight -= bytes;
+            self.on_its_way.pop_front();
+        }
+    }
+
+    /// It stands here, whatever was known before: what was on its way does not count any more.
+    pub(super) fn starts_at(&mut self, position: Seq) {
+        self.acked = position;
+        self.send_again();
+    }
+
+    /// What was sent may be lost: begins again after what it has.
+    pub(super) fn send_again(&mut self) {
+        self.sent = self.acked;
+        self.on_its_way.clear();
+        self.in_flight = 0;
+    }
+
+    /// Records up to this one are sent now.
+    pub(super) fn sends(&mut self, last: Seq, bytes: usize, now: Duration) {
+        if self.on_its_way.is_empty() {
+            self.waiting = now;
+        }
+        self.sent = last;
+        self.on_its_way.push_back((last, bytes));
+        self.in_flight += bytes;
+    }
+
+    /// Bytes of records on their way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether it must be feared that what is on its way does not arrive.
+    pub(super) fn seems_lost(&self, now: Duration) -> bool {
+        !self.on_its_way.is_empty() && now.saturating_sub(self.waiting) >= LOSS
+    }
+
+    /// It is asked for the sync with this number, and maybe others before.
+    pub(super) fn owes_sync(&mut self, now: Duration) {
+        self.owes_since.get_or_insert(now);
+    }
+
+    /// It has done the syncs up to this number, of which `newest` is the last that it was asked for.
+    pub(super) fn has_synced(&mut self, number: u64, newest: Option<u64>, now: Duration) {
+        if number > self.synced {
+            self.synced = number;
+            self.owes_since = newest.filter(|newest| number < *newest).map(|_| now);
+        }
+    }
+
+    /// For how long it has not got nearer to what it owes.
+    pub(super) fn stuck_for(&self, last: Seq, now: Duration) -> Duration {
+        let is_behind = self.stage != Stage::Streaming || self.acked < last;
+        let behind = if is_behind { now.saturating_sub(self.advanced) } else { Duration::ZERO };
+        let syncing = self.owes_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        behind.max(syncing)
+    }
+}
