@@ -9,6 +9,7 @@ use crate::error::{Doing, Error, Result, wrong};
 use crate::guest::Door;
 use crate::lava::{ADDRESS, Lava, NfsClients, Ports, free_port};
 use crate::programs::Programs;
+use crate::ring::Layout;
 use crate::testing::process::tail;
 use crate::testing::wait;
 
@@ -16,6 +17,8 @@ use crate::testing::wait;
 const UNTIL_SIGNAL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Lines of a log shown when its process has failed.
 const SHOWN_LINES: usize = 20;
+/// Volcanos of the demo.
+const VOLCANOS: usize = 3;
 
 /// Options of the demo.
 #[derive(Debug, Args)]
@@ -41,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return wrong(format!("a demo already runs in {}; give this one --folder", folder.display()));
     }
 
-    let mut lava = Lava::at(&programs, &folder, ports)?;
+    let mut lava = Lava::at(&programs, &folder, Layout::Loopback(VOLCANOS), ports)?;
     let point = folder.join("magma");
     let outcome = start(&mut lava, &point).and_then(|()| {
         explain(&lava, &folder, &point);
@@ -63,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn start(lava: &mut Lava, point: &Path) -> Result<()> {
     println!("Starting the volcano ...");
-    lava.start_volcano()?;
+    lava.start_volcanos()?;
     println!("Starting the NFS gateway ...");
     lava.start_nfs(NfsClients::Root)?;
     println!("Starting the 9P gateway ...");

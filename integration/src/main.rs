@@ -11,6 +11,7 @@ mod error;
 mod guest;
 mod lava;
 mod programs;
+mod ring;
 mod steps;
 mod suites;
 mod tally;

@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::error::{Doing, Result, wrong};
 use crate::lava::{ADDRESS, Lava, Ports, free_port};
 use crate::programs::Programs;
+use crate::ring::Layout;
 use crate::testing::scratch::Scratch;
 use crate::testing::signals;
 
@@ -117,8 +118,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     let ports = Ports { volcano: free_ports()?, nfs: 0, ninep: 0 };
-    let mut lava = Lava::at(&programs, &scratch.path().join("lava"), ports)?;
-    lava.start_volcano()?;
+    let mut lava = Lava::at(&programs, &scratch.path().join("lava"), Layout::ONE, ports)?;
+    lava.start_volcanos()?;
     let mount = scratch.path().join("fuse");
     lava.mount(&mount)?;
     let folders = vec![scratch.folder("local")?, mount];

@@ -192,8 +192,8 @@ pub(super) fn volcano(context: &Context) -> Result<Tally> {
     tally.check("the writers end without an error", load.end().map_err(|error| error.to_string()));
 
     // What counts is what the disk gives back to somebody who has cached nothing.
-    lava.volcano()?.kill()?;
-    lava.start_volcano()?;
+    lava.ring().kill(0)?;
+    lava.start_volcanos()?;
     let fresh = scratch.path().join("fresh");
     lava.mount(&fresh)?;
     load.verify(&fresh.join("load"), &mut tally)?;
@@ -262,8 +262,8 @@ fn kill_and_restart(lava: &mut Lava, load: &Load, random: &mut Random, server: S
     }
     match server {
         Server::Volcano => {
-            lava.volcano()?.kill()?;
-            lava.start_volcano()?;
+            lava.ring().kill(0)?;
+            lava.start_volcanos()?;
         }
         Server::Nfs => {
             lava.nfs()?.kill()?;

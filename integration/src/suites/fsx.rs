@@ -21,7 +21,7 @@ const RUNS: u64 = 3;
 /// Runs it through one door, with that door's operations (`integration/expected/fsx-DOOR.toml`).
 pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
     let (scratch, mut lava) = context.lava()?;
-    lava.start_volcano()?;
+    lava.start_volcanos()?;
     let limit = context.limit.saturating_sub(Duration::from_secs(60));
     let configuration = context.programs.integration().join(format!("expected/fsx-{}.toml", through.name()));
     let mut random = random::announced();

@@ -21,6 +21,7 @@ use crate::error::{Doing, Result, wrong};
 use crate::guest::Door;
 use crate::lava::{Lava, SUITE_PORTS};
 use crate::programs::Programs;
+use crate::ring::Layout;
 use crate::tally::Tally;
 use crate::testing::scratch::Scratch;
 
@@ -148,10 +149,15 @@ struct Context {
 }
 
 impl Context {
-    /// A new lava network in a folder of its own, which goes when the suite has passed.
+    /// A new lava network of one volcano in a folder of its own, which goes when the suite has passed.
     fn lava(&self) -> Result<(Scratch, Lava)> {
+        self.lava_of(Layout::ONE)
+    }
+
+    /// The same with these volcanos.
+    fn lava_of(&self, layout: Layout) -> Result<(Scratch, Lava)> {
         let scratch = Scratch::fresh(&self.folder, "lava")?;
-        let lava = Lava::at(&self.programs, scratch.path(), SUITE_PORTS)?;
+        let lava = Lava::at(&self.programs, scratch.path(), layout, SUITE_PORTS)?;
         Ok((scratch, lava))
     }
 

@@ -13,7 +13,7 @@ use crate::testing::command::{self, Show};
 /// Runs them.
 pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
     let (scratch, mut lava) = context.lava()?;
-    lava.start_volcano()?;
+    lava.start_volcanos()?;
     let mount = scratch.path().join("mnt");
     lava.mount(&mount)?;
     let log = context.log("workloads")?;
