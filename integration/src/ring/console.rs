@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 /// More than any command of ours is answered with.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// Types a command and reads until the console closes. The key is typed where it is asked for.
-pub(super) fn ask(mut stream: TcpStream, command: &str, key: &str, limit: Duration) -> std::io::Result<String> {
+/// Types commands, one a line, and reads until the console closes. The key is typed where it is asked for.
+pub(super) fn ask(mut stream: TcpStream, commands: &str, key: &str, limit: Duration) -> std::io::Result<String> {
     let deadline = Instant::now() + limit;
     stream.set_read_timeout(Some(Duration::from_millis(200)))?;
     stream.set_write_timeout(Some(limit))?;
@@ -20,7 +20,7 @@ pub(super) fn ask(mut stream: TcpStream, command: &str, key: &str, limit: Durati
             stream.write_all(format!("{}\r\n", key.trim()).as_bytes())?;
             typed = Typed::Key;
         } else if typed != Typed::Command && text.contains("MAGMA [") {
-            stream.write_all(format!("{command}\r\nquit\r\n").as_bytes())?;
+            stream.write_all(format!("{}\r\nquit\r\n", commands.replace('\n', "\r\n")).as_bytes())?;
             typed = Typed::Command;
         }
         let mut part = [0; 4096];

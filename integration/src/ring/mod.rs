@@ -297,8 +297,8 @@ impl Ring {
         found.ok_or_else(|| Error::Wrong(format!("there is no volcano {name:?}")))
     }
 
-    /// Types a command at the console of one and gives everything that the console says.
-    pub(crate) fn console(&self, number: usize, command: &str) -> Result<String> {
+    /// Types commands, one a line, at the console of one and gives everything that the console says.
+    pub(crate) fn console(&self, number: usize, commands: &str) -> Result<String> {
         let volcano = self.volcano(number)?;
         let key = std::fs::read_to_string(&self.key_file)
             .doing(|| format!("cannot read {}", self.key_file.display()))?;
@@ -308,12 +308,12 @@ impl Ring {
             None => std::net::TcpStream::connect_timeout(&(volcano.address, port).into(), ANSWERS)
                 .doing(|| format!("connecting to the console of {}", volcano.name))?,
         };
-        console::ask(stream, command, &key, ANSWERS).doing(|| format!("the console of {}", volcano.name))
+        console::ask(stream, commands, &key, ANSWERS).doing(|| format!("the console of {}", volcano.name))
     }
 
     /// The network as one of them knows it.
     pub(crate) fn state_by(&self, number: usize) -> Result<State> {
-        let text = self.console(number, "lava")?;
+        let text = self.console(number, "lava\nlava health")?;
         State::parse(&text).ok_or_else(|| Error::Wrong(format!("`lava` gives {text:?}")))
     }
 
@@ -341,12 +341,18 @@ impl Ring {
         name.map_or_else(|| wrong("there is no mirror"), |name| self.number(name))
     }
 
+    /// Who coordinates changes.
+    pub(crate) fn coordinator(&self) -> Result<usize> {
+        let name = self.state()?.coordinator;
+        name.map_or_else(|| wrong("nobody is known to coordinate"), |name| self.number(&name))
+    }
+
     /// Says at the console how many copies there are to be.
     pub(crate) fn set_copies(&mut self, copies: usize) -> Result<()> {
         let at = (0..self.volcanos.len()).find(|&number| self.runs(number)).unwrap_or(0);
         let said = self.console(at, &format!("lava copies {copies}"))?;
-        if said.contains("there is no command") || said.contains("usage:") {
-            return wrong(format!("the console says {said:?}"));
+        if !said.contains("wanted") {
+            return wrong(format!("`lava copies {copies}` is answered with {said:?}"));
         }
         self.copies = copies;
         Ok(())
@@ -375,7 +381,8 @@ impl Ring {
                 }
             }
             last = format!("{states:?}");
-            let agreed = states.windows(2).all(|pair| matches!(pair, [one, other] if one == other));
+            let known = |state: &State| (state.version, state.slices.clone());
+            let agreed = states.windows(2).all(|pair| matches!(pair, [one, other] if known(one) == known(other)));
             Ok((agreed && states.iter().all(|state| state.is_in_sync(copies))).then_some(()))
         });
         match waited {

@@ -1,4 +1,4 @@
-//! What a volcano says of the network, read from the tables of the console's command `lava`.
+//! What a volcano says of the network, read from the tables of the console's command `lava` and from `lava health`.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,10 @@ pub(crate) struct State {
     pub(crate) members: Vec<String>,
     /// The slices.
     pub(crate) slices: Vec<Copies>,
+    /// Who coordinates, if anybody is known to.
+    pub(crate) coordinator: Option<String>,
+    /// `lava health` says that all is well.
+    pub(crate) well: bool,
 }
 
 /// Who keeps a slice.
@@ -25,7 +29,7 @@ pub(crate) struct Copies {
 }
 
 impl State {
-    /// Reads the answer to `lava`; `None` if it is none.
+    /// Reads the answers to `lava` and `lava health`; `None` if they are none.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let heading = text.lines().find(|line| line.contains("topology version "))?;
         let after = heading.split("topology version ").nth(1)?;
@@ -40,17 +44,22 @@ impl State {
             joining: names(row.get("JOINING")),
         });
         let members = rows(text, "VOLCANO").into_iter().filter_map(|row| row.get("VOLCANO").cloned());
-        Some(Self { version, members: members.collect(), slices: slices.collect() })
+        let coordinator = text.split("coordinator: ").nth(1).and_then(|rest| rest.split([';', '\r', '\n']).next());
+        let coordinator = coordinator.filter(|name| *name != "nobody").map(str::to_owned);
+        let well = text.contains("All is well");
+        Some(Self { version, members: members.collect(), slices: slices.collect(), coordinator, well })
     }
 
-    /// Every slice has this many copies, all of them in sync.
+    /// Every slice has this many copies, all of them in sync, and nothing else is amiss.
     pub(crate) fn is_in_sync(&self, copies: usize) -> bool {
-        !self.slices.is_empty()
+        self.well
+            && !self.slices.is_empty()
             && self.slices.iter().all(|slice| slice.joining.is_empty() && slice.mirrors.len() + 1 == copies)
     }
 }
 
-/// The rows of the table whose heading begins with this word, by column. No cell contains a blank.
+/// The rows of the table whose heading begins with this word, by column. No cell contains a blank, but for those of the
+/// last column, of which the first word is taken.
 fn rows(text: &str, first: &str) -> Vec<BTreeMap<String, String>> {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let mut lines = text.lines().skip_while(|line| line.split_whitespace().next() != Some(first));
@@ -58,7 +67,7 @@ fn rows(text: &str, first: &str) -> Vec<BTreeMap<String, String>> {
     let heading = words(heading);
     lines
         .map(words)
-        .take_while(|row| row.len() == heading.len())
+        .take_while(|row| row.len() >= heading.len())
         .map(|row| heading.iter().cloned().zip(row).collect())
         .collect()
 }
@@ -70,14 +79,17 @@ mod tests {
     const LAVA: &str = "\
 MAGMA [wallace] / > lava
 network 00c0ffee00c0ffee, topology version 17, 3 volcanos, 1 slice
+copies: 2 wanted, 2 in sync; coordinator: shaun; voters: wallace,gromit,shaun
 
 SLICE  START             STOP              SHARE    KEYS  BYTES  EPOCH  PRIMARY  MIRRORS  JOINING
     1  0000000000000000  ffffffffffffffff  100.00%    12   4096     16  gromit   wallace  shaun
 
-VOLCANO  SERVERNAME  ADDRESS           LOAD  KEYS  BYTES  DISK       FREE
-wallace  localhost   10.71.0.1:12000   0.50    12   4096  100000  50000
-gromit   localhost   10.71.0.2:12000      ?     ?      ?       ?      ?
-shaun    localhost   10.71.0.3:12000   0.50    12   4096  100000  50000
+VOLCANO  SERVERNAME  ADDRESS           LOAD  KEYS  BYTES  DISK       FREE   STATE
+wallace  localhost   10.71.0.1:12000   0.50    12   4096  100000  50000  mirroring
+gromit   localhost   10.71.0.2:12000      ?     ?      ?       ?      ?  serving, silent for 5 s
+shaun    localhost   10.71.0.3:12000   0.50    12   4096  100000  50000  joining
+MAGMA [wallace] / > lava health
+All is well: gromit serves.
 MAGMA [wallace] / > quit
 ";
 
@@ -93,6 +105,7 @@ MAGMA [wallace] / > quit
             joining: vec!["shaun".to_owned()],
         };
         assert_eq!(*slice, expected);
+        assert_eq!(state.coordinator.as_deref(), Some("shaun"));
     }
 
     #[test]
@@ -102,6 +115,8 @@ MAGMA [wallace] / > quit
         state.slices.iter_mut().for_each(|slice| slice.joining.clear());
         assert!(state.is_in_sync(2));
         assert!(!state.is_in_sync(3));
+        state.well = false;
+        assert!(!state.is_in_sync(2));
     }
 
     #[test]
