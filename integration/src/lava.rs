@@ -47,7 +47,8 @@ pub(crate) enum NfsClients {
 }
 
 impl NfsClients {
-    fn export(self) -> &'static str {
+    /// The gateway's option for it.
+    pub(crate) fn export(self) -> &'static str {
         match self {
             Self::Root => "/:rw,no_root_squash",
             Self::Any => "/:rw,no_root_squash,insecure",
@@ -190,6 +191,11 @@ impl Lava {
     /// An error if something that was started has ended by itself.
     pub(crate) fn must_run(&mut self) -> Result<()> {
         self.ring.must_run()?;
+        self.doors_must_run()
+    }
+
+    /// An error if a door has ended by itself.
+    pub(crate) fn doors_must_run(&mut self) -> Result<()> {
         let doors = self.nfs.iter_mut().chain(self.ninep.iter_mut());
         for process in doors.chain(self.mounts.iter_mut().map(|mount| &mut mount.process)) {
             process.must_run()?;

@@ -155,14 +155,14 @@ impl Machine {
             // At the other end of the cable: a rule in the machine would have its sendmsg fail, which no cable does.
             let cable = self.cable();
             let rules = format!(
-                "table netdev {cable} {{ chain speaking {{ type filter hook ingress device \"{cable}\" priority 0; {}drop; }} }}",
+                "table netdev {cable} {{\nchain speaking {{ type filter hook ingress device \"{cable}\" priority 0; {}drop; }}\n}}\n",
                 matching("daddr")
             );
             run_with(Command::new("nft").args(["-f", "-"]), &rules)?;
         }
         if cut.hearing() {
             let rules = format!(
-                "table inet cut {{ chain hearing {{ type filter hook input priority 0; iifname \"{OWN_END}\" {}drop; }} }}",
+                "table inet cut {{\nchain hearing {{ type filter hook input priority 0; iifname \"{OWN_END}\" {}drop; }}\n}}\n",
                 matching("saddr")
             );
             run_with(&mut self.plain("nft", &["-f", "-"]), &rules)?;
@@ -174,8 +174,8 @@ impl Machine {
     pub(crate) fn lose(&self, percent: u8) -> Result<()> {
         self.heal()?;
         let rules = format!(
-            "table inet cut {{ chain losing {{ type filter hook input priority 0; \
-             iifname \"{OWN_END}\" numgen random mod 100 < {percent} drop; }} }}"
+            "table inet cut {{\nchain losing {{ type filter hook input priority 0; \
+             iifname \"{OWN_END}\" numgen random mod 100 < {percent} drop; }}\n}}\n"
         );
         run_with(&mut self.plain("nft", &["-f", "-"]), &rules)
     }
@@ -207,8 +207,20 @@ impl Machine {
         Ok(())
     }
 
+    /// Takes one more address, so that whoever has just spoken to its former owner speaks to this machine.
+    pub(crate) fn take(&self, address: Ipv4Addr) -> Result<()> {
+        self.inside(&["ip", "addr", "add", &format!("{address}/24"), "dev", OWN_END])?;
+        // What a gratuitous ARP brings about.
+        run(Command::new("ip").args(["neigh", "flush", "dev", BRIDGE]))
+    }
+
+    /// Gives such an address up.
+    pub(crate) fn give_up(&self, address: Ipv4Addr) -> Result<()> {
+        self.inside(&["ip", "addr", "del", &format!("{address}/24"), "dev", OWN_END])
+    }
+
     /// Runs a command on it to its end.
-    pub(crate) fn inside(&self, words: &[&str]) -> Result<()> {
+    fn inside(&self, words: &[&str]) -> Result<()> {
         let Some((program, arguments)) = words.split_first() else { return Ok(()) };
         run(&mut self.plain(program, arguments))
     }

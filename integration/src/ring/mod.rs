@@ -8,6 +8,7 @@ pub(crate) mod machine;
 mod state;
 
 use std::net::Ipv4Addr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub(crate) use state::State;
 const READY: Duration = Duration::from_secs(60);
 /// How long the console may take to answer.
 const ANSWERS: Duration = Duration::from_secs(10);
+/// How long a volcano may take to leave.
+const LEAVES: Duration = Duration::from_secs(120);
 /// Copies of a slice, unless the console is told otherwise.
 const DEFAULT_COPIES: usize = 2;
 /// The volcanos' nicknames, in the order in which they join.
@@ -56,6 +59,8 @@ struct Volcano {
     process: Option<Process>,
     witness: bool,
     frozen: bool,
+    /// It has left the network.
+    gone: bool,
 }
 
 /// All volcanos of a network. Dropping it stops them.
@@ -113,7 +118,7 @@ impl Ring {
             }
         };
         let (folder, process, frozen) = (self.folder.join(name), None, false);
-        self.volcanos.push(Volcano { name, address, folder, log, machine, process, witness, frozen });
+        self.volcanos.push(Volcano { name, address, folder, log, machine, process, witness, frozen, gone: false });
         Ok(number)
     }
 
@@ -136,7 +141,7 @@ impl Ring {
     }
 
     fn storing(&self) -> impl Iterator<Item = &Volcano> {
-        self.volcanos.iter().filter(|volcano| !volcano.witness)
+        self.volcanos.iter().filter(|volcano| !volcano.witness && !volcano.gone)
     }
 
     /// Starts every volcano that does not run, and waits until all copies are in sync.
@@ -227,6 +232,21 @@ impl Ring {
         }
     }
 
+    /// Lets one give away what it has and leave the network; returns when its process has ended by itself.
+    pub(crate) fn leave(&mut self, number: usize) -> Result<()> {
+        let said = self.console(number, "lava leave")?;
+        if !said.contains("is leaving") {
+            return wrong(format!("`lava leave` is answered with {said:?}"));
+        }
+        let status = self.process(number)?.wait(LEAVES)?;
+        if !status.success() {
+            return wrong(format!("{} leaves and ends with {status}", self.name(number)));
+        }
+        let volcano = self.volcano_mut(number)?;
+        (volcano.process, volcano.gone) = (None, true);
+        Ok(())
+    }
+
     /// Stops the clock of one: it neither answers nor knows that time passes.
     pub(crate) fn freeze(&mut self, number: usize) -> Result<()> {
         self.process(number)?.signal(Signal::STOP)?;
@@ -284,6 +304,20 @@ impl Ring {
     /// An error if one that was started has ended by itself.
     pub(crate) fn must_run(&mut self) -> Result<()> {
         self.volcanos.iter_mut().filter_map(|volcano| volcano.process.as_mut()).try_for_each(Process::must_run)
+    }
+
+    /// Those that somebody has killed since this was last asked; an error if one has ended otherwise.
+    pub(crate) fn take_killed(&mut self) -> Result<Vec<usize>> {
+        let mut killed = Vec::new();
+        for (number, volcano) in self.volcanos.iter_mut().enumerate() {
+            let Some(process) = &mut volcano.process else { continue };
+            if process.ended()?.is_some_and(|status| status.signal().is_some()) {
+                volcano.process = None;
+                killed.push(number);
+            }
+        }
+        self.must_run()?;
+        Ok(killed)
     }
 
     /// The nickname of one.
@@ -347,6 +381,11 @@ impl Ring {
         name.map_or_else(|| wrong("nobody is known to coordinate"), |name| self.number(&name))
     }
 
+    /// How many copies there are to be.
+    pub(crate) fn copies(&self) -> usize {
+        self.copies
+    }
+
     /// Says at the console how many copies there are to be.
     pub(crate) fn set_copies(&mut self, copies: usize) -> Result<()> {
         let at = (0..self.volcanos.len()).find(|&number| self.runs(number)).unwrap_or(0);
@@ -367,6 +406,8 @@ impl Ring {
     pub(crate) fn settle(&mut self, limit: Duration) -> Result<Duration> {
         let begin = Instant::now();
         let copies = self.expected_copies();
+        // As long as there are fewer volcanos than there should be copies, all is not well and does not get better.
+        let must_be_well = copies == self.copies;
         let mut last = String::new();
         let waited = wait::until("all copies to be in sync", limit, || {
             self.must_run()?;
@@ -383,7 +424,8 @@ impl Ring {
             last = format!("{states:?}");
             let known = |state: &State| (state.version, state.slices.clone());
             let agreed = states.windows(2).all(|pair| matches!(pair, [one, other] if known(one) == known(other)));
-            Ok((agreed && states.iter().all(|state| state.is_in_sync(copies))).then_some(()))
+            let settled = |state: &State| state.is_in_sync(copies) && (state.well || !must_be_well);
+            Ok((agreed && states.iter().all(settled)).then_some(()))
         });
         match waited {
             Err(Error::TimedOut { what, limit }) => {

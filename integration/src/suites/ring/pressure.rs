@@ -155,23 +155,29 @@ impl Pressure {
         Ok(())
     }
 
-    /// Looks for everything that was acknowledged in `mount`. Of running workers, only those that append may be chosen.
-    pub(super) fn verify(&self, context: &Context, mount: &Path, only: &str, tally: &mut Tally, when: &str) -> Result<()> {
-        let checkable = self.workers.keys().filter(|name| !name.starts_with("git") && !name.starts_with("fsx"));
-        for worker in checkable.filter(|name| name.starts_with(only)) {
+    /// Looks in `mount` for everything that each of the workers was promised. They must have ended.
+    pub(super) fn verify(&self, context: &Context, mount: &Path, tally: &mut Tally, when: &str) -> Result<()> {
+        for worker in self.workers.keys().filter(|name| !name.starts_with("git") && !name.starts_with("fsx")) {
+            let outcome = self.look(context, mount, worker)?;
+            tally.check(&format!("everything that {worker} was promised is there {when}"), outcome);
+        }
+        Ok(())
+    }
+
+    /// Looks for what these workers were promised; those that append may be running. What is missing is the inner error.
+    pub(super) fn look(&self, context: &Context, mount: &Path, workers: &str) -> Result<std::result::Result<(), String>> {
+        for worker in self.workers.keys().filter(|name| name.starts_with(workers)) {
             let mut command = self.script(context, worker, mount);
             command.arg("--verify");
             let log = context.log(&format!("verify-{worker}"))?;
             let outcome = command::succeed("the verification", &mut command, &log, Show::No, VERIFIES);
-            let found = script::judge(outcome, &log)?;
-            let reason = || {
-                let text = std::fs::read_to_string(&log).unwrap_or_default();
-                text.lines().find(|line| line.starts_with("FAIL ")).unwrap_or("it did not end in order").to_owned()
-            };
-            let outcome = if found.failed == 0 { Ok(()) } else { Err(reason()) };
-            tally.check(&format!("everything that {worker} was promised is there {when}"), outcome);
+            if outcome.is_err() || script::tally(&log)?.passed == 0 {
+                let text = std::fs::read_to_string(&log).doing(|| format!("cannot read {}", log.display()))?;
+                let reason = text.lines().find(|line| line.starts_with("FAIL ")).unwrap_or("the script did not end in order");
+                return Ok(Err(reason.to_owned()));
+            }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 }
 
