@@ -109,7 +109,7 @@ fn measure(place: &mut Place, divisor: u64) -> Result<Vec<Figure>> {
     let own = Scratch::fresh(&place.folder, "bench")?;
     let folder = own.path();
     let scaled = |count: u64| (count / divisor).max(8);
-    let figure = |name, unit, amount, work: &mut dyn FnMut() -> std::io::Result<()>| -> Result<Figure> {
+    let figure = |name: &'static str, unit, amount, work: &mut dyn FnMut() -> std::io::Result<()>| -> Result<Figure> {
         let before = processor_time(&ids)?;
         let rate = Rate::of(amount, || work().doing(|| name.to_owned()))?;
         Ok(Figure { name, unit, rate, cpu: processor_time(&ids)?.saturating_sub(before) })

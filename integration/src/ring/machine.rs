@@ -107,10 +107,6 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Its address.
-    pub(crate) fn address(&self) -> Ipv4Addr {
-        self.address
-    }
 
     /// A command that runs on this machine and ends with the harness.
     pub(crate) fn command(&self, program: &Path) -> Command {
