@@ -60,7 +60,7 @@ fn the_short_options_of_old_still_work() {
     assert_eq!((config.bandwidth, config.console_address.to_string()), (1024, "127.0.0.3".to_owned()));
     assert_eq!(config.key.expose(), "m4gm4s3cr3t");
     assert_eq!(launch.channels.to_string(), "fs");
-    assert!(launch.bootstrap && !launch.generated_key);
+    assert!(launch.beginning == Beginning::Found && !launch.generated_key);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn founding_without_a_key_makes_one_and_shows_it_once() {
     assert!(!key.is_weak() && launch.warnings.iter().any(|w| w.contains("only this machine")));
     drop(launch);
     let again = home.magmad("-n wallace -d @").unwrap();
-    assert_eq!((again.announcement(), again.bootstrap), (None, false));
+    assert_eq!((again.announcement(), again.beginning), (None, Beginning::Resume));
     assert_eq!(again.config.key, key);
 }
 

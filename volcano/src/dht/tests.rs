@@ -51,6 +51,7 @@ impl World {
             free: 1 << 29,
             started: at(900),
             version: "0.1.0".to_owned(),
+            copies: Vec::new(),
         };
         Self {
             topology: Topology {

@@ -250,7 +250,16 @@ impl Admin for Volcano {
         };
         let started = Timestamp::default();
         let version = "0.1.0".to_owned();
-        let figures = Figures { load: 0.25, keys: 4, bytes: 100, total: 1000, free: 900, started, version };
+        let figures = Figures {
+            load: 0.25,
+            keys: 4,
+            bytes: 100,
+            total: 1000,
+            free: 900,
+            started,
+            version,
+            copies: Vec::new(),
+        };
         Lava {
             topology: Arc::new(topology),
             volcanos: vec![(VolcanoId(1), figures)],

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use magma_common::topology::{Position, Replica, Seq, Slice as Config};
 
+use super::Role;
 use super::history::History;
 use super::lease::PROMISE;
-use super::Role;
 use crate::coordinator::SliceChange;
 use crate::node::message::{Part, SentRecord, SliceMessage};
 use crate::planted::{Bug, planted};
@@ -299,7 +299,9 @@ impl Slice {
         let earlier = follower.wanted.take().map(|wanted| wanted.bodies);
         let bodies = match (bodies, earlier) {
             (Some(named), None) => Bodies::These(named.into_iter().collect()),
-            (Some(named), Some(Bodies::These(mut bodies))) if bodies.len() + named.len() <= MAX_NAMED_BODIES => {
+            (Some(named), Some(Bodies::These(mut bodies)))
+                if bodies.len() + named.len() <= MAX_NAMED_BODIES =>
+            {
                 bodies.extend(named);
                 Bodies::These(bodies)
             }
@@ -327,13 +329,18 @@ impl Slice {
     }
 
     /// A sync that the primary asked for is done.
-    pub(in crate::slice) fn synced_for_primary(&mut self, primary: Replica, number: u64) -> Result<(), Trouble> {
+    pub(in crate::slice) fn synced_for_primary(
+        &mut self,
+        primary: Replica,
+        number: u64,
+    ) -> Result<(), Trouble> {
         let Role::Follower(follower) = &mut self.replication.role else { return Ok(()) };
         if follower.primary != primary || follower.syncing != Some(number) {
             return Ok(());
         }
         follower.syncing = None;
-        if self.store.missing(self.identity.slice).is_empty() && !self.store.is_complete(self.identity.slice) {
+        if self.store.missing(self.identity.slice).is_empty() && !self.store.is_complete(self.identity.slice)
+        {
             // What was brought in is on disk, but not yet that it is: once more, when the log says so.
             follower.wanted.get_or_insert(WantedSync { number, bodies: Bodies::All });
             return Ok(());

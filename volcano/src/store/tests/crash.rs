@@ -251,7 +251,7 @@ impl Run {
     /// Some copies read the log, each from somewhere to its end.
     fn read_log(&mut self) {
         let standing = self.standing();
-        for _ in 0..3 {
+        for _ in 0..2 {
             let back = self.dice.below(40);
             let mut after = Seq(standing.position().seq.0.saturating_sub(back));
             let max_bytes = 1 << self.dice.below(16);
@@ -260,7 +260,7 @@ impl Run {
                 if !standing.check_log(store, after, max_bytes, &self.what) {
                     break;
                 }
-                after.0 += 1 + self.dice.below(2);
+                after.0 += 1 + self.dice.below(8);
             }
         }
     }
