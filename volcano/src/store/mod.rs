@@ -22,8 +22,8 @@
 
 mod append;
 mod body;
-mod copy;
 mod catch_up;
+mod copy;
 mod copying;
 mod db;
 mod disk;
