@@ -48,8 +48,8 @@ pub struct Surroundings<'a> {
     pub history: &'a mut History,
     /// The last record that was acknowledged.
     pub floor: u64,
-    /// How many machines there are.
-    pub machines: usize,
+    /// The machines that there are.
+    pub machines: &'a [usize],
     /// Where each volcano is.
     pub places: &'a dyn Fn(VolcanoId) -> Option<usize>,
 }
@@ -308,7 +308,7 @@ impl Client {
         });
         for task in self.tasks.iter_mut().filter(|task| task.due <= now) {
             self.next_tag += 1;
-            let anywhere = self.dice.below(machines as u64) as usize;
+            let anywhere = *self.dice.pick(machines);
             let to = self.primary.filter(|_| !self.dice.one_in(4)).unwrap_or(anywhere);
             let before = task.tries.last().map(|(tag, _)| (*tag, task.place));
             task.place = to;
@@ -345,7 +345,9 @@ impl Client {
         let answer = match arrival.answer {
             Some(answer) if !is_passing(&answer) => answer,
             _ => {
-                self.primary = None;
+                if self.primary == Some(self.tasks[at].place) {
+                    self.primary = None;
+                }
                 self.tasks[at].due = self.tasks[at].due.min(world.now + pause);
                 return;
             }

@@ -215,11 +215,13 @@ impl World {
     fn with_client<T>(&mut self, client: usize, act: impl FnOnce(&mut Client, &mut Surroundings<'_>) -> T) -> T {
         let volcanos = &self.volcanos;
         let places = |id: VolcanoId| volcanos.iter().rposition(|volcano| volcano.life.is_some_and(|life| life.volcano == id));
+        let there = volcanos.iter().filter(|volcano| !volcano.is_gone).map(|volcano| volcano.place);
+        let machines: Vec<usize> = there.collect();
         let mut surroundings = Surroundings {
             now: self.now,
             history: &mut self.history,
             floor: self.oracle.acknowledged,
-            machines: volcanos.len(),
+            machines: &machines,
             places: &places,
         };
         act(&mut self.clients[client], &mut surroundings)
