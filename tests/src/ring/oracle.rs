@@ -71,6 +71,8 @@ pub struct Oracle {
     pub acknowledged: u64,
     /// The number of the last record that somebody was told to be on disk.
     pub stable: u64,
+    /// Of each file, the number of the last record whose bytes somebody was told to be on disk.
+    synced: BTreeMap<Handle, u64>,
     /// Segments that have ended.
     pub segments: Vec<Segment>,
     lives: BTreeMap<Replica, Life>,
@@ -122,7 +124,8 @@ impl Oracle {
             return Ok(());
         }
         let seq = record.seq.0;
-        if self.line.last_key_value().is_some_and(|(last, _)| *last >= seq) {
+        let is_cold = record.epoch > self.line_epoch && self.may_lose(record.epoch);
+        if is_cold || self.line.last_key_value().is_some_and(|(last, _)| *last >= seq) {
             self.lose_from(now, history, record.epoch, seq)?;
         }
         self.line_epoch = record.epoch;
@@ -158,13 +161,15 @@ impl Oracle {
                 self.line.len(), epoch.0, self.stable
             ));
         }
-        if seq <= self.acknowledged && !self.may_lose(epoch)? {
+        let may_lose = self.may_lose(epoch);
+        if seq <= self.acknowledged && !may_lose {
             return violation(format!(
                 "no loss: the records {seq} to {} are lost in epoch {}, and all up to {} were acknowledged",
                 self.line.len(), epoch.0, self.acknowledged
             ));
         }
-        if seq <= self.acknowledged {
+        // Even if no record is lost: bytes may be that were not on disk.
+        if may_lose {
             self.cut(now, history, seq - 1);
         }
         for (_, entry) in self.line.split_off(&seq) {
@@ -178,11 +183,11 @@ impl Oracle {
     }
 
     /// Whether the configuration before this epoch has lost unsynced data legitimately.
-    fn may_lose(&self, epoch: Epoch) -> Result<bool, Violation> {
-        let Some((_, before)) = self.configs.range(..epoch).next_back() else { return Ok(false) };
+    fn may_lose(&self, epoch: Epoch) -> bool {
+        let Some((_, before)) = self.configs.range(..epoch).next_back() else { return false };
         let lives: Vec<_> = before.in_sync().filter_map(|copy| self.lives.get(&copy)).collect();
         let all_ended = lives.iter().all(|life| life.ended.is_some());
-        Ok(all_ended && lives.iter().any(|life| life.lost))
+        all_ended && lives.iter().any(|life| life.lost)
     }
 
     fn cut(&mut self, now: Time, history: &History, survived: u64) {
@@ -190,7 +195,7 @@ impl Oracle {
         let line = self.line.range(base + 1..).map(|(seq, entry)| (*seq, entry.clone())).collect();
         self.segments.push(Segment { line, survived, ended: now, unsynced: self.unsynced(history) });
         self.spend(now, history, survived);
-        self.acknowledged = survived;
+        self.acknowledged = self.acknowledged.min(survived);
         self.stable = survived;
     }
 
@@ -201,7 +206,8 @@ impl Oracle {
             let Request::Write(write) = &operation.asked.request else { continue };
             let Some(seq) = operation.asked.id.and_then(|id| self.by_id.get(&id)) else { continue };
             let Some((opcode, reply)) = self.line.get(seq).and_then(|entry| entry.reply.as_ref()) else { continue };
-            if *seq > self.stable
+            let on_disk = self.synced.get(&write.handle).copied().unwrap_or(0);
+            if *seq > on_disk
                 && let Ok(Reply::Write(written)) = Reply::decode(*opcode, reply)
             {
                 let start = written.offset as usize;
@@ -313,7 +319,14 @@ impl Oracle {
         }
         self.acknowledged = self.acknowledged.max(seq.unwrap_or(0));
         if asked.is_stable() {
-            self.stable = self.stable.max(operation.floor).max(seq.unwrap_or(0));
+            let through = operation.floor.max(seq.unwrap_or(0));
+            self.stable = self.stable.max(through);
+            if let Request::Commit(_) | Request::Write(_) | Request::Setattr(_) = asked.request
+                && let Some(handle) = asked.request.handle()
+            {
+                let synced = self.synced.entry(handle).or_default();
+                *synced = (*synced).max(through);
+            }
         }
         if let Reply::Commit(commit) = reply
             && self.spent.get(&commit.verifier).is_some_and(|since| now > *since)
