@@ -20,6 +20,9 @@ use super::oracle::Segment;
 /// So many tries of an operation at a place are made before the search gives up.
 const PATIENCE: usize = 3_000_000;
 
+/// So many items are looked at to find the log's next record.
+const LOOK_AHEAD: usize = 300;
+
 /// Something that happened at one moment between two times.
 #[derive(Clone, Debug)]
 struct Item {
@@ -291,10 +294,23 @@ impl<'a> Search<'a> {
             if !is_further {
                 let mut choices: Vec<usize> =
                     enabled.into_iter().filter(|at| self.items[*at].hint.is_some() || self.is_burial(*at)).collect();
-                choices.sort_by_key(|at| self.items[*at].hint.unwrap_or(u64::MAX));
+                // The log's next record first; then what dies by itself; then what is out of the log's order.
+                let next = self.next_hint(place);
+                choices.sort_by_key(|at| match self.items[*at].hint {
+                    hint if hint == next => (0, hint),
+                    None => (1, None),
+                    hint => (2, hint),
+                });
                 return choices;
             }
         }
+    }
+
+    /// The first record that is not done.
+    fn next_hint(&self, place: &Place) -> Option<u64> {
+        let open = (place.first..self.items.len()).filter(|at| !place.done.has(*at));
+        // Records are not much older than what is begun when they are made.
+        open.take(LOOK_AHEAD).filter_map(|at| self.items[at].hint).min()
     }
 
     /// A stale handle may mean that its flare has died just now.

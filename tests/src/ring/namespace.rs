@@ -5,6 +5,7 @@
 //! dies (any time), and, after a loss of all power, what the bytes are that nobody had made durable (what was written, or zeros).
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -21,9 +22,32 @@ use super::history::Asked;
 /// What a flare is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Body {
-    File(Rc<Vec<u8>>),
+    File(Content),
     Directory(Rc<BTreeMap<Name, Handle>>),
     Symlink(Bytes),
+}
+
+/// The bytes of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Content {
+    bytes: Rc<Vec<u8>>,
+    /// Names the changes that have led here.
+    history: u64,
+}
+
+impl Hash for Content {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Cheaper than all the bytes.
+        self.history.hash(state);
+    }
+}
+
+impl Content {
+    fn note(&mut self, change: impl Hash) {
+        let mut hasher = DefaultHasher::new();
+        (self.history, change).hash(&mut hasher);
+        self.history = hasher.finish();
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,7 +123,7 @@ impl Namespace {
 
     fn file(&self, handle: Handle) -> Checked<&Rc<Vec<u8>>> {
         match &self.node(handle)?.body {
-            Body::File(bytes) => Ok(bytes),
+            Body::File(content) => Ok(&content.bytes),
             Body::Directory(_) => Err(FlareError::IsDirectory),
             Body::Symlink(_) => Err(FlareError::Invalid),
         }
@@ -141,7 +165,7 @@ impl Namespace {
         }
         let node = self.node(handle).map_err(|_| format!("{handle:?} is not there"))?;
         let (kind, nlink, size) = match &node.body {
-            Body::File(bytes) => (Kind::File, node.names, Some(bytes.len() as u64)),
+            Body::File(content) => (Kind::File, node.names, Some(content.bytes.len() as u64)),
             Body::Symlink(target) => (Kind::Symlink, node.names, Some(target.len() as u64)),
             Body::Directory(entries) => {
                 let below = entries.values().filter(|child| self.is_directory(**child)).count() as u32;
@@ -379,7 +403,7 @@ impl Namespace {
                 }
                 let handle = made.attr.handle;
                 if found.is_none() {
-                    self.make(op.dir, &op.name, handle, Body::File(Rc::default()))?;
+                    self.make(op.dir, &op.name, handle, Body::File(Content::default()))?;
                 }
                 self.check_attr(handle, &made.attr)?;
                 if op.open {
@@ -420,13 +444,14 @@ impl Namespace {
                 if written.offset != offset {
                     return Err(format!("it is written at {}, which has to be {offset}", written.offset));
                 }
-                self.write(op.handle, offset as usize, &asked.payload);
+                self.write(op.handle, offset as usize, asked);
                 Ok(Effect::Changed)
             }
             (Request::Setattr(op), Reply::Setattr(_)) => {
                 let Some(size) = op.set.size else { return Ok(Effect::Same) };
-                if let Body::File(bytes) = &mut self.change(op.handle).body {
-                    Rc::make_mut(bytes).resize(size as usize, 0);
+                if let Body::File(content) = &mut self.change(op.handle).body {
+                    content.note(asked.id);
+                    Rc::make_mut(&mut content.bytes).resize(size as usize, 0);
                 }
                 Ok(Effect::Changed)
             }
@@ -515,9 +540,11 @@ impl Namespace {
         }
     }
 
-    fn write(&mut self, handle: Handle, offset: usize, data: &[u8]) {
-        if let Body::File(bytes) = &mut self.change(handle).body {
-            let bytes = Rc::make_mut(bytes);
+    fn write(&mut self, handle: Handle, offset: usize, asked: &Asked) {
+        if let Body::File(content) = &mut self.change(handle).body {
+            let data = &asked.payload;
+            content.note((asked.id, offset));
+            let bytes = Rc::make_mut(&mut content.bytes);
             let end = offset + data.len();
             if bytes.len() < end {
                 bytes.resize(end, 0);
