@@ -67,6 +67,7 @@ pub struct Node {
     greeted: Option<Duration>,
     entered: Option<Duration>,
     goodbyes: Option<u32>,
+    has_lost_vote: bool,
 }
 
 impl Node {
@@ -92,6 +93,7 @@ impl Node {
             greeted: None,
             entered: None,
             goodbyes: None,
+            has_lost_vote: false,
         };
         if topology.network != 0 {
             node.adopt(now, topology);
@@ -165,11 +167,21 @@ impl Node {
         }
         self.say_goodbye();
         self.slice.tick(now);
-        if let Some(reason) = self.coordinator.failed() {
-            let reason = reason.to_owned();
-            self.slice.fail(&reason);
-        }
+        self.note_lost_vote();
         self.settle(now);
+    }
+
+    /// A coordinator that cannot save its state takes no part any more. The copies go on: they need it for changes only, and
+    /// the other voters, if there are any, make those.
+    fn note_lost_vote(&mut self) {
+        if let Some(reason) = self.coordinator.failed()
+            && !std::mem::replace(&mut self.has_lost_vote, true)
+        {
+            tracing::error!(
+                target: "magma::routing", %reason,
+                "this volcano votes no more until it is started again, since it cannot keep its vote on disk"
+            );
+        }
     }
 
     fn is_due(&self, now: Now, last: Option<Duration>, interval: Duration) -> bool {
