@@ -10,6 +10,7 @@ mod commands;
 mod editor;
 mod files;
 mod gate;
+mod health;
 mod input;
 mod output;
 mod session;
