@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use magma_common::auth::{ClusterKeys, KeyError};
-use magma_common::client::{Client, ClientConfig, HostPort};
+use magma_common::auth::ClientKeys;
+use magma_common::client::{ClientConfig, ConnectError, HostPort, probe};
 use magma_common::key::KeyRange;
 use magma_common::logging::{Logging, LoggingError};
 use magma_common::options::Surroundings;
@@ -49,6 +50,12 @@ const CLOSE_ROUNDS: u32 = 600;
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 /// How often a volcano that joins looks whether it was taken in.
 const JOIN_PAUSE: Duration = Duration::from_millis(50);
+/// How often it says for what it waits.
+const JOIN_REPORTS: Duration = Duration::from_secs(10);
+/// Between two looks at whom the slice waits for. A start in order never waits so long.
+const WAIT_PAUSE: Duration = Duration::from_secs(2);
+/// The exit code of a start in a folder that has left its network: trying again is in vain.
+const EXIT_LEFT: u8 = 3;
 
 /// Why a volcano does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +105,12 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The host to join does not go with this volcano.
+    #[error("cannot join: {0}")]
+    Join(#[from] ConnectError),
+    /// The operator has stopped it before it was taken in.
+    #[error("stopped by a signal before the network had taken it in; start it again with -r")]
+    Interrupted,
     /// The network does not take this volcano in.
     #[error("the network does not take this volcano in: {0}")]
     NotTaken(String),
@@ -115,6 +128,16 @@ pub enum StartError {
     /// The store failed while serving.
     #[error("stopped: {0}")]
     Stopped(String),
+}
+
+impl StartError {
+    /// The process's exit code: 3 if the folder has left its network, so that no service manager tries again, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Folder(FolderError::Left(_)) | Self::Cli(CliError::Folder(FolderError::Left(_))) => EXIT_LEFT,
+            _ => 1,
+        }
+    }
 }
 
 fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
@@ -138,7 +161,14 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
         .max_blocking_threads(DISK_THREADS)
         .build()
         .map_err(system("cannot start a runtime"))?;
-    LocalSet::new().block_on(&runtime, serve(launch, logging, cluster, node, clock))
+    let keys = Keys { client: keys.client().clone(), cluster };
+    LocalSet::new().block_on(&runtime, serve(launch, logging, keys, node, clock))
+}
+
+/// What the key of the network is stretched to.
+struct Keys {
+    client: ClientKeys,
+    cluster: ClusterKeys,
 }
 
 /// Opens what is on disk and puts the volcano together. Every start is a new life: it begins without any role.
@@ -165,7 +195,13 @@ fn open(launch: &Launch, clock: Clock) -> Result<Node, StartError> {
         Beginning::Join(_) => (Topology::default(), Coordinator::open(own.id, vault, random(), now.monotonic)?),
         Beginning::Resume => {
             let coordinator = Coordinator::open(own.id, vault, random(), now.monotonic)?;
-            (known_topology(&store, &coordinator)?, coordinator)
+            let topology = known_topology(&store, &coordinator)?;
+            // Its last life had no time to note that it was forgotten.
+            if topology.network != 0 && topology.member(own.id).is_none() {
+                launch.folder.retire()?;
+                return Err(FolderError::Left(launch.folder.path().to_owned()).into());
+            }
+            (topology, coordinator)
         }
     };
     announce(&opened, launch.folder.path(), &topology);
@@ -279,11 +315,12 @@ fn random() -> Box<dyn FnMut() -> u64> {
 async fn serve(
     launch: Launch,
     logging: Logging,
-    cluster: ClusterKeys,
+    keys: Keys,
     node: Node,
     clock: Clock,
 ) -> Result<(), StartError> {
     let config = &launch.config;
+    let Keys { client, cluster } = keys;
     let address = SocketAddr::new(config.address, u16::from(config.port));
     let volcano = node.replica().volcano;
     let max_connections = DEFAULT_MAX_CONNECTIONS;
@@ -296,10 +333,12 @@ async fn serve(
     let console = TcpListener::bind(console)
         .await
         .map_err(|source| StartError::Console { address: console, source })?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut signals = Signals::listen()?;
     let time = tokio::task::spawn_local(Rc::clone(&edge).tell_time());
-    taken_in(&launch, &edge).await?;
+    tokio::select! {
+        taken = taken_in(&launch, &edge, &client) => taken?,
+        _ = signals.any() => return Err(StartError::Interrupted),
+    }
     launch.commit()?;
 
     let closer = server.closer();
@@ -308,13 +347,14 @@ async fn serve(
     let consoles =
         tokio::task::spawn_local(run_console(launch.config.clone(), console, Rc::clone(&administration)));
     ready(&launch, address);
+    let waits = tokio::task::spawn_local(say_whom_we_wait_for(Rc::clone(&edge)));
 
     let outcome = tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
-        () = administration.shutdown_asked() => Ok("shutdown on the console"),
+        signal = signals.any() => Ok(signal),
+        () = administration.shutdown_asked() => Ok("shutdown of this volcano on the console"),
         stopped = edge.stopped() => match stopped {
             Stopped::Shutdown => Ok("the network stops"),
+            Stopped::Forgotten => Ok("the network has forgotten this volcano"),
             Stopped::Failed(reason) => Err(StartError::Stopped(reason)),
         },
     };
@@ -322,7 +362,7 @@ async fn serve(
         tracing::info!(target: "magma::boot", why, "stopping");
     }
     closer.close();
-    for task in [consoles, time] {
+    for task in [consoles, time, waits] {
         task.abort();
         // A task that was told to end has nothing left to say.
         drop(task.await);
@@ -331,13 +371,42 @@ async fn serve(
     drop(administration);
     edge.disconnect().await;
     outcome?;
-    close(edge).await
+    let is_forgotten = edge.look(Node::is_forgotten);
+    close(edge).await?;
+    if is_forgotten { retire(&launch) } else { Ok(()) }
+}
+
+/// The network has forgotten this volcano.
+fn retire(launch: &Launch) -> Result<(), StartError> {
+    launch.folder.retire()?;
+    println!(
+        "{} has left the network, which has all that it had. {} is not needed any more: remove it, or join again with -r, \
+         which empties it first.",
+        launch.config.nickname,
+        launch.folder.path().display()
+    );
+    Ok(())
 }
 
 /// Waits until the volcano is part of a network: one that joins is so when the others say so.
-async fn taken_in(launch: &Launch, edge: &Rc<Edge>) -> Result<(), StartError> {
+async fn taken_in(launch: &Launch, edge: &Rc<Edge>, keys: &ClientKeys) -> Result<(), StartError> {
     let Beginning::Join(host) = &launch.beginning else { return Ok(()) };
-    let mut told = false;
+    println!("asking {host} to be taken into its network");
+    tokio::select! {
+        taken = member(edge) => taken?,
+        refused = watch_contact(host, keys) => return Err(refused.into()),
+    }
+    edge.look(|node| {
+        let topology = node.topology();
+        let others = topology.members.iter().filter(|member| member.id != node.replica().volcano);
+        let others: Vec<&str> = others.map(|member| member.nickname.as_str()).collect();
+        println!("joined the network {:016x} of {}", topology.network, others.join(", "));
+    });
+    Ok(())
+}
+
+/// Waits until the others say that this volcano is a member, or that it will not be.
+async fn member(edge: &Rc<Edge>) -> Result<(), StartError> {
     loop {
         let (is_member, refusal) =
             edge.look(|node| (node.topology().network != 0, node.not_taken().map(str::to_owned)));
@@ -347,23 +416,83 @@ async fn taken_in(launch: &Launch, edge: &Rc<Edge>) -> Result<(), StartError> {
         if let Some(reason) = refusal {
             return Err(StartError::NotTaken(reason));
         }
-        if !std::mem::replace(&mut told, true) {
-            tracing::info!(target: "magma::boot", %host, "asking to be taken into the network");
-        }
         tokio::time::sleep(JOIN_PAUSE).await;
     }
 }
 
-fn listen(kind: SignalKind) -> Result<Signal, StartError> {
-    signal(kind).map_err(system("cannot listen for signals"))
+/// Says again and again why the volcano is not taken in yet. Returns when it never will be.
+async fn watch_contact(host: &HostPort, keys: &ClientKeys) -> ConnectError {
+    loop {
+        let before = tokio::time::Instant::now();
+        match probe(host, keys).await {
+            Err(error @ ConnectError::Unreachable { .. }) => println!("{error}; trying again"),
+            Err(error) => return error,
+            // Usually it is taken in within a second of that.
+            Ok(()) => {
+                tokio::time::sleep_until(before + JOIN_REPORTS).await;
+                println!(
+                    "{host} answers but its network does not take this volcano in yet: more than half of the votes are \
+                     needed for that (`lava health` on {host}); waiting"
+                );
+                continue;
+            }
+        }
+        tokio::time::sleep_until(before + JOIN_REPORTS).await;
+    }
+}
+
+/// Says for whom the slice waits after everybody has started anew, as long as it does.
+async fn say_whom_we_wait_for(edge: Rc<Edge>) {
+    let mut said = String::new();
+    loop {
+        tokio::time::sleep(WAIT_PAUSE).await;
+        let awaited = edge.look(|node| {
+            let nickname = |id| node.topology().member(id).map(|member| member.nickname.clone());
+            let awaited: Vec<String> = node.slice().waits_for().into_iter().filter_map(nickname).collect();
+            awaited.join(" and ")
+        });
+        if awaited == said {
+            continue;
+        }
+        if awaited.is_empty() {
+            println!("nobody is waited for any more");
+        } else {
+            println!("waiting for {awaited}, which has the other copy; nothing is served until it is back");
+        }
+        said = awaited;
+    }
+}
+
+/// The signals that stop a volcano.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, StartError> {
+        let listen = |kind| signal(kind).map_err(system("cannot listen for signals"));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them.
+    async fn any(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 fn ready(launch: &Launch, address: SocketAddr) {
     if let Some(announcement) = launch.announcement() {
         println!("{announcement}\n");
     }
-    let VolcanoConfig { nickname, console_address, port, .. } = &launch.config;
+    let VolcanoConfig { nickname, console_address, port, witness, .. } = &launch.config;
     let console = SocketAddr::new(*console_address, u16::from(*port) + CONSOLE_PORT_OFFSET);
+    if *witness {
+        println!("{nickname} is a witness: it votes on who serves what, and stores nothing");
+    }
     println!(
         "magmad ready: {nickname} serves the flare protocol on UDP {address}, the console on TCP {console}"
     );
@@ -375,15 +504,8 @@ async fn run_console(config: VolcanoConfig, listener: TcpListener, administratio
     let name = format!("console of {}", config.nickname);
     let client =
         ClientConfig { hosts: vec![own], key: config.key.clone(), name, patience: Some(CONSOLE_PATIENCE) };
-    match Client::connect(client).await {
-        Ok(client) => {
-            let console = ConsoleConfig::new(config.nickname, config.servername, config.key);
-            console::serve(listener, console, administration, client).await;
-        }
-        Err(error) => {
-            tracing::error!(target: "magma::boot", %error, "there is no console: it cannot reach its own volcano");
-        }
-    }
+    let console = ConsoleConfig::new(config.nickname, config.servername, config.key);
+    console::serve(listener, console, administration, client).await;
 }
 
 /// Everything on disk, and a mark that the stop was in order.
