@@ -150,6 +150,11 @@ impl KeyRange {
         (start <= stop).then_some(Self { start, stop })
     }
 
+    /// The keys with this inode number.
+    pub const fn single(ino: Ino) -> Self {
+        Self { start: ino, stop: ino }
+    }
+
     /// The first inode number of the range.
     pub const fn start(&self) -> Ino {
         self.start
@@ -186,6 +191,11 @@ impl KeyRange {
     /// Whether the flare with this inode number lies in the range.
     pub fn contains_ino(&self, ino: Ino) -> bool {
         self.start <= ino && ino <= self.stop
+    }
+
+    /// Whether all keys of the other range lie in this one.
+    pub fn covers(&self, other: Self) -> bool {
+        self.start <= other.start && other.stop <= self.stop
     }
 
     /// The part of the whole keyspace that the range covers, 0 to 1.

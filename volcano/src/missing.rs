@@ -30,6 +30,18 @@ impl Missing {
         self.0.get(at).is_some_and(|range| range.contains_ino(ino))
     }
 
+    /// Whether all of a range is among the missing.
+    pub fn covers(&self, range: KeyRange) -> bool {
+        let at = self.0.partition_point(|missing| missing.stop() < range.start());
+        self.0.get(at).is_some_and(|missing| missing.start() <= range.start() && range.stop() <= missing.stop())
+    }
+
+    /// Whether any of a range is among the missing.
+    pub fn overlaps(&self, range: KeyRange) -> bool {
+        let at = self.0.partition_point(|missing| missing.stop() < range.start());
+        self.0.get(at).is_some_and(|missing| missing.start() <= range.stop())
+    }
+
     /// The missing ranges, ascending.
     pub fn ranges(&self) -> &[KeyRange] {
         &self.0
@@ -118,6 +130,10 @@ mod tests {
                 }
                 for number in 0..80 {
                     prop_assert_eq!(missing.contains(Ino(number)), expected.contains(&number));
+                    let mut some = number..=number + length;
+                    let some_range = range(number, number + length);
+                    prop_assert_eq!(missing.covers(some_range), some.clone().all(|n| expected.contains(&n)));
+                    prop_assert_eq!(missing.overlaps(some_range), some.any(|n| expected.contains(&n)));
                 }
                 prop_assert!(missing.ranges().is_sorted_by(|a, b| a.stop().0 + 1 < b.start().0));
             }

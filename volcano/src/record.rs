@@ -1,10 +1,8 @@
-//! Records: what a slice's log is made of.
+//! Records: what a slice's history is made of.
 //!
 //! A record is *physical*: puts and deletes of rows and byte ranges of bodies, with every
-//! value decided by the primary that made it. Mirrors, replay after a crash and
-//! undo need one small function, `Store::apply`, and no
-//! knowledge of POSIX. (slice, epoch, sequence) names one record for ever; applying
-//! it twice, or over a newer row, changes nothing.
+//! value decided by the primary that made it. Mirrors and replay after a crash need no
+//! knowledge of POSIX. (slice, epoch, sequence) names one record for ever.
 
 use bytes::Bytes;
 use magma_common::handle::Handle;
@@ -16,9 +14,10 @@ use magma_common::time::Timestamp;
 use magma_common::topology::{Epoch, Position, Seq, SliceId};
 use serde::{Deserialize, Serialize};
 
+use crate::missing::Missing;
 use crate::rows::{BodyId, EntryRow, FlareRow, LockRow, ReferenceRow, SessionRow};
 
-/// One entry of a slice's log.
+/// One step of a slice's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Whose log.
@@ -35,6 +34,13 @@ pub struct Record {
     pub outcome: Option<Outcome>,
 }
 
+impl Record {
+    /// Its name within its slice.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, seq: self.seq }
+    }
+}
+
 /// What a volcano's log is made of: records, and what happens to a copy beside them while it catches up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
@@ -46,6 +52,8 @@ pub enum Entry {
         slice: SliceId,
         /// The last record that stays.
         to: Position,
+        /// All that the copy lacks from now on.
+        missing: Missing,
     },
     /// The copy begins anew: everything is missing, and its next record is the one after this position.
     Place {
@@ -153,6 +161,25 @@ pub enum Change {
         /// How.
         change: BodyChange,
     },
+}
+
+impl Change {
+    /// The flare whose row, or what hangs on it, this changes; none for sessions, which belong to the slice as a whole.
+    pub fn flare(&self) -> Option<Key> {
+        match self {
+            Self::PutFlare(row) => Some(row.key()),
+            Self::DeleteFlare(key) => Some(*key),
+            Self::PutEntry { dir, .. } | Self::DeleteEntry { dir, .. } => Some(*dir),
+            Self::PutInline { flare, .. }
+            | Self::PutReference { flare, .. }
+            | Self::DeleteReference { flare, .. }
+            | Self::PutXattr { flare, .. }
+            | Self::DeleteXattr { flare, .. }
+            | Self::PutLocks { flare, .. } => Some(*flare),
+            Self::Body { flare, .. } => Some(flare.key),
+            Self::PutSession(_) | Self::EndSession(_) => None,
+        }
+    }
 }
 
 /// A change of a body's bytes.

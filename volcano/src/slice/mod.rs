@@ -249,7 +249,7 @@ impl Slice {
         for retained in opened.outcomes {
             ledger.recover(now.monotonic, retained.seq, retained.outcome);
         }
-        let figures = report::figures(&store, now.wall);
+        let (figures, last_time) = (report::figures(&store, now.wall), store.time(identity.slice));
         Self {
             identity,
             topology,
@@ -261,7 +261,7 @@ impl Slice {
             gate: Gate::default(),
             effects: Vec::new(),
             random,
-            last_time: opened.time,
+            last_time,
             locks_changed: BTreeSet::new(),
             search: Search::from_start(),
             ticked: now.monotonic,

@@ -1,15 +1,17 @@
-//! Taking a record: check, make room, apply, put into the log.
+//! Taking an entry: check, make room, apply, put into the log.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use magma_common::handle::Handle;
 use magma_common::key::{Ino, Key};
-use magma_common::topology::Seq;
+use magma_common::topology::SliceId;
 
 use super::Store;
-use super::body::Bodies;
+use super::body::{Bodies, By};
 use super::db::Db;
 use super::error::{StoreError, is_full};
+use super::log::{EntryRef, Lsn};
+use super::slices::{self, SliceState};
 use crate::record::{BodyChange, Change, Record};
 use crate::rows::{BodyId, INLINE_MAX};
 use crate::view::ReadError;
@@ -30,35 +32,44 @@ impl Store {
         self.stop_on_error(written)
     }
 
-    /// Takes the next record: it is visible when this returns, and safe after [`flush`](Self::flush).
+    /// Takes the next record of a slice: it is visible when this returns, and safe after [`flush`](Self::flush).
     ///
     /// [`Rejected`](StoreError::Rejected), [`TooLarge`](StoreError::TooLarge) and [`NoSpace`](StoreError::NoSpace) leave everything as it was.
-    pub fn append(&mut self, record: &Record) -> Result<(), StoreError> {
+    pub fn append(&mut self, record: &Record) -> Result<Lsn, StoreError> {
+        self.take(EntryRef::Record(record))
+    }
+
+    /// Takes the next entry of the log; gives out its place.
+    pub(super) fn take(&mut self, entry: EntryRef<'_>) -> Result<Lsn, StoreError> {
         self.alive()?;
-        let taken = self.try_append(record);
-        // what was written for a record that was not taken, or that the record does not mention
+        let taken = self.try_take(entry);
+        // what was written for an entry that was not taken, or that the entry does not mention
         self.bodies.get_mut().abandon_writes();
         self.stop_on_error(taken)
     }
 
-    fn try_append(&mut self, record: &Record) -> Result<(), StoreError> {
-        let reject = |reason: String| Err(StoreError::Rejected { seq: record.seq, reason });
-        if record.seq != Seq(self.last().0 + 1) {
-            return reject(format!("the next record is {}", self.last().0 + 1));
-        }
-        if let Err(reason) = check(record, &self.db, self.bodies.get_mut(), true)? {
-            return reject(reason);
+    fn try_take(&mut self, entry: EntryRef<'_>) -> Result<Lsn, StoreError> {
+        if let Err(reason) = check(entry, &self.db, self.bodies.get_mut(), true)? {
+            return Err(self.rejected(reason));
         }
         self.make_room_for_overwrites()?;
         self.scratch.clear();
-        postcard::to_io(record, &mut self.scratch)
-            .map_err(|error| StoreError::Rejected { seq: record.seq, reason: error.to_string() })?;
-        self.log.make_room(self.scratch.len())?;
-        reserve_space(record, &self.db, self.bodies.get_mut())?;
-        apply(record, &mut self.db, self.bodies.get_mut(), true)?;
-        self.log.push(record.seq, record.time, self.stable, &self.scratch);
-        self.upkeep.appended(self.scratch.len());
-        Ok(())
+        let encoded = postcard::to_io(&entry, &mut self.scratch).map(drop);
+        encoded.map_err(|error| self.rejected(error.to_string()))?;
+        let length = self.scratch.len();
+        self.log.make_room(length)?;
+        reserve_space(entry.changes(), &self.db, self.bodies.get_mut())?;
+        let place = self.log.next_place();
+        apply(entry, place.lsn, &mut self.db, self.bodies.get_mut(), true)?;
+        self.log.push(entry.time(), self.stable, &self.scratch);
+        self.index.note(entry, place, length);
+        self.upkeep.appended(length);
+        Ok(place.lsn)
+    }
+
+    /// Refuses the next entry.
+    pub(super) fn rejected(&self, reason: String) -> StoreError {
+        StoreError::Rejected { lsn: self.last().next(), reason }
     }
 
     /// Overwrites wait in memory for their records to be on disk; when there are too many, that is waited for here.
@@ -72,23 +83,19 @@ impl Store {
     }
 }
 
-/// Whether a record fits the state, so that applying it cannot fail half-way but for a failing disk.
+/// Whether an entry fits the state, so that applying it cannot fail half-way but for a failing disk.
 pub(super) fn check(
-    record: &Record,
+    entry: EntryRef<'_>,
     db: &Db,
     bodies: &mut Bodies,
     strict: bool,
 ) -> Result<Result<(), String>, ReadError> {
-    let state = &db.state;
-    if state.slice.is_some_and(|slice| slice != record.slice) {
-        return Ok(Err("it belongs to another slice".to_owned()));
+    if let Err(reason) = check_slice(entry, db) {
+        return Ok(Err(reason));
     }
-    if record.epoch < state.epoch {
-        return Ok(Err(format!("its epoch lies before {}", state.epoch.0)));
-    }
-    let mut flares = HashMap::new();
-    let mut highs = HashMap::new();
-    for change in &record.changes {
+    let mut flares = BTreeMap::new();
+    let mut highs = BTreeMap::new();
+    for change in entry.changes() {
         let checked = match change {
             Change::Body { body, change, .. } => {
                 let high = match highs.get(body) {
@@ -108,11 +115,25 @@ pub(super) fn check(
     Ok(Ok(()))
 }
 
-/// Checks a change of rows; `flares` holds what earlier changes of the record did to the flares they name.
+/// Whether an entry fits what is known of its slice.
+pub(super) fn check_slice(entry: EntryRef<'_>, db: &Db) -> Result<(), String> {
+    match (entry, db.slices.get(&entry.slice())) {
+        (EntryRef::Record(record), Some(state)) => state.check_next(record.position()),
+        // it founds the slice
+        (EntryRef::Record(record), None) => SliceState::default().check_next(record.position()),
+        (EntryRef::Place { position, history, .. }, _) => slices::check_history(history, position),
+        (EntryRef::Rewind { .. } | EntryRef::Copied { .. }, Some(_)) => Ok(()),
+        (EntryRef::Rewind { slice, .. } | EntryRef::Copied { slice, .. }, None) => {
+            Err(format!("there is no copy of slice {} here", slice.0))
+        }
+    }
+}
+
+/// Checks a change of rows; `flares` holds what earlier changes of the entry did to the flares they name.
 fn check_flare(
     change: &Change,
     db: &Db,
-    flares: &mut HashMap<Ino, Option<Key>>,
+    flares: &mut BTreeMap<Ino, Option<Key>>,
 ) -> Result<Result<(), String>, ReadError> {
     let bearer = |ino: Ino| -> Result<Option<Key>, ReadError> {
         match flares.get(&ino) {
@@ -154,9 +175,9 @@ fn check_flare(
     Ok(if bearer(key.ino())? == Some(*key) { Ok(()) } else { Err(format!("there is no flare {key}")) })
 }
 
-/// Reserves the space that the record says is reserved; a full disk is noticed here, before the record is taken.
-fn reserve_space(record: &Record, db: &Db, bodies: &mut Bodies) -> Result<(), StoreError> {
-    for change in &record.changes {
+/// Reserves the space that changes say is reserved; a full disk is noticed here, before the entry is taken.
+fn reserve_space(changes: &[Change], db: &Db, bodies: &mut Bodies) -> Result<(), StoreError> {
+    for change in changes {
         if let Change::Body { body, change: BodyChange::Reserve { offset, length }, .. } = change {
             bodies.reserve(db, *body, *offset, *length)?;
         }
@@ -164,58 +185,78 @@ fn reserve_space(record: &Record, db: &Db, bodies: &mut Bodies) -> Result<(), St
     Ok(())
 }
 
-/// Applies a record, which was checked. `rows`: the database does not have it yet; else only its bodies may lack it.
-pub(super) fn apply(record: &Record, db: &mut Db, bodies: &mut Bodies, rows: bool) -> Result<(), ReadError> {
-    for change in &record.changes {
+/// Applies an entry, which was checked. `rows`: the database does not have it yet; else only its bodies may lack it.
+pub(super) fn apply(
+    entry: EntryRef<'_>,
+    lsn: Lsn,
+    db: &mut Db,
+    bodies: &mut Bodies,
+    rows: bool,
+) -> Result<(), ReadError> {
+    let by = By { lsn, copied: matches!(entry, EntryRef::Copied { .. }) };
+    for change in entry.changes() {
         match change {
-            Change::Body { body, flare, change } => {
-                bodies.apply(db, (*body, *flare), change, record.seq, rows)?;
-            }
-            change if rows => apply_row(change, db, record.seq)?,
+            Change::Body { body, flare, change } => bodies.apply(db, (*body, *flare), change, by, rows)?,
+            change if rows => apply_row(change, db, entry.slice())?,
             _ => {}
         }
     }
     if rows {
-        let state = &mut db.state;
-        state.slice = Some(record.slice);
-        state.applied = record.seq;
-        state.epoch = record.epoch;
-        state.time = record.time;
+        apply_to_slice(entry, db)?;
+        db.state.applied = lsn;
     }
     Ok(())
 }
 
-fn apply_row(change: &Change, db: &mut Db, seq: Seq) -> Result<(), ReadError> {
+/// Applies what an entry means to the copy of its slice.
+fn apply_to_slice(entry: EntryRef<'_>, db: &mut Db) -> Result<(), ReadError> {
+    if let EntryRef::Place { slice, range, position, history, .. } = entry {
+        db.wipe_sessions(slice)?;
+        let placed = SliceState::placed(db.slices.get(&slice), range, position, history);
+        db.slices.insert(slice, placed);
+        return Ok(());
+    }
+    let state = db.slices.entry(entry.slice()).or_default();
+    match entry {
+        EntryRef::Record(record) => state.advance(record.position(), record.time),
+        EntryRef::Rewind { to, missing, .. } => state.rewind(to, missing),
+        EntryRef::Copied { complete: Some(range), .. } => state.complete(range),
+        EntryRef::Copied { .. } | EntryRef::Place { .. } => {}
+    }
+    Ok(())
+}
+
+fn apply_row(change: &Change, db: &mut Db, slice: SliceId) -> Result<(), ReadError> {
     match change {
-        Change::PutFlare(row) => db.put_flare(row, seq),
+        Change::PutFlare(row) => db.put_flare(row),
         Change::DeleteFlare(key) => db.delete_flare(key),
         Change::PutInline { flare, data } => {
             let flare = existing(db, flare)?;
-            db.put_inline(flare, data, seq)
+            db.put_inline(flare, data)
         }
         Change::PutEntry { dir, entry } => {
             let dir = existing(db, dir)?;
-            db.put_entry(dir, entry, seq)
+            db.put_entry(dir, entry)
         }
-        Change::DeleteEntry { dir, name } => db.delete_entry(dir, name, seq),
+        Change::DeleteEntry { dir, name } => db.delete_entry(dir, name),
         Change::PutReference { flare, reference } => {
             let flare = existing(db, flare)?;
-            db.put_reference(flare, reference, seq)
+            db.put_reference(flare, reference)
         }
         Change::DeleteReference { flare, parent, name, made_by } => {
             db.delete_reference(flare, parent, name, *made_by)
         }
         Change::PutXattr { flare, name, value } => {
             let flare = existing(db, flare)?;
-            db.put_xattr(flare, name, value, seq)
+            db.put_xattr(flare, name, value)
         }
         Change::DeleteXattr { flare, name } => db.delete_xattr(flare, name),
         Change::PutLocks { flare, locks } => {
             let flare = existing(db, flare)?;
-            db.put_locks(flare, locks, seq)
+            db.put_locks(flare, locks)
         }
-        Change::PutSession(session) => db.put_session(session, seq),
-        Change::EndSession(session) => db.end_session(*session),
+        Change::PutSession(session) => db.put_session(slice, session),
+        Change::EndSession(session) => db.end_session(slice, *session),
         Change::Body { .. } => Ok(()),
     }
 }
@@ -225,7 +266,7 @@ fn existing(db: &Db, key: &Key) -> Result<i64, ReadError> {
     db.local(key)?.ok_or_else(|| ReadError::Damaged { what: format!("the row of flare {key}") })
 }
 
-/// Reserves what a replayed record reserved; what does not fit any more is no loss.
+/// Reserves what a replayed entry reserved; what does not fit any more is no loss.
 pub(super) fn reserve_again(
     db: &Db,
     bodies: &mut Bodies,

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use magma_common::topology::Seq;
-
+use super::log::Lsn;
+use super::meta::FORMAT_VERSION;
 use crate::view::ReadError;
 
 /// Why a change was not taken.
@@ -18,15 +18,15 @@ pub enum StoreError {
     #[error("the store has stopped: {0}; look at the disk, then start the volcano again")]
     Stopped(String),
     /// The change contradicts the state; nothing was changed.
-    #[error("record {seq:?} was not applied: {reason}", seq = .seq.0)]
+    #[error("entry {} of the log was not taken: {reason}", .lsn.0)]
     Rejected {
-        /// Of which record.
-        seq: Seq,
+        /// The place in the log that it would have had.
+        lsn: Lsn,
         /// What contradicts.
         reason: String,
     },
-    /// The encoded record is larger than a record may be; nothing was changed.
-    #[error("a record of {0} bytes is too large")]
+    /// The encoded entry is larger than one may be; nothing was changed.
+    #[error("an entry of {0} bytes is too large for the log")]
     TooLarge(usize),
     /// The file system is full; nothing was changed.
     #[error("no space left in {}", .0.display())]
@@ -89,6 +89,14 @@ pub enum OpenError {
         /// The newest version known here.
         known: u32,
     },
+    /// A version from before the first release wrote it.
+    #[error("{} was written by a pre-release in format {found}, which this magmad does not read; make a new store in another folder", .path.display())]
+    PreRelease {
+        /// The folder or file.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+    },
     /// Something that was on disk for certain is damaged.
     #[error("{} is damaged: {what}; restore it from a copy, or take this volcano out of the network", .path.display())]
     Damaged {
@@ -117,6 +125,15 @@ impl OpenError {
     /// An I/O error on a file.
     pub(super) fn file(path: &Path, source: io::Error) -> Self {
         Self::File { path: path.to_path_buf(), source }
+    }
+
+    /// A file in another format than this version's.
+    pub(super) fn other_format(path: &Path, found: u32) -> Self {
+        let path = path.to_path_buf();
+        if found < FORMAT_VERSION {
+            return Self::PreRelease { path, found };
+        }
+        Self::Newer { path, found, known: FORMAT_VERSION }
     }
 
     /// Damage in a file.

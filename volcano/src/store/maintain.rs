@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::log::Lsn;
 use magma_common::time::Timestamp;
 use magma_common::topology::Seq;
 
@@ -36,8 +37,8 @@ pub struct Maintenance {
 /// How far the database is durable.
 #[derive(Clone, Copy, Debug)]
 struct Reached {
-    applied: Seq,
-    bodies: Seq,
+    applied: Lsn,
+    bodies: Lsn,
 }
 
 impl From<State> for Reached {
@@ -65,7 +66,7 @@ pub(super) struct Upkeep {
     /// The log was synced by a job since a commit became due, so that little is left to sync.
     prepared: bool,
     bodies_synced_at: Duration,
-    keep_from: Seq,
+    keep_from: Option<Seq>,
     pub(super) sweep: Option<super::sweep::Sweep>,
     now: Duration,
 }
@@ -79,19 +80,19 @@ impl Upkeep {
             committed_at: Duration::ZERO,
             committed: state.into(),
             // what is there now may come from a write-ahead log that was never synced
-            durable: Reached { applied: Seq(0), bodies: Seq(0) },
+            durable: Reached { applied: Lsn(0), bodies: Lsn(0) },
             copying: None,
             copied_at: Duration::ZERO,
             job: false,
             prepared: false,
             bodies_synced_at: Duration::ZERO,
-            keep_from: Seq(u64::MAX),
+            keep_from: None,
             sweep: sweep.then(super::sweep::Sweep::default),
             now: Duration::ZERO,
         }
     }
 
-    /// A record of so many bytes was appended.
+    /// An entry of so many bytes was taken.
     pub(super) fn appended(&mut self, bytes: usize) {
         self.records += 1;
         self.bytes += bytes as u64;
@@ -111,9 +112,9 @@ impl Upkeep {
 }
 
 impl Store {
-    /// Records from this one on stay in the log, whatever their age; at first, none has to.
+    /// Records from this one on stay in the log, whatever their age; `Seq(u64::MAX)`, as it is at first: none has to.
     pub fn keep_from(&mut self, seq: Seq) {
-        self.upkeep.keep_from = seq;
+        self.upkeep.keep_from = (seq < Seq(u64::MAX)).then_some(seq);
     }
 
     /// Does what is due, in small steps. `now` is any clock that does not go back.
@@ -126,6 +127,7 @@ impl Store {
     }
 
     fn maintain_steps(&mut self) -> Result<Maintenance, StoreError> {
+        self.log_landed()?;
         let is_changed = self.is_changed();
         let mut due = self.upkeep.commit_due(is_changed);
         if due && (self.stable == self.last() || self.upkeep.prepared) {
@@ -181,24 +183,29 @@ impl Store {
     /// Removes the segments that nobody needs.
     fn shorten_log(&mut self) -> Result<(), StoreError> {
         let Upkeep { durable, keep_from, options, .. } = &self.upkeep;
-        let through = durable.applied.min(durable.bodies).min(Seq(keep_from.0.saturating_sub(1)));
+        let wanted = keep_from.and_then(|seq| self.index.needed_for(seq));
+        let through = durable.applied.min(durable.bodies).min(wanted.map_or(durable.applied, Lsn::before));
         let (newest, keep) = (self.log.newest(), options.keep);
-        self.log.drop_segments(through, |time: Timestamp| newest.since(time) >= keep)
+        let dropped = self.log.drop_segments(through, |time: Timestamp| newest.since(time) >= keep);
+        self.index.forget_before(self.log.first());
+        dropped
     }
 
     /// The next job, if one is due. `commit`: the database is to be committed, so the log is to be synced.
     fn upkeep_job(&mut self, commit: bool) -> Result<Option<SyncJob>, StoreError> {
         let now = self.upkeep.now;
+        let landing = self.landing();
         let bodies = self.bodies.get_mut();
         let half_full = bodies.pending_bytes() > self.upkeep.options.overlay_bytes / 2
             || bodies.pending_changes() > self.upkeep.options.overlay_changes / 2;
         let unsynced = bodies.unsynced_bodies();
-        let bodies_due = unsynced > self.upkeep.options.bodies / 2
+        let bodies_due = landing.bodies
+            || unsynced > self.upkeep.options.bodies / 2
             || (unsynced > 0
                 && now.saturating_sub(self.upkeep.bodies_synced_at) >= self.upkeep.options.body_interval);
         let copy = self.upkeep.copy_due(self.db.wal_bytes());
         let unlink = self.dropped_files()?;
-        if !(commit || half_full || bodies_due || copy || !unlink.is_empty()) {
+        if !(commit || half_full || bodies_due || landing.log || copy || !unlink.is_empty()) {
             return Ok(None);
         }
         let mut job = self.begin_sync(if bodies_due { &SyncBodies::All } else { &SyncBodies::None })?;
@@ -219,8 +226,8 @@ impl Store {
     fn dropped_files(&mut self) -> Result<Vec<(i64, std::path::PathBuf)>, StoreError> {
         let dropped = self.db.dropped_bodies(0, UNLINKS_PER_JOB)?;
         let bodies = self.bodies.get_mut();
-        let gone = dropped.into_iter().filter(|dropped| dropped.seq <= self.stable);
-        Ok(gone.map(|dropped| (dropped.local, bodies.path(dropped.body))).collect())
+        let gone = dropped.into_iter().filter(|dropped| dropped.lsn <= self.stable);
+        Ok(gone.map(|dropped| (dropped.local, bodies.path(dropped.body, dropped.born))).collect())
     }
 
     /// A job of upkeep has run.

@@ -13,7 +13,7 @@ use super::disk::Disk;
 use super::error::{OpenError, StoreError};
 
 /// The store's format; `docs/FORMAT.md` describes it.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"MAGMAMET";
 const HEADER_LEN: usize = 20;
@@ -108,11 +108,11 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Meta, OpenError> {
     if magic != MAGIC {
         return Err(OpenError::damaged(path, "it is not a meta file"));
     }
-    // before the checksum: a newer version may compute another one
-    if version > FORMAT_VERSION {
-        return Err(OpenError::Newer { path: path.to_path_buf(), found: version, known: FORMAT_VERSION });
+    // before the checksum: another version may compute another one
+    if version != FORMAT_VERSION {
+        return Err(OpenError::other_format(path, version));
     }
-    if version == 0 || body.len() != length as usize || crc32c::crc32c(body) != crc {
+    if body.len() != length as usize || crc32c::crc32c(body) != crc {
         return Err(OpenError::damaged(path, "its checksum does not match"));
     }
     postcard::from_bytes(body).map_err(|error| OpenError::damaged(path, error.to_string()))
@@ -144,9 +144,17 @@ mod tests {
         let error = decode(Path::new("/m/meta"), &bytes).unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains("format 9") && text.contains("up to 1") && text.contains("newer magmad"),
+            text.contains("format 9") && text.contains("up to 2") && text.contains("newer magmad"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_format_of_a_pre_release_is_refused_as_that() {
+        let mut bytes = encode(&Meta::default()).unwrap();
+        bytes[8] = 1;
+        let error = decode(Path::new("/m/meta"), &bytes).unwrap_err();
+        assert!(error.to_string().contains("pre-release in format 1"), "{error}");
     }
 
     #[test]

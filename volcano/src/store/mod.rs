@@ -1,7 +1,7 @@
 //! The store: what a volcano keeps on its disk. `docs/FORMAT.md` describes the files.
 //!
-//! * [`log`](self): the records of the slice, in order. It is the truth.
-//! * `db`: the rows that the records put and delete, a checkpoint of the log in `SQLite`.
+//! * [`log`](self): [entries](crate::record::Entry) in order, each at its [`Lsn`]. It is the truth.
+//! * `db`: the rows that the entries put and delete, a checkpoint of the log in `SQLite`.
 //! * `body`: the bytes of files that are too large for their rows.
 //!
 //! A [`Store`] belongs to one thread. In the order in which they are used:
@@ -9,9 +9,12 @@
 //! * [`open`](Store::open) locks the folder, reads the log back and applies what the database had not got.
 //! * Changes: [`write_append`](Store::write_append) for bytes at a body's end, then [`append`](Store::append) for the record,
 //!   then [`flush`](Store::flush). After the flush the record survives the death of the process; only then may anybody hear of it.
+//! * Copies: another copy's records are read with [`read_log`](Store::read_log) there and taken with [`receive`](Store::receive)
+//!   here. A copy that has gone another way is set back with [`rewind`](Store::rewind), or begins anew with
+//!   [`place`](Store::place); what it lacks since comes with [`copied`](Store::copied).
 //! * Reads: the store is a [`View`](crate::view::View); [`plan_body_read`](Store::plan_body_read) gives a read to another thread.
 //! * Durability: [`begin_sync`](Store::begin_sync) makes a [`SyncJob`] that runs on any thread, [`finish_sync`](Store::finish_sync)
-//!   takes its result and raises [`stable`](Store::stable): records up to there survive a power cut.
+//!   takes its result and raises [`stable`](Store::stable): entries up to there survive a power cut.
 //! * Upkeep: [`maintain`](Store::maintain), a few times a second.
 //! * [`close`](Store::close). A store that is dropped instead is as after a crash.
 //!
@@ -19,6 +22,9 @@
 
 mod append;
 mod body;
+mod copy;
+mod catch_up;
+mod copying;
 mod db;
 mod disk;
 mod error;
@@ -36,6 +42,7 @@ mod reading;
     reason = "what goes wrong in a simulation has to end it"
 )]
 pub mod simulated;
+mod slices;
 mod sweep;
 mod sync;
 #[cfg(test)]
@@ -46,20 +53,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use magma_common::topology::Seq;
+use magma_common::time::Timestamp;
+use magma_common::topology::{Position, Seq, SliceId};
 use serde_bytes::ByteBuf;
 
 pub use body::BodyRead;
+pub use copy::{Filtered, Imported, Inside, Partial, filter};
+pub use copying::Rewound;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::{OpenError, StoreError};
+pub use log::Lsn;
 pub use maintain::Maintenance;
 pub use meta::FORMAT_VERSION;
 pub use open::{OpenOptions, Opened, RetainedOutcome};
 pub use sync::{SyncBodies, SyncDone, SyncJob};
 
+use crate::missing::Missing;
 use body::Bodies;
 use db::Db;
 use log::Log;
+use log::index::Index;
 use meta::MetaFile;
 
 /// Names of the files and folders that a store consists of. Whether others may lie beside them is for the owner of the folder to say.
@@ -72,34 +85,66 @@ pub struct Store {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
     log: Log,
+    index: Index,
     db: Db,
     bodies: RefCell<Bodies>,
     meta: MetaFile,
-    /// All records up to here are on disk.
-    stable: Seq,
+    /// All entries up to here are on disk.
+    stable: Lsn,
     /// Why the store stopped, if it did.
     stopped: Option<String>,
     upkeep: maintain::Upkeep,
-    /// Encoded records, one after the other; kept for its memory.
+    /// An encoded entry; kept for its memory.
     scratch: Vec<u8>,
     /// Keeps other processes out until the store is dropped.
     _lock: lock::FolderLock,
 }
 
 impl Store {
-    /// The last record appended.
-    pub fn last(&self) -> Seq {
+    /// The last entry of the log.
+    pub fn last(&self) -> Lsn {
         self.log.last()
     }
 
-    /// The last record that is on disk, with all before it.
-    pub fn stable(&self) -> Seq {
+    /// The last entry that is on disk, with all before it.
+    pub fn stable(&self) -> Lsn {
         self.stable
     }
 
-    /// The last record that survives the death of the process.
-    pub fn flushed(&self) -> Seq {
+    /// The last entry that survives the death of the process.
+    pub fn flushed(&self) -> Lsn {
         self.log.flushed()
+    }
+
+    /// The slices of which there is a copy here.
+    pub fn slices(&self) -> Vec<SliceId> {
+        self.db.slices.keys().copied().collect()
+    }
+
+    /// The last record of a copy; none if there is no such copy.
+    pub fn position(&self, slice: SliceId) -> Option<Position> {
+        self.db.slices.get(&slice).map(|state| state.position)
+    }
+
+    /// The first record of each epoch, ascending; those of old epochs may be left out.
+    pub fn history(&self, slice: SliceId) -> Vec<Position> {
+        self.db.slices.get(&slice).map_or(Vec::new(), |state| state.history.clone())
+    }
+
+    /// The position of the record with this number: which epoch it had. None if it is not there yet, or older than the history tells.
+    pub fn position_at(&self, slice: SliceId, seq: Seq) -> Option<Position> {
+        self.db.slices.get(&slice)?.position_at(seq)
+    }
+
+    /// What a copy lacks.
+    pub fn missing(&self, slice: SliceId) -> &Missing {
+        static NOTHING: Missing = Missing::NOTHING;
+        self.db.slices.get(&slice).map_or(&NOTHING, |state| &state.missing)
+    }
+
+    /// The latest time of any record that a copy has had.
+    pub fn time(&self, slice: SliceId) -> Timestamp {
+        self.db.slices.get(&slice).map_or(Timestamp::default(), |state| state.time)
     }
 
     /// The folder that the store lies in.
@@ -134,9 +179,9 @@ impl Store {
         self.stop_on_error(set)
     }
 
-    /// Hands all appended records to the kernel with one write. No reply to any of them may leave before.
+    /// Hands all entries taken to the kernel with one write. No reply to any of them may leave before.
     ///
-    /// [`StoreError::NoSpace`] stops nothing: the same records are tried again by the next call.
+    /// [`StoreError::NoSpace`] stops nothing: the same entries are tried again by the next call.
     pub fn flush(&mut self) -> Result<(), StoreError> {
         self.alive()?;
         let flushed = self.log.flush();

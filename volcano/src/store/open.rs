@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use magma_common::proto::operation::Outcome;
 use magma_common::time::Timestamp;
-use magma_common::topology::{Epoch, Seq, SliceId};
+use magma_common::topology::{Seq, SliceId};
 
 use super::append;
 use super::body::Bodies;
@@ -16,13 +16,14 @@ use super::db::{Db, State};
 use super::disk::Disk;
 use super::error::{OpenError, StoreError};
 use super::lock::FolderLock;
-use super::log::{Log, recovery};
+use super::log::index::Index;
+use super::log::{EntryRef, Log, Lsn, Place, recovery};
 use super::maintain::Upkeep;
 use super::meta::MetaFile;
 use super::{Store, random_u64};
-use crate::record::{BodyChange, Change, Record};
+use crate::record::{BodyChange, Change, Entry};
 
-/// After so many replayed records the database is committed, so that its transaction does not grow without limit.
+/// After so many replayed entries the database is committed, so that its transaction does not grow without limit.
 const COMMIT_EVERY: u64 = 16 << 10;
 
 /// How a store is opened and kept.
@@ -34,7 +35,7 @@ pub struct OpenOptions {
     pub machine_boot: String,
     /// Bytes of a log segment.
     pub segment_size: u64,
-    /// Commit the database after so many records.
+    /// Commit the database after so many entries.
     pub commit_records: u64,
     /// Commit the database after so long.
     pub commit_interval: Duration,
@@ -44,11 +45,11 @@ pub struct OpenOptions {
     pub wal_bytes: u64,
     /// The same after so long.
     pub wal_interval: Duration,
-    /// Keep records in the log for at least so long, for retries to be recognised.
+    /// Keep entries in the log for at least so long, for retries to be recognised.
     pub keep: Duration,
     /// Most bodies in use at a time; each may have its file open.
     pub bodies: usize,
-    /// Bytes of overwrites that may wait in memory for their records to be on disk.
+    /// Bytes of overwrites that may wait in memory for their entries to be on disk.
     pub overlay_bytes: u64,
     /// Number of overwrites that may wait.
     pub overlay_changes: usize,
@@ -76,12 +77,14 @@ impl Default for OpenOptions {
     }
 }
 
-/// The outcome of an operation, from a record that is still in the log.
+/// The outcome of an operation that is still in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetainedOutcome {
+    /// The slice that it changed.
+    pub slice: SliceId,
     /// The record.
     pub seq: Seq,
-    /// Its time.
+    /// Its time; of one that a copy was placed with, the latest that was known before.
     pub time: Timestamp,
     /// What the operation was answered.
     pub outcome: Outcome,
@@ -97,17 +100,11 @@ pub struct Opened {
     /// The machine has run on since the store was last open: nothing that was flushed is lost. Else, after an unclean
     /// stop, what was not stable may be.
     pub same_boot: bool,
-    /// Whose records these are; none if there has been none.
-    pub slice: Option<SliceId>,
-    /// The last record.
-    pub last: Seq,
-    /// Its epoch.
-    pub epoch: Epoch,
-    /// Its time.
-    pub time: Timestamp,
-    /// The outcomes in the retained part of the log, in its order.
+    /// The last entry of the log.
+    pub last: Lsn,
+    /// The outcomes in the retained part of the log, in its order. Records that were taken back have none.
     pub outcomes: Vec<RetainedOutcome>,
-    /// Records that were applied again.
+    /// Entries that were applied again.
     pub replayed: u64,
     /// Bytes that were cut off the log's end.
     pub cut: u64,
@@ -143,10 +140,11 @@ impl Store {
         let known = recovery::Known { store: meta.content().store, applied: db.state.applied, same_boot };
         let before = db.state;
         let mut bodies = Bodies::new(Arc::clone(&disk), dir.join("data"), options.bodies, before.bodies);
-        let mut replay =
-            Replay { db: &mut db, bodies: &mut bodies, before, outcomes: Vec::new(), replayed: 0 };
-        let found = recovery::recover(&disk, &log_dir, known, &mut |record| replay.record(record))?;
-        let Replay { outcomes, replayed, .. } = replay;
+        let mut replay = Replay::new(&mut db, &mut bodies);
+        let found = recovery::recover(&disk, &log_dir, known, &mut |place, length, entry| {
+            replay.entry(place, length, entry)
+        })?;
+        let Replay { index, outcomes, replayed, .. } = replay;
         if !clean {
             // what the process before had written to bodies and not synced is not known to be unsynced any more
             sync_bodies(&mut bodies)?;
@@ -158,20 +156,8 @@ impl Store {
         })?;
         let (last, cut) = (found.last, found.cut);
         let log = Log::start(Arc::clone(&disk), log_dir, meta.content().store, options.segment_size, found)?;
-        let state = db.state;
-        let opened = Opened {
-            created,
-            clean,
-            same_boot,
-            slice: state.slice,
-            last,
-            epoch: state.epoch,
-            time: state.time,
-            outcomes,
-            replayed,
-            cut,
-            flares: state.flares,
-        };
+        let opened =
+            Opened { created, clean, same_boot, last, outcomes, replayed, cut, flares: db.state.flares };
         if !clean {
             tracing::warn!(target: "volcano", replayed, cut, same_boot, "the store was not closed; its log was replayed");
         }
@@ -179,6 +165,7 @@ impl Store {
             dir: dir.to_path_buf(),
             disk,
             log,
+            index,
             db,
             bodies: RefCell::new(bodies),
             upkeep: Upkeep::new(options, before, meta.content().sweep),
@@ -236,38 +223,72 @@ fn make_folders(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(MetaFile, bool), Op
     Ok((meta, true))
 }
 
-/// Applies the log's records to a database and bodies that may lack them.
+/// Applies the log's entries to a database and bodies that may lack them.
 struct Replay<'a> {
     db: &'a mut Db,
     bodies: &'a mut Bodies,
     /// What the database had before.
     before: State,
+    index: Index,
+    /// The latest time of any record so far.
+    time: Timestamp,
     outcomes: Vec<RetainedOutcome>,
     replayed: u64,
 }
 
-impl Replay<'_> {
-    /// The next record of the log; it is on disk.
-    fn record(&mut self, mut record: Record) -> Result<(), OpenError> {
-        let outcome = record.outcome.take();
-        let (rows, any) =
-            (record.seq > self.before.applied, record.seq > self.before.applied.min(self.before.bodies));
-        if any {
-            self.apply(&record, rows)?;
+impl<'a> Replay<'a> {
+    fn new(db: &'a mut Db, bodies: &'a mut Bodies) -> Self {
+        let before = db.state;
+        let (index, time) = (Index::default(), Timestamp::default());
+        Self { db, bodies, before, index, time, outcomes: Vec::new(), replayed: 0 }
+    }
+
+    /// The next entry of the log; it is on disk.
+    fn entry(&mut self, place: Place, length: usize, entry: Entry) -> Result<(), OpenError> {
+        self.index.note(EntryRef::from(&entry), place, length);
+        let rows = place.lsn > self.before.applied;
+        if rows || place.lsn > self.before.bodies {
+            self.apply(EntryRef::from(&entry), place.lsn, rows)?;
         }
-        if let Some(outcome) = outcome {
-            self.outcomes.push(RetainedOutcome { seq: record.seq, time: record.time, outcome });
-        }
+        self.keep_outcomes(entry);
         Ok(())
     }
 
-    fn apply(&mut self, record: &Record, rows: bool) -> Result<(), OpenError> {
-        if rows && let Err(reason) = append::check(record, self.db, self.bodies, false)? {
-            return Err(StoreError::Rejected { seq: record.seq, reason }.into());
+    /// Keeps the outcomes that an entry brings, and forgets those that it takes back.
+    fn keep_outcomes(&mut self, entry: Entry) {
+        match entry {
+            Entry::Record(record) => {
+                self.time = self.time.max(record.time);
+                if let Some(outcome) = record.outcome {
+                    let (slice, seq, time) = (record.slice, record.seq, record.time);
+                    self.outcomes.push(RetainedOutcome { slice, seq, time, outcome });
+                }
+            }
+            Entry::Rewind { slice, to, .. } => {
+                self.outcomes.retain(|kept| kept.slice != slice || kept.seq <= to.seq);
+            }
+            Entry::Place { slice, outcomes, .. } => {
+                let time = self.time;
+                self.outcomes.retain(|kept| kept.slice != slice);
+                let placed = outcomes.into_iter();
+                self.outcomes.extend(placed.map(|(seq, outcome)| RetainedOutcome {
+                    slice,
+                    seq,
+                    time,
+                    outcome,
+                }));
+            }
+            Entry::Copied { .. } => {}
         }
-        append::apply(record, self.db, self.bodies, rows)?;
-        self.bodies.settle(self.db, record.seq)?;
-        for change in record.changes.iter().filter(|_| rows) {
+    }
+
+    fn apply(&mut self, entry: EntryRef<'_>, lsn: Lsn, rows: bool) -> Result<(), OpenError> {
+        if rows && let Err(reason) = append::check(entry, self.db, self.bodies, false)? {
+            return Err(StoreError::Rejected { lsn, reason }.into());
+        }
+        append::apply(entry, lsn, self.db, self.bodies, rows)?;
+        self.bodies.settle(self.db, lsn)?;
+        for change in entry.changes().iter().filter(|_| rows) {
             if let Change::Body { body, flare, change: BodyChange::Reserve { offset, length } } = change {
                 append::reserve_again(self.db, self.bodies, (*body, *flare), (*offset, *length))?;
             }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Store;
 use super::error::StoreError;
+use super::log::Lsn;
 use crate::rows::BodyId;
 
 /// Folders still to be looked at.
@@ -45,14 +46,16 @@ impl Store {
     fn sweep_folder(&mut self, folder: &Path) -> Result<(), StoreError> {
         let names = self.disk.list(folder).map_err(|error| StoreError::file(folder, error))?;
         for name in names {
-            let Ok(number) = u64::from_str_radix(&name, 16) else { continue };
-            let path = folder.join(&name);
-            if name.len() != 16 || self.bodies.get_mut().path(BodyId(number)) != path {
+            let number = |hex| u64::from_str_radix(hex, 16);
+            let (body, born) = name.split_once('-').unwrap_or((&name, "0"));
+            let (Ok(body), Ok(born)) = (number(body), number(born)) else { continue };
+            let (body, born, path) = (BodyId(body), Lsn(born), folder.join(&name));
+            if self.bodies.get_mut().path(body, born) != path {
                 continue;
             }
             // between two calls no write waits for its record, so a body without a row has none to come
-            if !self.db.knows_body(BodyId(number))? {
-                self.bodies.get_mut().forget(BodyId(number));
+            if !self.db.knows_body(body, born)? {
+                self.bodies.get_mut().forget(body, born);
                 self.disk.unlink(&path).map_err(|error| StoreError::file(&path, error))?;
                 tracing::info!(target: "garbage", file = %path.display(), "removed a body that no record mentions");
             }

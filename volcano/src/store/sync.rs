@@ -1,11 +1,11 @@
-//! Making records and bodies durable, away from the thread that owns the store.
+//! Making entries of the log and bodies durable, away from the thread that owns the store.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use magma_common::topology::Seq;
+use super::log::Lsn;
 
 use super::Store;
 use super::body::ToSync;
@@ -21,7 +21,7 @@ const SYNC_ALL_FROM: usize = 64;
 /// Which bodies a sync makes durable besides the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncBodies {
-    /// None: the records are durable, the bytes that they appended may not be.
+    /// None: the entries are durable, the bytes that they appended may not be.
     None,
     /// These.
     These(Vec<BodyId>),
@@ -34,11 +34,13 @@ pub enum SyncBodies {
 #[must_use = "nothing is durable before it has run"]
 pub struct SyncJob {
     disk: Arc<dyn Disk>,
-    through: Seq,
+    through: Lsn,
     bodies: Vec<ToSync>,
+    /// Those are all that need it.
+    all_bodies: bool,
     folders: Vec<PathBuf>,
-    /// Up to which record overwrites had been written to the files.
-    settled: Seq,
+    /// Up to which entry overwrites had been written to the files.
+    settled: Lsn,
     data: PathBuf,
     log: Vec<Unsynced>,
     log_dir: Option<PathBuf>,
@@ -59,8 +61,8 @@ pub struct SyncDone {
 }
 
 impl SyncJob {
-    /// The records up to here are durable when it has run.
-    pub fn through(&self) -> Seq {
+    /// The entries up to here are durable when it has run.
+    pub fn through(&self) -> Lsn {
         self.through
     }
 
@@ -115,9 +117,9 @@ impl SyncJob {
 }
 
 impl Store {
-    /// Makes a job that makes all records appended so far durable, after the bodies asked for.
+    /// Makes a job that makes all entries taken so far durable, after the bodies asked for.
     ///
-    /// Several may run at the same time. The records are flushed first.
+    /// Several may run at the same time. The entries are flushed first.
     pub fn begin_sync(&mut self, bodies: &SyncBodies) -> Result<SyncJob, StoreError> {
         self.flush()?;
         let states = self.bodies.get_mut();
@@ -131,6 +133,7 @@ impl Store {
             disk: Arc::clone(&self.disk),
             through: self.log.flushed(),
             bodies: to_sync,
+            all_bodies: *bodies == SyncBodies::All,
             folders,
             settled: states.settled(),
             data: states.root().to_path_buf(),
@@ -160,6 +163,7 @@ impl Store {
         self.log.synced(&job.log, job.log_dir.is_some());
         self.stable = self.stable.max(job.through);
         bodies.settle(&self.db, self.stable)?;
+        self.note_landed(job.through, job.all_bodies);
         if job.is_upkeep {
             self.upkeep_done(&job, checkpointed)?;
         }

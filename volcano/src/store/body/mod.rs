@@ -12,15 +12,15 @@ mod reading;
 mod rest;
 mod state;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::log::Lsn;
 use magma_common::handle::Handle;
-use magma_common::topology::Seq;
 
 pub use read::BodyRead;
 
@@ -36,11 +36,27 @@ use state::{BodyState, Tail};
 /// A change that is in the log and not yet in the file.
 #[derive(Debug)]
 struct Pending {
-    seq: Seq,
+    lsn: Lsn,
     body: BodyId,
     offset: u64,
     end: u64,
     piece: Piece,
+}
+
+/// What changes a body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct By {
+    /// The entry of the log.
+    pub(super) lsn: Lsn,
+    /// It is no record: it brings in what another copy has.
+    pub(super) copied: bool,
+}
+
+impl By {
+    /// By what a body is told from an earlier one with its number if this begins it.
+    fn born(self) -> Lsn {
+        if self.copied { self.lsn } else { Lsn(0) }
+    }
 }
 
 /// The bodies of one store.
@@ -48,11 +64,13 @@ struct Pending {
 pub(super) struct Bodies {
     disk: Arc<dyn Disk>,
     root: PathBuf,
-    states: HashMap<BodyId, BodyState>,
+    states: BTreeMap<BodyId, BodyState>,
     /// Most states to keep, and so most files to have open.
     limit: usize,
     /// Counts uses of states, to know which was used longest ago.
     clock: u64,
+    /// Counts writes.
+    versions: u64,
     /// Changes that wait for their record to be on disk, in the order of the log.
     pending: VecDeque<Pending>,
     /// Bytes that those hold in memory.
@@ -60,7 +78,7 @@ pub(super) struct Bodies {
     /// Folders that were made and whose names may not be durable in their parents.
     new_folders: BTreeSet<PathBuf>,
     /// Every change up to here that was to be written to files has been written.
-    settled: Seq,
+    settled: Lsn,
     /// Bodies with ranges written for the record to come.
     writing: Vec<BodyId>,
     now: Duration,
@@ -72,6 +90,7 @@ pub(super) struct Bodies {
 #[derive(Clone, Debug)]
 pub(super) struct ToSync {
     body: BodyId,
+    born: Lsn,
     pub(super) file: Option<Arc<SyncedFile>>,
     /// Where its name lies, if that may not be durable.
     pub(super) folder: Option<PathBuf>,
@@ -79,13 +98,14 @@ pub(super) struct ToSync {
 }
 
 impl Bodies {
-    pub(super) fn new(disk: Arc<dyn Disk>, root: PathBuf, limit: usize, settled: Seq) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, root: PathBuf, limit: usize, settled: Lsn) -> Self {
         Self {
             disk,
             root,
-            states: HashMap::new(),
+            states: BTreeMap::new(),
             limit,
             clock: 0,
+            versions: 0,
             pending: VecDeque::new(),
             pending_bytes: 0,
             new_folders: BTreeSet::new(),
@@ -122,9 +142,18 @@ impl Bodies {
         self.now = now;
     }
 
-    /// The file of a body.
-    pub(super) fn path(&self, body: BodyId) -> PathBuf {
-        self.folder(body).join(format!("{:016x}", body.0))
+    /// The file of a body: one that a record began, or one that an entry of the log brought in.
+    pub(super) fn path(&self, body: BodyId, born: Lsn) -> PathBuf {
+        let name = match born {
+            Lsn(0) => format!("{:016x}", body.0),
+            Lsn(born) => format!("{:016x}-{born:016x}", body.0),
+        };
+        self.folder(body).join(name)
+    }
+
+    /// The file of a body in use.
+    fn path_in_use(&self, body: BodyId) -> PathBuf {
+        self.path(body, self.states.get(&body).map_or(Lsn(0), |state| state.born))
     }
 
     fn folder(&self, body: BodyId) -> PathBuf {
@@ -178,7 +207,8 @@ impl Bodies {
 
     /// The file of a body, if it has one.
     fn open(&mut self, db: &Db, body: BodyId) -> Result<Option<Arc<SyncedFile>>, ReadError> {
-        let path = self.path(body);
+        let born = self.state(db, body)?.born;
+        let path = self.path(body, born);
         let disk = Arc::clone(&self.disk);
         let state = self.state(db, body)?;
         if state.file.is_none() {
@@ -196,7 +226,7 @@ impl Bodies {
         if let Some(file) = self.open(db, body)? {
             return Ok(file);
         }
-        let (path, folder) = (self.path(body), self.folder(body));
+        let (path, folder) = (self.path_in_use(body), self.folder(body));
         let failed = |error| StoreError::file(&path, error);
         for dir in folder.parent().into_iter().chain([folder.as_path()]) {
             if self.disk.create_dir(dir).map_err(failed)? {
@@ -223,10 +253,10 @@ impl Bodies {
         let (high, tail) = (state.high(), state.tail);
         if offset < high {
             let reason = format!("bytes at {offset} lie below {high}, where the body was written before");
-            return Err(StoreError::Rejected { seq: Seq(0), reason });
+            return Err(StoreError::Rejected { lsn: Lsn(0), reason });
         }
         let file = self.create(db, body)?;
-        let path = self.path(body);
+        let path = self.path_in_use(body);
         let write = || {
             if tail == Tail::Unknown && file.length()? > high {
                 file.truncate(high)?;
@@ -236,9 +266,9 @@ impl Bodies {
             file.write_at(data, offset)
         };
         let written = write();
-        let now = self.now;
+        let (now, version) = (self.now, self.next_version());
         let state = self.state(db, body)?;
-        state.version += 1;
+        state.version = version;
         state.used = None;
         state.changed_at = now;
         state.tail = Tail::Clean;
@@ -308,10 +338,11 @@ impl Bodies {
             return Ok(());
         }
         let file = self.create(db, body)?;
-        let path = self.path(body);
+        let path = self.path_in_use(body);
         file.allocate(offset, length, false).map_err(|error| StoreError::file(&path, error))?;
+        let version = self.next_version();
         let state = self.state(db, body)?;
-        state.version += 1;
+        state.version = version;
         state.used = None;
         Ok(())
     }
@@ -322,17 +353,18 @@ impl Bodies {
         db: &mut Db,
         (body, flare): (BodyId, Handle),
         change: &BodyChange,
-        seq: Seq,
+        by: By,
         rows: bool,
     ) -> Result<(), ReadError> {
-        if !rows && db.body(body)?.is_none() {
-            // it was dropped later in the log
+        if !rows && db.body(body)?.is_none_or(|row| by.lsn < row.born) {
+            // it was dropped later in the log, and perhaps brought in anew
             return Ok(());
         }
+        let lsn = by.lsn;
         if matches!(change, BodyChange::Drop) {
-            return if rows { self.drop_body(db, body, flare, seq) } else { Ok(()) };
+            return if rows { self.drop_body(db, body, flare, lsn) } else { Ok(()) };
         }
-        self.ensure_row(db, body, flare)?;
+        self.ensure_row(db, body, flare, by.born())?;
         let now = self.now;
         let state = self.state(db, body)?;
         let high = state.high();
@@ -364,21 +396,61 @@ impl Bodies {
                 self.writing.retain(|&writing| writing != body);
             }
             BodyChange::Overwrite { data, .. } => {
-                self.lay(db, body, start..end, Piece::Data(data.clone()), seq)?;
+                self.lay(db, body, start..end, Piece::Data(data.clone()), lsn)?;
             }
-            BodyChange::Zero { .. } => self.lay(db, body, start..end, Piece::Hole, seq)?,
+            BodyChange::Zero { .. } => self.lay(db, body, start..end, Piece::Hole, lsn)?,
             BodyChange::Reserve { .. } | BodyChange::Drop => {}
         }
         Ok(())
     }
 
-    fn ensure_row(&mut self, db: &mut Db, body: BodyId, flare: Handle) -> Result<(), ReadError> {
+    fn ensure_row(
+        &mut self,
+        db: &mut Db,
+        body: BodyId,
+        flare: Handle,
+        born: Lsn,
+    ) -> Result<(), ReadError> {
         if self.state(db, body)?.row.is_none() {
-            db.insert_body(body, flare)?;
+            db.insert_body(body, flare, born)?;
             let row = db.body(body)?;
-            self.state(db, body)?.row = row;
+            let state = self.state(db, body)?;
+            if state.born != born {
+                // in a replay nobody has said before that it would be brought in
+                (state.born, state.file, state.tail) = (born, None, Tail::Unknown);
+            }
+            state.row = row;
         }
         Ok(())
+    }
+
+    /// The body, of which nothing is left but perhaps a file to be removed, is brought in anew by the entry of the log that comes
+    /// next: what is appended goes to a file of its own.
+    pub(super) fn begin(&mut self, db: &Db, body: BodyId, born: Lsn) -> Result<(), StoreError> {
+        if db.body(body)?.is_some() {
+            let reason = format!("body {:016x} is still there", body.0);
+            return Err(StoreError::Rejected { lsn: born, reason });
+        }
+        self.remove_state(body);
+        self.state(db, body)?.born = born;
+        Ok(())
+    }
+
+    /// The entry that was to bring these bodies in was not taken.
+    pub(super) fn discard(&mut self, bodies: &[BodyId]) {
+        for &body in bodies {
+            let path = self.path_in_use(body);
+            self.remove_state(body);
+            if let Err(error) = self.disk.unlink(&path) {
+                // it takes space until the next unclean stop
+                tracing::warn!(target: "garbage", file = %path.display(), %error, "a file that nothing needs stays");
+            }
+        }
+    }
+
+    fn next_version(&mut self) -> u64 {
+        self.versions += 1;
+        self.versions
     }
 
     fn lay(
@@ -387,7 +459,7 @@ impl Bodies {
         body: BodyId,
         range: std::ops::Range<u64>,
         piece: Piece,
-        seq: Seq,
+        lsn: Lsn,
     ) -> Result<(), ReadError> {
         if range.is_empty() {
             return Ok(());
@@ -396,34 +468,38 @@ impl Bodies {
             self.pending_bytes += bytes.len() as u64;
         }
         let (offset, end) = (range.start, range.end);
-        self.state(db, body)?.overlay.put(offset, end, piece.clone(), seq);
-        self.pending.push_back(Pending { seq, body, offset, end, piece });
+        self.state(db, body)?.overlay.put(offset, end, piece.clone(), lsn);
+        self.pending.push_back(Pending { lsn, body, offset, end, piece });
         Ok(())
     }
 
-    fn drop_body(&mut self, db: &mut Db, body: BodyId, flare: Handle, seq: Seq) -> Result<(), ReadError> {
-        self.ensure_row(db, body, flare)?;
-        if let Some(row) = self.states.remove(&body).and_then(|state| state.row) {
-            db.drop_body(row.local, seq)?;
+    fn drop_body(&mut self, db: &mut Db, body: BodyId, flare: Handle, lsn: Lsn) -> Result<(), ReadError> {
+        // without a row there may still be a file, of an append that was never taken; with a dropped one that is removed anyway
+        if self.state(db, body)?.row.is_some() || !db.knows_body(body, Lsn(0))? {
+            self.ensure_row(db, body, flare, Lsn(0))?;
         }
-        self.writing.retain(|&writing| writing != body);
+        if let Some(row) = self.remove_state(body).and_then(|state| state.row) {
+            db.drop_body(row.local, lsn)?;
+        }
         Ok(())
     }
 
     /// Writes the changes of records up to `through`, which are on disk, to the files.
-    pub(super) fn settle(&mut self, db: &Db, through: Seq) -> Result<(), StoreError> {
+    pub(super) fn settle(&mut self, db: &Db, through: Lsn) -> Result<(), StoreError> {
         let mut touched = BTreeSet::new();
-        while self.pending.front().is_some_and(|pending| pending.seq <= through) {
+        while self.pending.front().is_some_and(|pending| pending.lsn <= through) {
             let Some(pending) = self.pending.pop_front() else { break };
             if let Piece::Data(bytes) = &pending.piece {
                 self.pending_bytes = self.pending_bytes.saturating_sub(bytes.len() as u64);
             }
-            // one that was dropped since has nothing lying over it any more
-            if self.states.get(&pending.body).is_none_or(|state| state.overlay.is_empty()) {
+            // one that was dropped since has nothing lying over it any more, or was brought in anew
+            let is_over =
+                |state: &BodyState| state.overlay.is_empty() || pending.lsn < state.born;
+            if self.states.get(&pending.body).is_none_or(is_over) {
                 continue;
             }
             let file = self.create(db, pending.body)?;
-            let path = self.path(pending.body);
+            let (path, version) = (self.path_in_use(pending.body), self.next_version());
             let state = self.state(db, pending.body)?;
             state.changes.fetch_add(1, Ordering::AcqRel);
             let written = match &pending.piece {
@@ -431,9 +507,9 @@ impl Bodies {
                 Piece::Hole => file.punch(pending.offset, pending.end - pending.offset),
             };
             state.changes.fetch_add(1, Ordering::AcqRel);
-            state.version += 1;
+            state.version = version;
             state.used = None;
-            state.overwritten_since.get_or_insert(pending.seq);
+            state.overwritten_since.get_or_insert(pending.lsn);
             // the record is acknowledged as on disk: to be full now is as bad as to fail
             written.map_err(|source| StoreError::File { path, source })?;
             touched.insert(pending.body);
@@ -446,16 +522,17 @@ impl Bodies {
     }
 
     /// The last record up to which all changes are in the files and synced there; `last` if nothing waits.
-    pub(super) fn durable_through(&self, last: Seq) -> Seq {
-        let waiting = self.pending.front().map(|pending| pending.seq);
+    pub(super) fn durable_through(&self, last: Lsn) -> Lsn {
+        let waiting = self.pending.front().map(|pending| pending.lsn);
         let unsynced = self.states.values().filter_map(|state| state.overwritten_since).min();
-        waiting.into_iter().chain(unsynced).min().map_or(last, |first| Seq(first.0.saturating_sub(1)))
+        waiting.into_iter().chain(unsynced).min().map_or(last, |first| Lsn(first.0.saturating_sub(1)))
     }
 
     /// What is to be synced so that these bodies (all without a choice) are durable, and the folders made for them.
     pub(super) fn to_sync(&self, chosen: Option<&[BodyId]>) -> (Vec<ToSync>, Vec<PathBuf>) {
         let entry = |(&body, state): (&BodyId, &BodyState)| ToSync {
             body,
+            born: state.born,
             file: state.file.clone(),
             folder: state.name_unsynced.then(|| self.folder(body)),
             version: state.version,
@@ -478,25 +555,32 @@ impl Bodies {
     }
 
     /// Forgets a body whose file is removed.
-    pub(super) fn forget(&mut self, body: BodyId) {
-        self.states.remove(&body);
+    pub(super) fn forget(&mut self, body: BodyId, born: Lsn) {
+        if self.states.get(&body).is_some_and(|state| state.born == born) {
+            self.remove_state(body);
+        }
+    }
+
+    fn remove_state(&mut self, body: BodyId) -> Option<BodyState> {
         self.writing.retain(|&writing| writing != body);
+        self.states.remove(&body)
     }
 
     /// Up to which record changes had been written to files.
-    pub(super) fn settled(&self) -> Seq {
+    pub(super) fn settled(&self) -> Lsn {
         self.settled
     }
 
     /// What [`to_sync`](Self::to_sync) gave out has been synced; `settled` is as it was then.
-    pub(super) fn synced(&mut self, bodies: &[ToSync], folders: &[PathBuf], settled: Seq) {
+    pub(super) fn synced(&mut self, bodies: &[ToSync], folders: &[PathBuf], settled: Lsn) {
         for done in bodies {
-            let Some(state) = self.states.get_mut(&done.body) else { continue };
+            let state = self.states.get_mut(&done.body).filter(|state| state.born == done.born);
+            let Some(state) = state else { continue };
             state.synced = state.synced.max(done.version);
             state.name_unsynced &= done.folder.is_none();
             // changes go to files in the order of the log, so all up to `settled` were in this one
             if state.overwritten_since.is_some_and(|since| since <= settled) {
-                state.overwritten_since = (state.version > state.synced).then(|| Seq(settled.0 + 1));
+                state.overwritten_since = (state.version > state.synced).then(|| Lsn(settled.0 + 1));
             }
         }
         for folder in folders {

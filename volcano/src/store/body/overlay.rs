@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::super::log::Lsn;
 use bytes::Bytes;
-use magma_common::topology::Seq;
 
 /// Bytes, or a hole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) enum Piece {
 #[derive(Clone, Debug)]
 struct Laid {
     end: u64,
-    seq: Seq,
+    lsn: Lsn,
     piece: Piece,
 }
 
@@ -32,7 +32,7 @@ impl Laid {
                 (Piece::Data(bytes), Piece::Data(tail))
             }
         };
-        (Self { end: at, seq: self.seq, piece: head }, Self { end: self.end, seq: self.seq, piece: tail })
+        (Self { end: at, lsn: self.lsn, piece: head }, Self { end: self.end, lsn: self.lsn, piece: tail })
     }
 }
 
@@ -48,7 +48,7 @@ impl Overlay {
     }
 
     /// Lays a piece over everything that is there.
-    pub(super) fn put(&mut self, start: u64, end: u64, piece: Piece, seq: Seq) {
+    pub(super) fn put(&mut self, start: u64, end: u64, piece: Piece, lsn: Lsn) {
         if start >= end {
             return;
         }
@@ -58,7 +58,7 @@ impl Overlay {
         for at in covered {
             self.pieces.remove(&at);
         }
-        self.pieces.insert(start, Laid { end, seq, piece });
+        self.pieces.insert(start, Laid { end, lsn, piece });
     }
 
     fn split_at(&mut self, at: u64) {
@@ -74,8 +74,8 @@ impl Overlay {
     }
 
     /// Forgets what came with records up to `through`: it is in the file.
-    pub(super) fn settle(&mut self, through: Seq) {
-        self.pieces.retain(|_, laid| laid.seq > through);
+    pub(super) fn settle(&mut self, through: Lsn) {
+        self.pieces.retain(|_, laid| laid.lsn > through);
     }
 
     /// The pieces that touch a range, cut to it.
@@ -136,26 +136,26 @@ mod tests {
             let mut overlay = Overlay::default();
             let mut expected = vec![9; 96];
             let mut file = vec![9; 96];
-            for (seq, (start, length, fill)) in (1..).zip(puts) {
+            for (lsn, (start, length, fill)) in (1..).zip(puts) {
                 let range = start as usize..(start + length) as usize;
                 let piece = fill.map_or(Piece::Hole, |fill| Piece::Data(vec![fill; length as usize].into()));
-                overlay.put(start, start + length, piece, Seq(seq));
+                overlay.put(start, start + length, piece, Lsn(lsn));
                 expected[range.clone()].fill(fill.unwrap_or(0));
-                if seq <= settled {
+                if lsn <= settled {
                     file[range].fill(fill.unwrap_or(0));
                 }
             }
             prop_assert_eq!(reading(&overlay, &[9; 96]), expected.clone());
             // writing the first records to the file and forgetting them changes nothing that is read
-            overlay.settle(Seq(settled));
+            overlay.settle(Lsn(settled));
             prop_assert_eq!(reading(&overlay, &file), expected);
         }
 
         #[test]
         fn a_cut_holds_exactly_the_range(low in 0u64..100, length in 1u64..100) {
             let mut overlay = Overlay::default();
-            overlay.put(10, 50, Piece::Data(Bytes::from_static(&[1; 40])), Seq(1));
-            overlay.put(30, 40, Piece::Hole, Seq(2));
+            overlay.put(10, 50, Piece::Data(Bytes::from_static(&[1; 40])), Lsn(1));
+            overlay.put(30, 40, Piece::Hole, Lsn(2));
             for (start, end, piece) in overlay.cut(low, low + length) {
                 prop_assert!(low <= start && start < end && end <= low + length);
                 if let Piece::Data(bytes) = piece {
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn the_next_piece_is_found() {
         let mut overlay = Overlay::default();
-        overlay.put(10, 20, Piece::Hole, Seq(1));
+        overlay.put(10, 20, Piece::Hole, Lsn(1));
         assert_eq!(overlay.at(0), Err(Some(10)));
         assert_eq!(overlay.at(10), Ok((20, false)));
         assert_eq!(overlay.at(20), Err(None));

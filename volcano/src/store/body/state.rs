@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use magma_common::topology::Seq;
+use super::super::log::Lsn;
 
 use super::super::db::BodyRow;
 use super::super::disk::SyncedFile;
@@ -23,10 +23,12 @@ pub(super) enum Tail {
 /// A body in use.
 #[derive(Debug)]
 pub(super) struct BodyState {
-    /// Its row, as it will be written; none before its first record.
+    /// Its row, as it will be written; none before its first change.
     pub(super) row: Option<BodyRow>,
     /// The row differs from the database's.
     pub(super) row_changed: bool,
+    /// The entry of the log that brought it in, which names its file; 0 if a record began it.
+    pub(super) born: Lsn,
     /// Blocks of it may have checksums.
     pub(super) has_sums: bool,
     /// The file, once it was opened.
@@ -37,12 +39,12 @@ pub(super) struct BodyState {
     /// Ranges written for the record to come.
     pub(super) written: Vec<Range<u64>>,
     pub(super) overlay: Overlay,
-    /// Counts writes to the file.
+    /// Grows with every write to any body's file: one that is forgotten and used again must not look like it was before.
     pub(super) version: u64,
     /// The version that is durable.
     pub(super) synced: u64,
     /// The first record whose overwrite is in the file but may not be durable there.
-    pub(super) overwritten_since: Option<Seq>,
+    pub(super) overwritten_since: Option<Lsn>,
     /// Counts changes of bytes that a planned read may be reading.
     pub(super) changes: Arc<AtomicU64>,
     pub(super) used: Option<u64>,
@@ -57,6 +59,7 @@ impl BodyState {
         Self {
             row,
             row_changed: false,
+            born: row.map_or(Lsn(0), |row| row.born),
             has_sums: row.is_some(),
             file: None,
             name_unsynced: false,

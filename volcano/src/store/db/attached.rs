@@ -5,7 +5,7 @@ use magma_common::key::Key;
 use magma_common::name::Name;
 use magma_common::proto::SessionId;
 use magma_common::proto::operation::LockOwner;
-use magma_common::topology::Seq;
+use magma_common::topology::SliceId;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::Db;
@@ -23,18 +23,13 @@ impl Db {
     }
 
     /// Inserts, replaces or (without bytes) removes a small body.
-    pub(in super::super) fn put_inline(
-        &mut self,
-        flare: i64,
-        data: &[u8],
-        seq: Seq,
-    ) -> Result<(), ReadError> {
+    pub(in super::super) fn put_inline(&mut self, flare: i64, data: &[u8]) -> Result<(), ReadError> {
         if data.is_empty() {
             self.conn.prepare_cached("DELETE FROM inlines WHERE flare = ?1")?.execute([flare])?;
             return Ok(());
         }
-        let mut statement = self.conn.prepare_cached("INSERT OR REPLACE INTO inlines VALUES (?1, ?2, ?3)")?;
-        statement.execute(params![flare, data, signed(seq.0)])?;
+        let mut statement = self.conn.prepare_cached("INSERT OR REPLACE INTO inlines VALUES (?1, ?2)")?;
+        statement.execute(params![flare, data])?;
         Ok(())
     }
 
@@ -65,11 +60,9 @@ impl Db {
         flare: i64,
         name: &Name,
         value: &[u8],
-        seq: Seq,
     ) -> Result<(), ReadError> {
-        let mut statement =
-            self.conn.prepare_cached("INSERT OR REPLACE INTO xattrs VALUES (?1, ?2, ?3, ?4)")?;
-        statement.execute(params![flare, name.as_bytes(), value, signed(seq.0)])?;
+        let mut statement = self.conn.prepare_cached("INSERT OR REPLACE INTO xattrs VALUES (?1, ?2, ?3)")?;
+        statement.execute(params![flare, name.as_bytes(), value])?;
         Ok(())
     }
 
@@ -103,15 +96,10 @@ impl Db {
     }
 
     /// Replaces all locks of a flare.
-    pub(in super::super) fn put_locks(
-        &mut self,
-        flare: i64,
-        locks: &[LockRow],
-        seq: Seq,
-    ) -> Result<(), ReadError> {
+    pub(in super::super) fn put_locks(&mut self, flare: i64, locks: &[LockRow]) -> Result<(), ReadError> {
         self.conn.prepare_cached("DELETE FROM locks WHERE flare = ?1")?.execute([flare])?;
         let mut statement =
-            self.conn.prepare_cached("INSERT INTO locks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
+            self.conn.prepare_cached("INSERT INTO locks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
         for (number, lock) in (0_i64..).zip(locks) {
             statement.execute(params![
                 flare,
@@ -123,7 +111,6 @@ impl Db {
                 columns::lock_kind_code(lock.kind),
                 signed(lock.start),
                 signed(lock.end),
-                signed(seq.0),
             ])?;
         }
         Ok(())
@@ -153,7 +140,7 @@ impl Db {
     /// All open sessions.
     pub(in super::super) fn sessions(&self) -> Result<Vec<SessionRow>, ReadError> {
         let mut statement =
-            self.conn.prepare_cached("SELECT id, client, opened_s, opened_n FROM sessions")?;
+            self.conn.prepare_cached("SELECT id, client, opened_s, opened_n FROM sessions ORDER BY id")?;
         let mut rows = statement.query([])?;
         let mut sessions = Vec::new();
         while let Some(row) = rows.next()? {
@@ -162,19 +149,30 @@ impl Db {
         Ok(sessions)
     }
 
-    /// Opens or renews a session.
-    pub(in super::super) fn put_session(&mut self, session: &SessionRow, seq: Seq) -> Result<(), ReadError> {
+    /// Opens or renews a session with a slice.
+    pub(in super::super) fn put_session(
+        &mut self,
+        slice: SliceId,
+        session: &SessionRow,
+    ) -> Result<(), ReadError> {
         let mut statement =
             self.conn.prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2, ?3, ?4, ?5)")?;
         let opened = session.opened;
-        let (id, seq) = (signed(session.id.0), signed(seq.0));
-        statement.execute(params![id, session.client, opened.seconds(), opened.nanos(), seq])?;
+        let (slice, id) = (slice.0, signed(session.id.0));
+        statement.execute(params![slice, id, session.client, opened.seconds(), opened.nanos()])?;
         Ok(())
     }
 
-    /// Ends a session.
-    pub(in super::super) fn end_session(&mut self, id: SessionId) -> Result<(), ReadError> {
-        self.conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([signed(id.0)])?;
+    /// Ends a session with a slice.
+    pub(in super::super) fn end_session(&mut self, slice: SliceId, id: SessionId) -> Result<(), ReadError> {
+        let mut statement = self.conn.prepare_cached("DELETE FROM sessions WHERE slice = ?1 AND id = ?2")?;
+        statement.execute(params![slice.0, signed(id.0)])?;
+        Ok(())
+    }
+
+    /// Forgets all sessions with a slice.
+    pub(in super::super) fn wipe_sessions(&mut self, slice: SliceId) -> Result<(), ReadError> {
+        self.conn.prepare_cached("DELETE FROM sessions WHERE slice = ?1")?.execute([slice.0])?;
         Ok(())
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::super::log::Lsn;
 use magma_common::handle::Handle;
-use magma_common::topology::Seq;
 use rusqlite::params;
 
 use super::Db;
@@ -17,6 +17,8 @@ use crate::view::ReadError;
 pub(in super::super) struct BodyRow {
     /// Its id in this database.
     pub(in super::super) local: i64,
+    /// The entry of the log that brought it in from another copy; 0 if a record began it.
+    pub(in super::super) born: Lsn,
     /// One more than its highest byte ever written.
     pub(in super::super) high: u64,
     /// Storage that it took when it was last looked at.
@@ -30,8 +32,10 @@ pub(in super::super) struct BodyRow {
 pub(in super::super) struct DroppedBody {
     pub(in super::super) local: i64,
     pub(in super::super) body: BodyId,
-    /// The record that dropped it.
-    pub(in super::super) seq: Seq,
+    /// As in its row.
+    pub(in super::super) born: Lsn,
+    /// The entry of the log that dropped it.
+    pub(in super::super) lsn: Lsn,
 }
 
 /// The checksum of one block.
@@ -47,25 +51,36 @@ impl Db {
     /// The row of a body in use.
     pub(in super::super) fn body(&self, body: BodyId) -> Result<Option<BodyRow>, ReadError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, high, used, summed FROM bodies WHERE body = ?1 AND dropped IS NULL",
+            "SELECT id, born, high, used, summed FROM bodies WHERE body = ?1 AND dropped IS NULL",
         )?;
         let mut rows = statement.query([signed(body.0)])?;
         let Some(row) = rows.next()? else { return Ok(None) };
-        let used = row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned);
-        Ok(Some(BodyRow { local: row.get(0)?, high: unsigned(row, 1)?, used, summed: row.get(3)? }))
+        Ok(Some(BodyRow {
+            local: row.get(0)?,
+            born: Lsn(unsigned(row, 1)?),
+            high: unsigned(row, 2)?,
+            used: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+            summed: row.get(4)?,
+        }))
     }
 
-    /// Whether the body has a row, dropped or not.
-    pub(in super::super) fn knows_body(&self, body: BodyId) -> Result<bool, ReadError> {
-        Ok(self.conn.prepare_cached("SELECT 1 FROM bodies WHERE body = ?1")?.exists([signed(body.0)])?)
+    /// Whether the body that began so has a row, dropped or not.
+    pub(in super::super) fn knows_body(&self, body: BodyId, born: Lsn) -> Result<bool, ReadError> {
+        let mut statement = self.conn.prepare_cached("SELECT 1 FROM bodies WHERE body = ?1 AND born = ?2")?;
+        Ok(statement.exists([signed(body.0), signed(born.0)])?)
     }
 
     /// Makes the row of a new body; gives out its local id.
-    pub(in super::super) fn insert_body(&mut self, body: BodyId, flare: Handle) -> Result<i64, ReadError> {
+    pub(in super::super) fn insert_body(
+        &mut self,
+        body: BodyId,
+        flare: Handle,
+        born: Lsn,
+    ) -> Result<i64, ReadError> {
         let mut statement = self
             .conn
-            .prepare_cached("INSERT INTO bodies(body, flare, high, summed) VALUES (?1, ?2, 0, 0)")?;
-        Ok(statement.insert(params![signed(body.0), flare.to_bytes()])?)
+            .prepare_cached("INSERT INTO bodies(body, born, flare, high, summed) VALUES (?1, ?2, ?3, 0, 0)")?;
+        Ok(statement.insert(params![signed(body.0), signed(born.0), flare.to_bytes()])?)
     }
 
     /// Replaces a body's row.
@@ -77,9 +92,9 @@ impl Db {
     }
 
     /// Marks a body as not in use any more.
-    pub(in super::super) fn drop_body(&mut self, local: i64, seq: Seq) -> Result<(), ReadError> {
+    pub(in super::super) fn drop_body(&mut self, local: i64, lsn: Lsn) -> Result<(), ReadError> {
         let mut statement = self.conn.prepare_cached("UPDATE bodies SET dropped = ?2 WHERE id = ?1")?;
-        statement.execute(params![local, signed(seq.0)])?;
+        statement.execute(params![local, signed(lsn.0)])?;
         Ok(())
     }
 
@@ -90,13 +105,17 @@ impl Db {
         limit: usize,
     ) -> Result<Vec<DroppedBody>, ReadError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, body, dropped FROM bodies WHERE dropped IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2",
+            "SELECT id, body, born, dropped FROM bodies WHERE dropped IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2",
         )?;
         let mut rows = statement.query(params![after, super::limit(limit)])?;
         let mut dropped = Vec::new();
         while let Some(row) = rows.next()? {
-            let (body, seq) = (BodyId(unsigned(row, 1)?), Seq(unsigned(row, 2)?));
-            dropped.push(DroppedBody { local: row.get(0)?, body, seq });
+            dropped.push(DroppedBody {
+                local: row.get(0)?,
+                body: BodyId(unsigned(row, 1)?),
+                born: Lsn(unsigned(row, 2)?),
+                lsn: Lsn(unsigned(row, 3)?),
+            });
         }
         Ok(dropped)
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use magma_common::attr::Kind;
 use magma_common::handle::{BirthNumber, Handle};
 use magma_common::key::{BirthString, Ino, Key};
-use magma_common::topology::Seq;
 use rusqlite::{Row, params};
 
 use super::Db;
@@ -19,15 +18,15 @@ const SELECT: &str = "SELECT id, key, birth_number, birth, kind, life, mode, nli
 
 const INSERT: &str = "INSERT INTO flares(ino, key, birth_number, birth, kind, life, mode, nlink, uid, gid, rdev, size,
     atime_s, atime_n, mtime_s, mtime_n, ctime_s, ctime_n, btime_s, btime_n, change, body, high, verifier,
-    entries, next_cookie, has_acl, seq)
+    entries, next_cookie, has_acl)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-    ?24, ?25, ?26, ?27, ?28)";
+    ?24, ?25, ?26, ?27)";
 
 const UPDATE: &str = "UPDATE flares SET birth_number = ?3, birth = ?4, kind = ?5, life = ?6, mode = ?7, nlink = ?8,
     uid = ?9, gid = ?10, rdev = ?11, size = ?12, atime_s = ?13, atime_n = ?14, mtime_s = ?15, mtime_n = ?16,
     ctime_s = ?17, ctime_n = ?18, btime_s = ?19, btime_n = ?20, change = ?21, body = ?22, high = ?23, verifier = ?24,
-    entries = ?25, next_cookie = ?26, has_acl = ?27, seq = ?28
-    WHERE ino = ?1 AND key = ?2 AND seq <= ?28";
+    entries = ?25, next_cookie = ?26, has_acl = ?27
+    WHERE ino = ?1 AND key = ?2";
 
 /// A flare's row with its local id, which never leaves the store.
 #[derive(Debug)]
@@ -55,8 +54,8 @@ impl Db {
         Ok(Some(flare))
     }
 
-    /// Inserts or replaces a flare's row, unless the row there is newer.
-    pub(in super::super) fn put_flare(&mut self, row: &FlareRow, seq: Seq) -> Result<(), ReadError> {
+    /// Inserts or replaces a flare's row.
+    pub(in super::super) fn put_flare(&mut self, row: &FlareRow) -> Result<(), ReadError> {
         let ino = row.handle.ino();
         let before = self.flare_by_ino(ino)?;
         let existing = before.as_ref().map(|flare| flare.local);
@@ -65,7 +64,7 @@ impl Db {
             Content::Body { body, high } => (Some(signed(body.0)), Some(signed(high))),
         };
         let sql = if existing.is_some() { UPDATE } else { INSERT };
-        let changed = self.conn.prepare_cached(sql)?.execute(params![
+        self.conn.prepare_cached(sql)?.execute(params![
             signed(ino.0),
             row.handle.key.as_bytes(),
             signed(row.handle.birth.0),
@@ -93,11 +92,7 @@ impl Db {
             signed(row.entries),
             signed(row.next_cookie),
             row.has_acl,
-            signed(seq.0),
         ])?;
-        if changed == 0 {
-            return Ok(());
-        }
         let local = existing.unwrap_or_else(|| self.conn.last_insert_rowid());
         if existing.is_none() {
             self.state.flares += 1;

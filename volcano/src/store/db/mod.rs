@@ -1,6 +1,6 @@
-//! The database: the rows of the slice, as a checkpoint of the log.
+//! The database: rows, as a checkpoint of the log.
 //!
-//! One transaction is always open. Records are applied in it and read through it; it is committed every so often, together
+//! One transaction is always open. Entries are applied in it and read through it; it is committed every so often, together
 //! with the position in the log that it has reached ([`Db::commit`]). What a crash takes from it, the log gives back.
 
 mod attached;
@@ -8,15 +8,17 @@ mod bodies;
 mod columns;
 mod flares;
 mod names;
+mod ranges;
 mod schema;
+mod slices;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use magma_common::key::{Ino, Key};
-use magma_common::time::Timestamp;
-use magma_common::topology::{Epoch, Seq, SliceId};
+use magma_common::topology::SliceId;
 use quick_cache::unsync::Cache;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
@@ -25,9 +27,11 @@ pub(super) use bodies::{BlockSum, BodyRow};
 pub(super) use flares::Flare;
 
 use super::error::OpenError;
+use super::log::Lsn;
 use super::meta::FORMAT_VERSION;
+use super::slices::SliceState;
 use crate::view::ReadError;
-use columns::{signed, time, unsigned};
+use columns::{signed, unsigned};
 
 /// Flares whose rows are kept in memory.
 const CACHED_FLARES: usize = 32 << 10;
@@ -37,16 +41,10 @@ const CACHED_STATEMENTS: usize = 128;
 /// How far the database has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
-    /// Whose rows these are; none before the first record.
-    pub(super) slice: Option<SliceId>,
-    /// The last record whose rows are in it.
-    pub(super) applied: Seq,
-    /// That record's epoch.
-    pub(super) epoch: Epoch,
-    /// That record's time.
-    pub(super) time: Timestamp,
-    /// All changes of bodies up to this record are in their files, and those synced.
-    pub(super) bodies: Seq,
+    /// The last entry of the log whose rows are in it.
+    pub(super) applied: Lsn,
+    /// All changes of bodies up to this entry are in their files, and those synced.
+    pub(super) bodies: Lsn,
     /// Number of flares.
     pub(super) flares: u64,
     /// Sizes of all regular files, added up, in bytes.
@@ -60,6 +58,8 @@ pub(super) struct Db {
     path: PathBuf,
     /// As of the open transaction; the caller keeps it up to date.
     pub(super) state: State,
+    /// The copies of slices that are kept here. The same holds for them.
+    pub(super) slices: BTreeMap<SliceId, SliceState>,
     flare_cache: RefCell<Cache<Ino, Arc<Flare>>>,
 }
 
@@ -88,12 +88,12 @@ impl Db {
             return Err(OpenError::damaged(&path, "it is not a volcano's database"));
         } else if found != i64::from(FORMAT_VERSION) {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
-            return Err(OpenError::Newer { path, found, known: FORMAT_VERSION });
+            return Err(OpenError::other_format(&path, found));
         }
-        let state = read_state(&conn)?;
+        let (state, slices) = (read_state(&conn)?, slices::read(&conn)?);
         conn.execute_batch("BEGIN IMMEDIATE")?;
         let flare_cache = RefCell::new(Cache::new(CACHED_FLARES));
-        Ok(Self { conn, path, state, flare_cache })
+        Ok(Self { conn, path, state, slices, flare_cache })
     }
 
     /// Where the file lies.
@@ -118,20 +118,17 @@ impl Db {
 
     fn write_state(&mut self) -> Result<(), rusqlite::Error> {
         let state = &self.state;
-        let mut statement = self.conn.prepare_cached(
-            "UPDATE state SET slice = ?1, applied = ?2, epoch = ?3, time_s = ?4, time_n = ?5, bodies = ?6, flares = ?7, bytes = ?8",
-        )?;
+        let mut statement = self
+            .conn
+            .prepare_cached("UPDATE state SET applied = ?1, bodies = ?2, flares = ?3, bytes = ?4")?;
         statement.execute(params![
-            state.slice.map(|slice| slice.0),
             signed(state.applied.0),
-            signed(state.epoch.0),
-            state.time.seconds(),
-            state.time.nanos(),
             signed(state.bodies.0),
             signed(state.flares),
             signed(state.bytes),
         ])?;
-        Ok(())
+        drop(statement);
+        self.write_slices()
     }
 
     /// Bytes of the write-ahead log's file.
@@ -165,20 +162,15 @@ fn checkpoint(conn: &Connection) -> Result<bool, rusqlite::Error> {
 }
 
 fn read_state(conn: &Connection) -> Result<State, OpenError> {
-    let mut statement = conn.prepare(
-        "SELECT slice, applied, epoch, time_s, time_n, bodies, flares, bytes FROM state WHERE id = 1",
-    )?;
+    let mut statement = conn.prepare("SELECT applied, bodies, flares, bytes FROM state WHERE id = 1")?;
     let mut rows = statement.query([])?;
     let damaged = || ReadError::Damaged { what: "the state in magma.db".to_owned() };
     let row = rows.next()?.ok_or_else(damaged)?;
     Ok(State {
-        slice: row.get::<_, Option<u32>>(0)?.map(SliceId),
-        applied: Seq(unsigned(row, 1)?),
-        epoch: Epoch(unsigned(row, 2)?),
-        time: time(row, 3)?,
-        bodies: Seq(unsigned(row, 5)?),
-        flares: unsigned(row, 6)?,
-        bytes: unsigned(row, 7)?,
+        applied: Lsn(unsigned(row, 0)?),
+        bodies: Lsn(unsigned(row, 1)?),
+        flares: unsigned(row, 2)?,
+        bytes: unsigned(row, 3)?,
     })
 }
 

@@ -3,7 +3,6 @@
 use magma_common::key::Key;
 use magma_common::name::Name;
 use magma_common::proto::OpId;
-use magma_common::topology::Seq;
 use rusqlite::{Row, params};
 
 use super::Db;
@@ -44,17 +43,11 @@ impl Db {
         Ok(entries)
     }
 
-    /// Inserts or replaces an entry, unless the one there is newer.
-    pub(in super::super) fn put_entry(
-        &mut self,
-        dir: i64,
-        entry: &EntryRow,
-        seq: Seq,
-    ) -> Result<(), ReadError> {
+    /// Inserts or replaces an entry.
+    pub(in super::super) fn put_entry(&mut self, dir: i64, entry: &EntryRow) -> Result<(), ReadError> {
         let mut statement = self.conn.prepare_cached(
-            "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET child = excluded.child,
-             kind = excluded.kind, cookie = excluded.cookie, made_by = excluded.made_by, seq = excluded.seq
-             WHERE seq <= excluded.seq",
+            "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET child = excluded.child,
+             kind = excluded.kind, cookie = excluded.cookie, made_by = excluded.made_by",
         )?;
         statement.execute(params![
             dir,
@@ -63,22 +56,15 @@ impl Db {
             columns::kind_code(entry.kind),
             signed(entry.cookie),
             op_id_bytes(entry.made_by),
-            signed(seq.0),
         ])?;
         Ok(())
     }
 
-    /// Removes an entry, unless it is newer.
-    pub(in super::super) fn delete_entry(
-        &mut self,
-        dir: &Key,
-        name: &Name,
-        seq: Seq,
-    ) -> Result<(), ReadError> {
+    /// Removes an entry.
+    pub(in super::super) fn delete_entry(&mut self, dir: &Key, name: &Name) -> Result<(), ReadError> {
         let Some(dir) = self.local(dir)? else { return Ok(()) };
-        let mut statement =
-            self.conn.prepare_cached("DELETE FROM entries WHERE dir = ?1 AND name = ?2 AND seq <= ?3")?;
-        statement.execute(params![dir, name.as_bytes(), signed(seq.0)])?;
+        let mut statement = self.conn.prepare_cached("DELETE FROM entries WHERE dir = ?1 AND name = ?2")?;
+        statement.execute(params![dir, name.as_bytes()])?;
         Ok(())
     }
 
@@ -104,16 +90,14 @@ impl Db {
         &mut self,
         flare: i64,
         reference: &ReferenceRow,
-        seq: Seq,
     ) -> Result<(), ReadError> {
         let mut statement =
-            self.conn.prepare_cached("INSERT OR REPLACE INTO refs VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            self.conn.prepare_cached("INSERT OR REPLACE INTO refs VALUES (?1, ?2, ?3, ?4)")?;
         statement.execute(params![
             flare,
             reference.parent.to_bytes(),
             reference.name.as_bytes(),
             op_id_bytes(reference.made_by),
-            signed(seq.0),
         ])?;
         Ok(())
     }

@@ -21,16 +21,23 @@ pub(super) const SETTINGS: &str = "
 pub(super) const TABLES: &str = "
     CREATE TABLE state(
         id INTEGER PRIMARY KEY CHECK (id = 1),
-        slice INTEGER,
         applied INTEGER NOT NULL,
-        epoch INTEGER NOT NULL,
-        time_s INTEGER NOT NULL,
-        time_n INTEGER NOT NULL,
         bodies INTEGER NOT NULL,
         flares INTEGER NOT NULL,
         bytes INTEGER NOT NULL
     ) STRICT;
-    INSERT INTO state VALUES (1, NULL, 0, 0, 0, 0, 0, 0, 0);
+    INSERT INTO state VALUES (1, 0, 0, 0, 0);
+
+    CREATE TABLE slices(
+        id INTEGER PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        time_s INTEGER NOT NULL,
+        time_n INTEGER NOT NULL,
+        floor INTEGER NOT NULL,
+        history BLOB NOT NULL,
+        missing BLOB NOT NULL
+    ) STRICT;
 
     CREATE TABLE flares(
         id INTEGER PRIMARY KEY,
@@ -60,8 +67,7 @@ pub(super) const TABLES: &str = "
         verifier INTEGER,
         entries INTEGER NOT NULL,
         next_cookie INTEGER NOT NULL,
-        has_acl INTEGER NOT NULL,
-        seq INTEGER NOT NULL
+        has_acl INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX flares_orphans ON flares(key) WHERE life = 1;
 
@@ -72,7 +78,6 @@ pub(super) const TABLES: &str = "
         kind INTEGER NOT NULL,
         cookie INTEGER NOT NULL,
         made_by BLOB NOT NULL,
-        seq INTEGER NOT NULL,
         PRIMARY KEY (dir, name)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX entries_cookies ON entries(dir, cookie);
@@ -82,7 +87,6 @@ pub(super) const TABLES: &str = "
         parent BLOB NOT NULL,
         name BLOB NOT NULL,
         made_by BLOB NOT NULL,
-        seq INTEGER NOT NULL,
         PRIMARY KEY (flare, parent, name, made_by)
     ) STRICT, WITHOUT ROWID;
 
@@ -90,14 +94,12 @@ pub(super) const TABLES: &str = "
         flare INTEGER NOT NULL,
         name BLOB NOT NULL,
         value BLOB NOT NULL,
-        seq INTEGER NOT NULL,
         PRIMARY KEY (flare, name)
     ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE inlines(
         flare INTEGER PRIMARY KEY,
-        data BLOB NOT NULL,
-        seq INTEGER NOT NULL
+        data BLOB NOT NULL
     ) STRICT;
 
     CREATE TABLE locks(
@@ -110,28 +112,31 @@ pub(super) const TABLES: &str = "
         kind INTEGER NOT NULL,
         first INTEGER NOT NULL,
         last INTEGER NOT NULL,
-        seq INTEGER NOT NULL,
         PRIMARY KEY (flare, number)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX locks_sessions ON locks(session);
 
     CREATE TABLE sessions(
-        id INTEGER PRIMARY KEY,
+        slice INTEGER NOT NULL,
+        id INTEGER NOT NULL,
         client TEXT NOT NULL,
         opened_s INTEGER NOT NULL,
         opened_n INTEGER NOT NULL,
-        seq INTEGER NOT NULL
-    ) STRICT;
+        PRIMARY KEY (id, slice)
+    ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE bodies(
         id INTEGER PRIMARY KEY AUTOINCREMENT,
-        body INTEGER NOT NULL UNIQUE,
+        body INTEGER NOT NULL,
+        born INTEGER NOT NULL,
         flare BLOB NOT NULL,
         high INTEGER NOT NULL,
         used INTEGER,
         summed INTEGER NOT NULL,
-        dropped INTEGER
+        dropped INTEGER,
+        UNIQUE (body, born)
     ) STRICT;
+    CREATE INDEX bodies_flares ON bodies(flare) WHERE dropped IS NULL;
     CREATE INDEX bodies_unsummed ON bodies(id) WHERE summed = 0 AND dropped IS NULL;
     CREATE INDEX bodies_dropped ON bodies(id) WHERE dropped IS NOT NULL;
 

@@ -79,6 +79,11 @@ impl SyncedFile {
         Arc::new(Self { file, failed: Mutex::new(None) })
     }
 
+    /// The file, for one who only reads.
+    pub(super) fn raw(&self) -> Arc<dyn DiskFile> {
+        Arc::clone(&self.file)
+    }
+
     /// Makes the file durable, or says why it never will be.
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,35 +1,35 @@
-//! How one record lies in a segment: 32 bytes of header, then the record in postcard's encoding.
+//! How one entry lies in a segment: 32 bytes of header, then the entry in postcard's encoding.
 //!
 //! Both checksums start from the segment's random salt. A frame of another segment, or one that a user stored in a file and
 //! that came into the log as an overwrite's bytes, is therefore never taken for one of this segment's.
 
-use magma_common::topology::Seq;
+use super::Lsn;
 
 /// Length of a frame's header in bytes.
 pub(crate) const HEADER_LEN: usize = 32;
-/// Most bytes of an encoded record.
-pub(crate) const MAX_RECORD: usize = 16 << 20;
+/// Most bytes of an encoded entry.
+pub(crate) const MAX_ENTRY: usize = 16 << 20;
 
 const MAGIC: [u8; 4] = *b"\xA7LVA";
 
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Of the record.
-    pub(crate) seq: Seq,
-    /// When this was written, all records up to this one were on disk for certain.
-    pub(crate) stable: Seq,
-    /// Bytes of the record.
+    /// The entry's place.
+    pub(crate) lsn: Lsn,
+    /// When this was written, all entries up to this one were on disk for certain.
+    pub(crate) stable: Lsn,
+    /// Bytes of the entry.
     pub(crate) length: u32,
     payload_crc: u32,
 }
 
-/// Appends a frame to a buffer. The payload must not be longer than [`MAX_RECORD`].
-pub(crate) fn push(buffer: &mut Vec<u8>, salt: u32, seq: Seq, stable: Seq, payload: &[u8]) {
+/// Appends a frame to a buffer. The payload must not be longer than [`MAX_ENTRY`].
+pub(crate) fn push(buffer: &mut Vec<u8>, salt: u32, lsn: Lsn, stable: Lsn, payload: &[u8]) {
     let start = buffer.len();
     buffer.extend_from_slice(&MAGIC);
     buffer.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
-    buffer.extend_from_slice(&seq.0.to_le_bytes());
+    buffer.extend_from_slice(&lsn.0.to_le_bytes());
     buffer.extend_from_slice(&stable.0.to_le_bytes());
     buffer.extend_from_slice(&crc32c::crc32c_append(salt, payload).to_le_bytes());
     let header_crc = crc32c::crc32c_append(salt, buffer.get(start..).unwrap_or_default());
@@ -47,7 +47,7 @@ pub(crate) fn header(bytes: &[u8], salt: u32) -> Option<Header> {
     let (words, _) = covered.as_chunks::<4>();
     let word = |index: usize| words.get(index).map_or(0, |bytes| u32::from_le_bytes(*bytes));
     let long = |index: usize| u64::from(word(index)) | u64::from(word(index + 1)) << 32;
-    Some(Header { length: word(1), seq: Seq(long(2)), stable: Seq(long(4)), payload_crc: word(6) })
+    Some(Header { length: word(1), lsn: Lsn(long(2)), stable: Lsn(long(4)), payload_crc: word(6) })
 }
 
 /// Reads the frame at the start of `bytes`: its header and its payload, checked. `None` if it is not whole.
@@ -71,14 +71,14 @@ mod tests {
 
     fn frame(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        push(&mut bytes, 77, Seq(5), Seq(3), payload);
+        push(&mut bytes, 77, Lsn(5), Lsn(3), payload);
         bytes
     }
 
     #[test]
     fn a_frame_of_another_segment_is_not_read() {
-        let bytes = frame(b"record");
-        assert_eq!(read(&bytes, 77).unwrap().1, b"record");
+        let bytes = frame(b"entry");
+        assert_eq!(read(&bytes, 77).unwrap().1, b"entry");
         assert!(read(&bytes, 78).is_none());
     }
 
@@ -87,7 +87,7 @@ mod tests {
         let mut bytes = vec![0xA7; 100];
         bytes.extend(frame(b"after"));
         let found: Vec<_> = survivors(&bytes, 77).collect();
-        assert_eq!((found.len(), found[0].0, found[0].1.seq), (1, 100, Seq(5)));
+        assert_eq!((found.len(), found[0].0, found[0].1.lsn), (1, 100, Lsn(5)));
     }
 
     proptest! {

@@ -1,10 +1,13 @@
-//! The log: the records of the slice, in order, in append-only segments.
+//! The log of a volcano: entries, in order, in append-only segments.
 //!
-//! Records are collected in a buffer ([`Log::push`]), handed to the kernel with one write ([`Log::flush`]) and made durable
+//! Entries are collected in a buffer ([`Log::push`]), handed to the kernel with one write ([`Log::flush`]) and made durable
 //! by syncing the files that [`Log::unsynced`] names. A segment's space is reserved when it is started, so that a full file
-//! system is noticed before a record is taken and not after.
+//! system is noticed before an entry is taken and not after.
 
+mod entry;
 pub(crate) mod frame;
+pub(crate) mod index;
+mod reader;
 pub(crate) mod recovery;
 pub(crate) mod segment;
 
@@ -13,14 +16,52 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use magma_common::time::Timestamp;
-use magma_common::topology::Seq;
+
+pub(super) use entry::EntryRef;
+pub(super) use reader::{ReadEntry, Reader};
 
 use super::disk::{Disk, SyncedFile};
 use super::error::StoreError;
+use reader::Source;
 use segment::{Sealed, SegmentHeader};
 
 /// Once this much is buffered it is written even if nobody asked, in bytes.
 const BUFFER_MAX: usize = 4 << 20;
+
+/// The place of an entry in this volcano's log, counted from 1. It means nothing to other volcanos.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    /// The place behind.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The place before.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+/// Where an entry lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) lsn: Lsn,
+    /// The first entry of its segment.
+    segment: Lsn,
+    /// Where its frame begins there.
+    offset: u64,
+}
+
+impl Place {
+    /// Where the entry lies that its segment begins with.
+    fn start_of_segment(lsn: Lsn) -> Self {
+        Self { lsn, segment: lsn, offset: segment::HEADER_LEN as u64 }
+    }
+}
 
 /// The segment that is written to.
 #[derive(Debug)]
@@ -28,18 +69,18 @@ struct Active {
     path: PathBuf,
     file: Arc<SyncedFile>,
     salt: u32,
-    first: Seq,
+    first: Lsn,
     /// Where the buffer will be written.
     end: u64,
 }
 
-/// A file of the log that holds records which may not be durable.
+/// A file of the log that holds entries which may not be durable.
 #[derive(Clone, Debug)]
 pub(super) struct Unsynced {
     pub(super) file: Arc<SyncedFile>,
     pub(super) path: PathBuf,
-    /// The last record it holds; for the active segment, so far.
-    last: Seq,
+    /// The last entry it holds; for the active segment, so far.
+    last: Lsn,
 }
 
 /// The log of one store.
@@ -56,9 +97,9 @@ pub(super) struct Log {
     names_unsynced: bool,
     active: Active,
     buffer: Vec<u8>,
-    last: Seq,
+    last: Lsn,
     newest: Timestamp,
-    flushed: Seq,
+    flushed: Lsn,
 }
 
 impl Log {
@@ -71,7 +112,7 @@ impl Log {
         found: recovery::Found,
     ) -> Result<Self, StoreError> {
         let (last, newest) = (found.last, found.newest);
-        let active = begin(&*disk, &dir, store, segment_size, Seq(last.0 + 1))?;
+        let active = begin(&*disk, &dir, store, segment_size, last.next())?;
         Ok(Self {
             disk,
             dir,
@@ -88,12 +129,12 @@ impl Log {
         })
     }
 
-    /// The last record pushed.
-    pub(super) fn last(&self) -> Seq {
+    /// The last entry pushed.
+    pub(super) fn last(&self) -> Lsn {
         self.last
     }
 
-    /// The time of the last record pushed.
+    /// The latest time of any record pushed.
     pub(super) fn newest(&self) -> Timestamp {
         self.newest
     }
@@ -103,30 +144,36 @@ impl Log {
         &self.dir
     }
 
-    /// Makes sure that a record of this length can be pushed; starts a new segment if need be.
+    /// Makes sure that an entry of this length can be pushed; starts a new segment if need be.
     pub(super) fn make_room(&mut self, payload: usize) -> Result<(), StoreError> {
-        if payload > frame::MAX_RECORD {
+        if payload > frame::MAX_ENTRY {
             return Err(StoreError::TooLarge(payload));
         }
         if self.buffer.len() >= BUFFER_MAX {
             self.flush()?;
         }
         let needed = (self.buffer.len() + frame::HEADER_LEN + payload) as u64;
-        let is_empty = self.active.first.0 == self.last.0 + 1;
+        let is_empty = self.active.first == self.last.next();
         if self.active.end + needed > self.segment_size && !is_empty {
             self.rotate()?;
         }
         Ok(())
     }
 
-    /// Takes the next record. [`make_room`](Self::make_room) was called for it.
-    pub(super) fn push(&mut self, seq: Seq, time: Timestamp, stable: Seq, payload: &[u8]) {
-        frame::push(&mut self.buffer, self.active.salt, seq, stable, payload);
-        self.last = seq;
-        self.newest = time;
+    /// Where the next entry will lie, once [`make_room`](Self::make_room) was called for it.
+    pub(super) fn next_place(&self) -> Place {
+        let offset = self.active.end + self.buffer.len() as u64;
+        Place { lsn: self.last.next(), segment: self.active.first, offset }
     }
 
-    /// Hands all pushed records to the kernel. When it fails the same bytes are written to the same place next time.
+    /// Takes the next entry. [`make_room`](Self::make_room) was called for it.
+    pub(super) fn push(&mut self, time: Option<Timestamp>, stable: Lsn, payload: &[u8]) {
+        self.last = self.last.next();
+        frame::push(&mut self.buffer, self.active.salt, self.last, stable, payload);
+        self.newest = self.newest.max(time.unwrap_or_default());
+    }
+
+    /// Hands all pushed entries to the kernel. When it fails the same bytes are written to the same place next time.
     pub(super) fn flush(&mut self) -> Result<(), StoreError> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -139,8 +186,8 @@ impl Log {
         Ok(())
     }
 
-    /// The last record that was handed to the kernel.
-    pub(super) fn flushed(&self) -> Seq {
+    /// The last entry that was handed to the kernel.
+    pub(super) fn flushed(&self) -> Lsn {
         self.flushed
     }
 
@@ -169,10 +216,10 @@ impl Log {
         }
     }
 
-    /// Removes the segments of which nobody needs a record: all lie at or below `through` and are older than `before`.
+    /// Removes the segments of which nobody needs an entry: all lie at or below `through` and are older than `before`.
     pub(super) fn drop_segments(
         &mut self,
-        through: Seq,
+        through: Lsn,
         is_old: impl Fn(Timestamp) -> bool,
     ) -> Result<(), StoreError> {
         while let Some(oldest) =
@@ -183,6 +230,36 @@ impl Log {
             self.sealed.pop_front();
         }
         Ok(())
+    }
+
+    /// The first entry that is still there.
+    pub(super) fn first(&self) -> Lsn {
+        self.sealed.front().map_or(self.active.first, |oldest| oldest.first)
+    }
+
+    /// Reads entries from a place on; `ahead` bytes at once, unless one has more.
+    pub(super) fn read_from(&self, place: Place, ahead: usize) -> Reader<'_> {
+        Reader::new(self, place, ahead)
+    }
+
+    /// The segment that begins with this entry; `None` if there is none.
+    fn source(&self, first: Lsn) -> Result<Option<Source>, StoreError> {
+        if first == self.active.first {
+            let Active { file, salt, end, .. } = &self.active;
+            return Ok(Some(Source { file: file.raw(), salt: *salt, end: *end, last: self.last }));
+        }
+        let Ok(found) = self.sealed.binary_search_by_key(&first, |sealed| sealed.first) else {
+            return Ok(None);
+        };
+        let Some(Sealed { path, salt, end, last, .. }) = self.sealed.get(found) else { return Ok(None) };
+        let file = self.disk.open(path).map_err(|error| StoreError::file(path, error))?;
+        Ok(Some(Source { file, salt: *salt, end: *end, last: *last }))
+    }
+
+    /// Bytes of the active segment that wait to be handed to the kernel.
+    fn buffered(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset.checked_sub(self.active.end)?).ok()?;
+        self.buffer.get(start..start.checked_add(length)?)
     }
 
     /// How many segments there are.
@@ -198,23 +275,30 @@ impl Log {
 
     fn rotate(&mut self) -> Result<(), StoreError> {
         self.flush()?;
-        let next = begin(&*self.disk, &self.dir, self.store, self.segment_size, Seq(self.last.0 + 1))?;
+        let next = begin(&*self.disk, &self.dir, self.store, self.segment_size, self.last.next())?;
         self.names_unsynced = true;
         self.trim()?;
         let full = std::mem::replace(&mut self.active, next);
         self.unsynced.push(Unsynced { file: full.file, path: full.path.clone(), last: self.last });
-        self.sealed.push_back(Sealed { path: full.path, last: self.last, newest: self.newest });
+        self.sealed.push_back(Sealed {
+            path: full.path,
+            first: full.first,
+            last: self.last,
+            newest: self.newest,
+            salt: full.salt,
+            end: full.end,
+        });
         Ok(())
     }
 }
 
 /// Makes a segment and reserves its space.
-fn begin(disk: &dyn Disk, dir: &Path, store: u64, size: u64, first: Seq) -> Result<Active, StoreError> {
+fn begin(disk: &dyn Disk, dir: &Path, store: u64, size: u64, first: Lsn) -> Result<Active, StoreError> {
     let path = segment::path(dir, first);
     let salt = super::random_u64(&path)? as u32;
     let make = || {
         let file = disk.create(&path)?;
-        // a segment that could not be finished before may lie there, without a record
+        // a segment that could not be finished before may lie there, without an entry
         file.truncate(0)?;
         file.allocate(0, size, true)?;
         file.write_at(&SegmentHeader::new(salt, store, first).encode(), 0)?;

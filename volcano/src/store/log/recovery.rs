@@ -1,22 +1,22 @@
-//! Reading the log back: where it ends, whether that is a torn tail or damage, and the records it holds.
+//! Reading the log back: where it ends, whether that is a torn tail or damage, and the entries it holds.
 //!
 //! The log may end early after a power cut: what was never synced may be missing, whole or in part, and later bytes may be
-//! there while earlier ones are not. That is cut off. It may not end before a record that was on disk for certain, which
+//! there while earlier ones are not. That is cut off. It may not end before an entry that was on disk for certain, which
 //! is known from three sources: the database (committed only after the log was synced), the `stable` field of every later
 //! frame that survived, and, if the machine did not stop, any later frame at all.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Lsn;
 use magma_common::time::Timestamp;
-use magma_common::topology::Seq;
 
 use super::super::disk::Disk;
 use super::super::error::OpenError;
 use super::super::meta::FORMAT_VERSION;
 use super::segment::{self, Sealed, SegmentHeader};
-use super::{frame, segment::HEADER_LEN};
-use crate::record::Record;
+use super::{EntryRef, Place, frame, segment::HEADER_LEN};
+use crate::record::Entry;
 
 /// Largest segment that is read, in bytes; more than any that is written.
 const MAX_SEGMENT: u64 = 1 << 30;
@@ -27,7 +27,7 @@ pub(in super::super) struct Known {
     /// Whose log.
     pub(in super::super) store: u64,
     /// The database has everything up to here, so the log had it on disk.
-    pub(in super::super) applied: Seq,
+    pub(in super::super) applied: Lsn,
     /// The machine has not been restarted since the log was written.
     pub(in super::super) same_boot: bool,
 }
@@ -37,9 +37,9 @@ pub(in super::super) struct Known {
 pub(in super::super) struct Found {
     /// Its segments, all whole and durable.
     pub(in super::super) sealed: Vec<Sealed>,
-    /// Its last record.
-    pub(in super::super) last: Seq,
-    /// That record's time.
+    /// Its last entry.
+    pub(in super::super) last: Lsn,
+    /// The latest time of any record in it.
     pub(in super::super) newest: Timestamp,
     /// Bytes that were cut off its end.
     pub(in super::super) cut: u64,
@@ -49,18 +49,21 @@ pub(in super::super) struct Found {
 struct Segment {
     path: PathBuf,
     bytes: Vec<u8>,
-    named: Seq,
+    named: Lsn,
     header: Option<SegmentHeader>,
 }
 
-/// Checks the log, cuts a torn tail off, makes the rest durable, and hands each record to `visit`.
+/// Takes each entry of the log, with its place and its encoded length.
+pub(in super::super) type Visit<'a> = dyn FnMut(Place, usize, Entry) -> Result<(), OpenError> + 'a;
+
+/// Checks the log, cuts a torn tail off, makes the rest durable, and hands each entry to `visit`.
 ///
-/// `visit` hears of a record only when that record is on disk.
+/// `visit` hears of an entry only when that entry is on disk.
 pub(in super::super) fn recover(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     known: Known,
-    visit: &mut dyn FnMut(Record) -> Result<(), OpenError>,
+    visit: &mut Visit<'_>,
 ) -> Result<Found, OpenError> {
     let mut names: Vec<_> = list(disk, dir)?.iter().filter_map(|name| segment::first_of(name)).collect();
     names.sort_unstable();
@@ -87,19 +90,25 @@ pub(in super::super) fn recover(
             found.cut += (segment.bytes.len() - end) as u64;
         }
         seal(disk, &segment.path, end, segment.bytes.len())?;
-        let newest = visit_frames(&segment, header.salt, end, visit)?;
-        found.newest = newest.unwrap_or(found.newest);
+        visit_frames(&segment, header.salt, end, &mut found.newest, visit)?;
         if after > expected {
-            found.sealed.push(Sealed { path: segment.path, last: Seq(after.0 - 1), newest: found.newest });
+            found.sealed.push(Sealed {
+                path: segment.path,
+                first: expected,
+                last: after.before(),
+                newest: found.newest,
+                salt: header.salt,
+                end: end as u64,
+            });
         } else {
             remove(disk, dir, [named])?;
         }
     }
-    let missing = |seq: Seq| OpenError::damaged(dir, format!("record {} was on disk and is missing", seq.0));
+    let missing = |lsn: Lsn| OpenError::damaged(dir, format!("entry {} was on disk and is missing", lsn.0));
     match next {
-        None if known.applied > Seq(0) => return Err(missing(known.applied)),
+        None if known.applied > Lsn(0) => return Err(missing(known.applied)),
         Some(next) if next.0 <= known.applied.0 => return Err(missing(next)),
-        Some(next) => found.last = Seq(next.0 - 1),
+        Some(next) => found.last = next.before(),
         None => {}
     }
     disk.sync_dir(dir).map_err(|error| OpenError::file(dir, error))?;
@@ -110,7 +119,7 @@ fn list(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Vec<String>, OpenError> {
     disk.list(dir).map_err(|error| OpenError::file(dir, error))
 }
 
-fn load(disk: &Arc<dyn Disk>, dir: &Path, named: Seq, store: u64) -> Result<Segment, OpenError> {
+fn load(disk: &Arc<dyn Disk>, dir: &Path, named: Lsn, store: u64) -> Result<Segment, OpenError> {
     let path = segment::path(dir, named);
     let read = || {
         let file = disk.open(&path)?;
@@ -126,8 +135,8 @@ fn load(disk: &Arc<dyn Disk>, dir: &Path, named: Seq, store: u64) -> Result<Segm
     let bytes = read().map_err(|error| OpenError::file(&path, error))?;
     let header = SegmentHeader::decode(&bytes);
     if let Some(header) = header {
-        if header.version > FORMAT_VERSION {
-            return Err(OpenError::Newer { path, found: header.version, known: FORMAT_VERSION });
+        if header.version != FORMAT_VERSION {
+            return Err(OpenError::other_format(&path, header.version));
         }
         if header.store != store {
             return Err(OpenError::damaged(&path, "it belongs to another store"));
@@ -136,23 +145,23 @@ fn load(disk: &Arc<dyn Disk>, dir: &Path, named: Seq, store: u64) -> Result<Segm
     Ok(Segment { path, bytes, named, header })
 }
 
-/// Where the whole frames end that follow each other from `first` on, and the record that would come next.
-fn whole_frames(bytes: &[u8], salt: u32, first: Seq) -> (usize, Seq) {
+/// Where the whole frames end that follow each other from `first` on, and the entry that would come next.
+fn whole_frames(bytes: &[u8], salt: u32, first: Lsn) -> (usize, Lsn) {
     let (mut at, mut next) = (HEADER_LEN, first);
     while let Some((header, payload)) = bytes.get(at..).and_then(|rest| frame::read(rest, salt)) {
-        if header.seq != next {
+        if header.lsn != next {
             break;
         }
         at += frame::HEADER_LEN + payload.len();
-        next = Seq(next.0 + 1);
+        next = next.next();
     }
     (at, next)
 }
 
-/// Refuses to cut at record `missing` if what lies behind shows that it was on disk.
-fn judge(segment: &Segment, end: usize, missing: Seq, known: Known) -> Result<(), OpenError> {
+/// Refuses to cut at entry `missing` if what lies behind shows that it was on disk.
+fn judge(segment: &Segment, end: usize, missing: Lsn, known: Known) -> Result<(), OpenError> {
     let damaged = || {
-        let what = format!("record {} was on disk and cannot be read (at byte {end})", missing.0);
+        let what = format!("entry {} was on disk and cannot be read (at byte {end})", missing.0);
         OpenError::damaged(&segment.path, what)
     };
     if missing <= known.applied {
@@ -172,14 +181,14 @@ fn judge(segment: &Segment, end: usize, missing: Seq, known: Known) -> Result<()
 fn judge_rest(
     disk: &Arc<dyn Disk>,
     dir: &Path,
-    rest: &[Seq],
-    missing: Seq,
+    rest: &[Lsn],
+    missing: Lsn,
     known: Known,
 ) -> Result<(), OpenError> {
     rest.iter().try_for_each(|&named| judge(&load(disk, dir, named, known.store)?, 0, missing, known))
 }
 
-/// Cuts a segment at the end of its last whole frame and makes it durable, so that nothing behind it is ever taken for a record.
+/// Cuts a segment at the end of its last whole frame and makes it durable, so that nothing behind it is ever taken for an entry.
 fn seal(disk: &Arc<dyn Disk>, path: &Path, end: usize, length: usize) -> Result<(), OpenError> {
     let seal = || {
         let file = disk.open(path)?;
@@ -194,7 +203,7 @@ fn seal(disk: &Arc<dyn Disk>, path: &Path, end: usize, length: usize) -> Result<
 fn remove(
     disk: &Arc<dyn Disk>,
     dir: &Path,
-    segments: impl IntoIterator<Item = Seq>,
+    segments: impl IntoIterator<Item = Lsn>,
 ) -> Result<(), OpenError> {
     for first in segments {
         let path = segment::path(dir, first);
@@ -203,25 +212,24 @@ fn remove(
     Ok(())
 }
 
-/// Decodes the segment's records and gives out the last one's time.
+/// Decodes the segment's entries, and keeps the latest time of its records.
 fn visit_frames(
     segment: &Segment,
     salt: u32,
     end: usize,
-    visit: &mut dyn FnMut(Record) -> Result<(), OpenError>,
-) -> Result<Option<Timestamp>, OpenError> {
-    let (mut at, mut newest) = (HEADER_LEN, None);
+    newest: &mut Timestamp,
+    visit: &mut Visit<'_>,
+) -> Result<(), OpenError> {
+    let mut at = HEADER_LEN;
     while let Some((header, payload)) = segment.bytes.get(at..end).and_then(|rest| frame::read(rest, salt)) {
-        let record = match postcard::take_from_bytes::<Record>(payload) {
-            Ok((record, [])) if record.seq == header.seq => record,
-            _ => {
-                let what = format!("record {} (after {}) does not decode", header.seq.0, segment.named.0);
-                return Err(OpenError::damaged(&segment.path, what));
-            }
+        let Ok((entry, [])) = postcard::take_from_bytes::<Entry>(payload) else {
+            let what = format!("entry {} does not decode", header.lsn.0);
+            return Err(OpenError::damaged(&segment.path, what));
         };
-        newest = Some(record.time);
-        visit(record)?;
+        let time = EntryRef::from(&entry).time();
+        *newest = time.unwrap_or_default().max(*newest);
+        visit(Place { lsn: header.lsn, segment: segment.named, offset: at as u64 }, payload.len(), entry)?;
         at += frame::HEADER_LEN + payload.len();
     }
-    Ok(newest)
+    Ok(())
 }

@@ -1,9 +1,9 @@
-//! Segments: the files that the log consists of, named by the first record they hold.
+//! Segments: the files that the log consists of, named by the first entry they hold.
 
 use std::path::{Path, PathBuf};
 
+use super::Lsn;
 use magma_common::time::Timestamp;
-use magma_common::topology::Seq;
 
 use super::super::meta::FORMAT_VERSION;
 
@@ -21,13 +21,13 @@ pub(crate) struct SegmentHeader {
     pub(crate) salt: u32,
     /// Whose log.
     pub(crate) store: u64,
-    /// Its first record; the segment may hold none yet.
-    pub(crate) first: Seq,
+    /// Its first entry; the segment may hold none yet.
+    pub(crate) first: Lsn,
 }
 
 impl SegmentHeader {
     /// A header of this version's format.
-    pub(crate) fn new(salt: u32, store: u64, first: Seq) -> Self {
+    pub(crate) fn new(salt: u32, store: u64, first: Lsn) -> Self {
         Self { version: FORMAT_VERSION, salt, store, first }
     }
 
@@ -56,7 +56,7 @@ impl SegmentHeader {
         let (words, _) = covered.as_chunks::<4>();
         let word = |index: usize| words.get(index).map_or(0, |bytes| u32::from_le_bytes(*bytes));
         let long = |index: usize| u64::from(word(index)) | u64::from(word(index + 1)) << 32;
-        Some(Self { version: word(2), salt: word(3), store: long(4), first: Seq(long(6)) })
+        Some(Self { version: word(2), salt: word(3), store: long(4), first: Lsn(long(6)) })
     }
 }
 
@@ -64,21 +64,27 @@ impl SegmentHeader {
 #[derive(Clone, Debug)]
 pub(crate) struct Sealed {
     pub(crate) path: PathBuf,
-    /// Its last record.
-    pub(crate) last: Seq,
-    /// The time of its last record.
+    /// Its first entry.
+    pub(crate) first: Lsn,
+    /// Its last entry.
+    pub(crate) last: Lsn,
+    /// The latest time of any record up to its end.
     pub(crate) newest: Timestamp,
+    /// What its frames' checksums start from.
+    pub(crate) salt: u32,
+    /// Where its frames end.
+    pub(crate) end: u64,
 }
 
-/// Where the segment that starts with this record lies.
-pub(crate) fn path(dir: &Path, first: Seq) -> PathBuf {
+/// Where the segment that starts with this entry lies.
+pub(crate) fn path(dir: &Path, first: Lsn) -> PathBuf {
     dir.join(format!("{:016x}.log", first.0))
 }
 
-/// The first record of the segment with this file name; `None` if it is not a segment's name.
-pub(crate) fn first_of(name: &str) -> Option<Seq> {
+/// The first entry of the segment with this file name; `None` if it is not a segment's name.
+pub(crate) fn first_of(name: &str) -> Option<Lsn> {
     let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 16)?;
-    u64::from_str_radix(digits, 16).ok().map(Seq)
+    u64::from_str_radix(digits, 16).ok().map(Lsn)
 }
 
 #[cfg(test)]
@@ -87,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_header_is_read_as_it_was_written_and_not_when_damaged() {
-        let header = SegmentHeader::new(1, 2, Seq(3));
+        let header = SegmentHeader::new(1, 2, Lsn(3));
         let mut bytes = header.encode();
         assert_eq!(SegmentHeader::decode(&bytes), Some(header));
         bytes[20] ^= 1;
@@ -95,10 +101,10 @@ mod tests {
     }
 
     #[test]
-    fn names_sort_like_their_records() {
-        let (low, high) = (path(Path::new("/"), Seq(9)), path(Path::new("/"), Seq(1 << 40)));
+    fn names_sort_like_their_entries() {
+        let (low, high) = (path(Path::new("/"), Lsn(9)), path(Path::new("/"), Lsn(1 << 40)));
         assert!(low < high);
-        assert_eq!(first_of("0000000000000009.log"), Some(Seq(9)));
+        assert_eq!(first_of("0000000000000009.log"), Some(Lsn(9)));
         assert_eq!(first_of("9.log"), None);
     }
 }

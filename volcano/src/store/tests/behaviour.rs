@@ -10,7 +10,7 @@ use magma_common::attr::Kind;
 use magma_common::topology::Seq;
 
 use super::super::simulated::SimDisk;
-use super::super::{Disk, OpenError, Store, StoreError, SyncBodies};
+use super::super::{Disk, Lsn, OpenError, Store, StoreError, SyncBodies};
 use super::making::{
     body_change, create, entry, flare, name, open_sim, put, put_append, real, record, small,
 };
@@ -68,7 +68,7 @@ fn a_closed_store_opens_clean_with_everything() {
     store.set_meta("nickname", b"wallace").unwrap();
     store.close().unwrap();
     let (store, opened) = reopen(dir.path());
-    assert!(opened.clean && !opened.created && opened.replayed == 0 && opened.last == Seq(2));
+    assert!(opened.clean && !opened.created && opened.replayed == 0 && opened.last == Lsn(2));
     assert_eq!(store.read_body(BODY, 99_990, 20).unwrap()[..], [[7; 10], [0; 10]].concat());
     assert_eq!(store.meta("nickname").unwrap()[..], *b"wallace");
 }
@@ -100,10 +100,10 @@ fn a_newer_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     create(dir.path()).close().unwrap();
     let conn = rusqlite::Connection::open(dir.path().join("magma.db")).unwrap();
-    conn.pragma_update(None, "user_version", 2).unwrap();
+    conn.pragma_update(None, "user_version", 3).unwrap();
     drop(conn);
     let error = Store::open(dir.path(), real(), small(false, "boot")).unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2, .. }), "{error}");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_torn_last_record_is_cut_off() {
     drop(store);
     flip(&only_segment(dir.path()), end - 3);
     let (store, opened) = reopen(dir.path());
-    assert_eq!((opened.last, opened.flares), (Seq(1), 1));
+    assert_eq!((opened.last, opened.flares), (Lsn(1), 1));
     assert!(opened.cut > 0);
     assert!(store.flare(&flare(2, Kind::File).key()).unwrap().is_none());
 }
@@ -132,7 +132,7 @@ fn a_damaged_record_that_was_on_disk_is_not_cut_off() {
     flip(&only_segment(dir.path()), 64 + 40);
     // another boot of the machine: the later frame says that the damaged one was on disk
     let error = Store::open(dir.path(), real(), small(false, "other boot")).unwrap_err();
-    assert!(matches!(&error, OpenError::Damaged { .. }) && error.to_string().contains("record 1"), "{error}");
+    assert!(matches!(&error, OpenError::Damaged { .. }) && error.to_string().contains("entry 1"), "{error}");
 }
 
 /// A power cut left a hole in the log; the process died while it read the log under the new boot. The next one must not
@@ -157,7 +157,7 @@ fn dying_while_the_log_is_read_after_a_power_cut_does_not_keep_the_store_from_op
     }
     disk.revive();
     let (_, opened) = open_sim(dir.path(), &disk, small(false, "second")).unwrap();
-    assert_eq!(opened.last, Seq(0));
+    assert_eq!(opened.last, Lsn(0));
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn the_log_is_shortened_but_not_below_what_is_needed() {
     assert!(store.log_segments() < all);
     drop(store);
     let (_, opened) = reopen(dir.path());
-    assert_eq!((opened.last, opened.flares), (Seq(400), 50));
+    assert_eq!((opened.last, opened.flares), (Lsn(400), 50));
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn a_failed_sync_stops_the_store_for_good() {
     put(&mut store, vec![Change::PutFlare(flare(1, Kind::File))]);
     disk.fail_next_sync();
     assert!(matches!(store.sync_now(SyncBodies::None).unwrap_err(), StoreError::File { .. }));
-    assert_eq!(store.stable(), Seq(0));
+    assert_eq!(store.stable(), Lsn(0));
     // the kernel would call the next sync a success
     assert!(matches!(store.sync_now(SyncBodies::None).unwrap_err(), StoreError::Stopped(_)));
     assert!(matches!(store.append(&record(&store, Vec::new())).unwrap_err(), StoreError::Stopped(_)));
@@ -354,7 +354,7 @@ fn a_full_disk_refuses_a_record_and_takes_it_when_there_is_room_again() {
     // until the log's reserved space is used up, records are taken
     let refused = (0..1000).find_map(|_| {
         let record = record(&store, vec![Change::PutFlare(file.clone())]);
-        let result = store.append(&record).and_then(|()| store.flush());
+        let result = store.append(&record).and_then(|_| store.flush());
         result.err()
     });
     assert!(matches!(refused, Some(StoreError::NoSpace(_))), "{refused:?}");
@@ -363,7 +363,7 @@ fn a_full_disk_refuses_a_record_and_takes_it_when_there_is_room_again() {
     assert_eq!(store.space().available, 0);
     disk.set_full(false);
     put_append(&mut store, BODY, &file, 0, &[2; 10]);
-    assert_eq!(store.last(), Seq(last.0 + 1));
+    assert_eq!(store.last(), last.next());
     assert_eq!(store.read_body(BODY, 0, 10).unwrap()[..], [2; 10]);
 }
 

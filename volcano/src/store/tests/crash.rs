@@ -1,28 +1,31 @@
-//! Random records, with the process killed and the power cut at random moments, compared with a model.
+//! Random entries, with the process killed and the power cut at random moments, compared with a model.
 //!
-//! What must hold: after a death of the process every flushed record is there, and every byte; after a power cut every stable
-//! record is there, and every byte of the bodies that were synced with it; the state is always exactly that after some record.
+//! What must hold: after a death of the process every flushed entry is there, and every byte; after a power cut every stable
+//! entry is there, and every byte of the bodies that were synced with it; the state is always exactly that after some entry.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use magma_common::attr::Kind;
+use magma_common::key::KeyRange;
 use magma_common::proto::SessionId;
 use magma_common::proto::operation::{LockFamily, LockKind, LockOwner, Outcome};
 use magma_common::topology::Seq;
 
 use super::super::simulated::{Dice, SimDisk};
-use super::super::{Opened, Store, StoreError, SyncBodies};
-use super::making::{body_change, entry, flare, name, op, open_sim, reference, small, time};
+use super::super::{Lsn, Opened, Rewound, Store, StoreError, SyncBodies};
+use super::making::{SLICE, body_change, entry, flare, name, op, open_sim, record, reference, small, time};
 use super::model::Model;
-use crate::record::{BodyChange, Change, Record};
+use super::standing::{Standing, outcomes};
+use crate::record::{BodyChange, Change, Entry};
 use crate::rows::{BodyId, Content, LockRow, SessionRow};
 
 /// Flares that the records are about; number 0 is a directory.
 const FLARES: u64 = 6;
 
-/// A record and the bytes of its appends.
-type Step = (Record, Vec<Vec<u8>>);
+/// An entry of the log and the bytes of its appends.
+type Step = (Entry, Vec<Bytes>);
 
 struct Run {
     what: String,
@@ -30,19 +33,22 @@ struct Run {
     dir: tempfile::TempDir,
     disk: SimDisk,
     store: Option<Store>,
-    /// The state after `base`, and every record since.
+    /// The rows and bytes after the entry `base_lsn`.
     base: Model,
-    base_seq: Seq,
+    base_lsn: Lsn,
+    /// Every entry of the log.
     steps: Vec<Step>,
-    /// The state now.
+    /// The rows and bytes now.
     model: Model,
-    flushed: Seq,
-    stable: Seq,
-    /// Bodies (or all) synced with the records up to a number, since `base`.
-    syncs: Vec<(Option<Vec<BodyId>>, Seq)>,
+    flushed: Lsn,
+    stable: Lsn,
+    /// Bodies (or all) synced with the entries up to a number, since `base_lsn`.
+    syncs: Vec<(Option<Vec<BodyId>>, Lsn)>,
     boot: u64,
     next_body: u64,
     abandoned: bool,
+    /// The bytes of appends come with the record.
+    receiving: bool,
     now: Duration,
 }
 
@@ -60,15 +66,16 @@ impl Run {
             disk,
             store: Some(store),
             base: Model::default(),
-            base_seq: Seq(0),
+            base_lsn: Lsn(0),
             steps: Vec::new(),
             model: Model::default(),
-            flushed: Seq(0),
-            stable: Seq(0),
+            flushed: Lsn(0),
+            stable: Lsn(0),
             syncs: Vec::new(),
             boot: 0,
             next_body: 1,
             abandoned: false,
+            receiving: false,
             now: Duration::ZERO,
         }
     }
@@ -83,7 +90,7 @@ impl Run {
 
     /// One random action. An error means that the process has died.
     fn act(&mut self) -> Result<(), StoreError> {
-        match self.dice.below(20) {
+        match self.dice.below(24) {
             0..12 => self.append()?,
             12 | 13 => {
                 self.store().flush()?;
@@ -95,6 +102,10 @@ impl Run {
                 self.sync(Some(bodies))?;
             }
             16 => self.sync(None)?,
+            17 => self.rewind()?,
+            18 => self.copy()?,
+            19 if self.dice.one_in(4) => self.place()?,
+            19 | 20 => self.read_log(),
             _ => self.maintain()?,
         }
         self.stable = self.stable.max(self.store().stable());
@@ -110,7 +121,7 @@ impl Run {
         };
         let job = self.store().begin_sync(&chosen)?;
         let through = job.through();
-        // records that come while the sync runs are not covered by it
+        // entries that come while the sync runs are not covered by it
         for _ in 0..self.dice.below(3) {
             self.append()?;
         }
@@ -142,27 +153,120 @@ impl Run {
         let mut appended = Vec::new();
         let mut changes = Vec::new();
         self.abandoned = false;
+        self.receiving = self.dice.one_in(2);
         for _ in 0..=self.dice.below(3) {
             // after a write whose change does not come, the next thing is the record
             if !self.abandoned {
                 self.change(&mut changes, &mut appended)?;
             }
         }
-        let seq = Seq(self.store().last().0 + 1);
-        let outcome = Outcome { id: op(seq.0), opcode: 7, reply: vec![seq.0 as u8; 3].into() };
-        let mut record = super::making::record(self.store(), changes);
-        record.outcome = self.dice.one_in(2).then_some(outcome);
-        let appending = self.store().append(&record);
-        // it was taken even if the process died in it
-        if appending.is_ok() {
-            self.model.apply(&record, &appended);
-            self.steps.push((record, appended));
+        let number = self.dice.next();
+        let mut record = record(self.store(), changes);
+        record.epoch.0 += u64::from(self.dice.one_in(8));
+        record.outcome = self.dice.one_in(2).then(|| outcome(number));
+        let taken = if self.receiving {
+            self.store().receive(&record, &appended)
+        } else {
+            self.store().append(&record)
+        };
+        let lsn = taken?;
+        self.took(lsn, Entry::Record(record), appended);
+        Ok(())
+    }
+
+    /// The store has taken an entry, even if the process died in it.
+    fn took(&mut self, lsn: Lsn, entry: Entry, appended: Vec<Bytes>) {
+        self.model.apply(lsn, &entry, &appended);
+        self.steps.push((entry, appended));
+        assert_eq!(lsn.0, self.steps.len() as u64, "{}", self.what);
+    }
+
+    /// What should be known of the copy.
+    fn standing(&self) -> Standing {
+        Standing::after(&self.steps.iter().map(|(entry, _)| entry))
+    }
+
+    fn rewind(&mut self) -> Result<(), StoreError> {
+        let standing = self.standing();
+        let positions = standing.positions();
+        let back = self.dice.below(30).min(positions.len() as u64 - 1) as usize;
+        let to = positions[positions.len() - 1 - back];
+        if standing.live.is_empty() {
+            return Ok(());
         }
-        appending
+        match self.store().rewind(SLICE, to)? {
+            Rewound::Done { .. } if back > 0 => {
+                let missing = self.store().missing(SLICE).clone();
+                let lsn = self.store().last();
+                self.took(lsn, Entry::Rewind { slice: SLICE, to, missing }, Vec::new());
+            }
+            Rewound::Done { .. } => {}
+            Rewound::NotInLog => {
+                let place = standing.place_of(to.seq).unwrap();
+                assert!(place < self.store().log.first(), "{}: {to:?} is in the log", self.what);
+            }
+        }
+        self.check_standing();
+        Ok(())
+    }
+
+    fn place(&mut self) -> Result<(), StoreError> {
+        let standing = self.standing();
+        let mut position = standing.position();
+        position.seq.0 += 1 + self.dice.below(20);
+        position.epoch.0 += 1;
+        let mut history = standing.history();
+        history.push(position);
+        let outcomes = vec![(position.seq, outcome(self.dice.next()))];
+        let lsn = self.store().place(SLICE, KeyRange::ALL, position, &history, &outcomes)?;
+        let entry = Entry::Place { slice: SLICE, range: KeyRange::ALL, position, history, outcomes };
+        self.took(lsn, entry, Vec::new());
+        self.check_standing();
+        Ok(())
+    }
+
+    fn copy(&mut self) -> Result<(), StoreError> {
+        if self.steps.is_empty() {
+            return Ok(());
+        }
+        let (mut changes, mut appended) = (Vec::new(), Vec::new());
+        (self.receiving, self.abandoned) = (false, false);
+        self.change(&mut changes, &mut appended)?;
+        let one = flare(self.dice.below(FLARES), Kind::File).key().ino();
+        let complete = match self.dice.below(3) {
+            0 => None,
+            1 => KeyRange::new(one, one),
+            _ => Some(KeyRange::ALL),
+        };
+        let lsn = self.store().copied(SLICE, &changes, complete)?;
+        self.took(lsn, Entry::Copied { slice: SLICE, changes, complete }, appended);
+        self.check_standing();
+        Ok(())
+    }
+
+    fn check_standing(&self) {
+        self.standing().assert_equals(self.store.as_ref().unwrap(), &self.what);
+    }
+
+    /// Some copies read the log, each from somewhere to its end.
+    fn read_log(&mut self) {
+        let standing = self.standing();
+        for _ in 0..3 {
+            let back = self.dice.below(40);
+            let mut after = Seq(standing.position().seq.0.saturating_sub(back));
+            let max_bytes = 1 << self.dice.below(16);
+            while after < standing.position().seq {
+                let store = self.store.as_ref().unwrap();
+                if !standing.check_log(store, after, max_bytes, &self.what) {
+                    break;
+                }
+                after.0 += 1 + self.dice.below(2);
+            }
+        }
     }
 
     /// Adds one random change that fits the state (the model's, as the record's earlier changes touch other flares or other kinds of rows).
-    fn change(&mut self, changes: &mut Vec<Change>, appended: &mut Vec<Vec<u8>>) -> Result<(), StoreError> {
+    fn change(&mut self, changes: &mut Vec<Change>, appended: &mut Vec<Bytes>) -> Result<(), StoreError> {
         let number = self.dice.below(FLARES);
         let kind = if number == 0 { Kind::Directory } else { Kind::File };
         let mut row = flare(number, kind);
@@ -227,7 +331,7 @@ impl Run {
         &mut self,
         mut row: crate::rows::FlareRow,
         changes: &mut Vec<Change>,
-        appended: &mut Vec<Vec<u8>>,
+        appended: &mut Vec<Bytes>,
     ) -> Result<(), StoreError> {
         let fill = self.dice.next() as u8 | 1;
         let Content::Body { body, high } = row.content else {
@@ -257,10 +361,12 @@ impl Run {
             return Ok(());
         }
         let offset = high + if self.dice.one_in(3) { self.dice.below(70_000) } else { 0 };
-        let data = vec![fill; 1 + self.dice.below(3000) as usize];
+        let data = Bytes::from(vec![fill; 1 + self.dice.below(3000) as usize]);
         let length = data.len() as u64;
-        self.store().write_append(body, offset, &data)?;
-        if self.dice.one_in(10) {
+        if !self.receiving {
+            self.store().write_append(body, offset, &data)?;
+        }
+        if !self.receiving && self.dice.one_in(10) {
             // the change never comes, and what was written is as never written
             self.abandoned = true;
             return Ok(());
@@ -288,26 +394,28 @@ impl Run {
         let needed = if power { self.stable } else { self.flushed };
         assert!(opened.last >= needed, "{what}: {:?} was safe, the log ends at {:?}", needed, opened.last);
         assert!(!opened.clean && opened.same_boot != power, "{what}");
+        self.steps.truncate(opened.last.0 as usize);
         self.rebuild(opened.last);
         let store = self.store.as_ref().unwrap();
         if power {
             self.model.adopt_lost_bytes(store, &what);
         }
         self.model.assert_equals(store, &what);
+        self.standing().assert_equals(store, &what);
         self.check_outcomes(&opened, &what);
+        self.read_log();
         self.base = self.model.clone();
-        self.base_seq = opened.last;
-        self.steps.clear();
+        self.base_lsn = opened.last;
         self.syncs.clear();
         (self.flushed, self.stable) = (opened.last, opened.last);
     }
 
-    /// The model as it was after a record.
-    fn rebuild(&mut self, last: Seq) {
+    /// The model as it was after an entry.
+    fn rebuild(&mut self, last: Lsn) {
         let mut model = self.base.clone();
-        for (record, appended) in self.steps.iter().filter(|(record, _)| record.seq <= last) {
-            model.apply(record, appended);
-            for (bodies, through) in self.syncs.iter().filter(|(_, through)| *through == record.seq) {
+        for (lsn, (entry, appended)) in (1..).map(Lsn).zip(&self.steps).skip(self.base_lsn.0 as usize) {
+            model.apply(lsn, entry, appended);
+            for (bodies, through) in self.syncs.iter().filter(|(_, through)| *through == lsn) {
                 model.synced(bodies.as_deref(), *through);
             }
         }
@@ -317,17 +425,17 @@ impl Run {
         self.model = model;
     }
 
-    /// The outcomes of the records since the last opening are all still in the log.
+    /// The outcomes that the retained part of the log leaves were all found.
     fn check_outcomes(&self, opened: &Opened, what: &str) {
-        let expected: Vec<_> =
-            self.steps.iter().map(|(record, _)| record).filter(|r| r.seq <= opened.last).collect();
-        let expected: Vec<_> = expected
-            .iter()
-            .filter_map(|r| r.outcome.clone().map(|outcome| (r.seq, r.time, outcome)))
-            .collect();
-        let found: Vec<_> = opened.outcomes.iter().map(|o| (o.seq, o.time, o.outcome.clone())).collect();
-        assert!(found.ends_with(&expected), "{what}: the ledger's outcomes");
+        let first = self.store.as_ref().unwrap().log.first();
+        let retained = self.steps.iter().skip(first.before().0 as usize).map(|(entry, _)| entry);
+        let found: Vec<_> = opened.outcomes.iter().map(|o| (o.seq, o.outcome.clone())).collect();
+        assert_eq!(found, outcomes(retained), "{what}: the ledger's outcomes");
     }
+}
+
+fn outcome(number: u64) -> Outcome {
+    Outcome { id: op(number), opcode: 7, reply: vec![number as u8; 3].into() }
 }
 
 fn locks(count: u64) -> Vec<LockRow> {

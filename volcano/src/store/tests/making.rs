@@ -9,7 +9,7 @@ use magma_common::key::BirthString;
 use magma_common::name::Name;
 use magma_common::proto::{OpId, SessionId};
 use magma_common::time::Timestamp;
-use magma_common::topology::{Epoch, Seq, SliceId};
+use magma_common::topology::{Epoch, Position, Seq, SliceId};
 
 use super::super::simulated::SimDisk;
 use super::super::{Disk, OpenError, OpenOptions, Opened, RealDisk, Store};
@@ -99,10 +99,19 @@ pub(super) fn body_change(body: BodyId, flare: &FlareRow, change: BodyChange) ->
     Change::Body { body, flare: flare.handle, change }
 }
 
-/// The next record of a store, with these changes.
+/// The slice that the tests' records belong to.
+pub(super) const SLICE: SliceId = SliceId(1);
+
+/// The next record of a store, with these changes; of the epoch of the one before.
 pub(super) fn record(store: &Store, changes: Vec<Change>) -> Record {
-    let seq = Seq(store.last().0 + 1);
-    Record { slice: SliceId(1), epoch: Epoch(1), seq, time: time(seq.0), changes, outcome: None }
+    let last = store.position(SLICE).unwrap_or(Position { epoch: Epoch(1), seq: Seq(0) });
+    record_of(store, last.epoch, changes)
+}
+
+/// The next record of a store, of this epoch.
+pub(super) fn record_of(store: &Store, epoch: Epoch, changes: Vec<Change>) -> Record {
+    let seq = Seq(store.position(SLICE).unwrap_or_default().seq.0 + 1);
+    Record { slice: SLICE, epoch, seq, time: time(seq.0), changes, outcome: None }
 }
 
 /// Appends and flushes a record with these changes.

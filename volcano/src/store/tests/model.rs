@@ -1,25 +1,25 @@
-//! What a store should hold: records applied to plain maps.
+//! What a store should hold: entries applied to plain maps.
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use magma_common::key::Key;
 use magma_common::name::Name;
 use magma_common::proto::SessionId;
-use magma_common::topology::Seq;
 
-use super::super::Store;
-use crate::record::{BodyChange, Change, Record};
+use super::super::{Lsn, Store};
+use crate::record::{BodyChange, Change, Entry};
 use crate::rows::{BodyId, EntryRow, FlareRow, LockRow, ReferenceRow, SessionRow};
 use crate::view::View;
 
-/// One byte of a body, and the record that appended it if that byte was not synced since.
+/// One byte of a body, and the entry that appended it if that byte was not synced since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Byte {
     pub(super) value: u8,
-    pub(super) loose: Option<Seq>,
+    pub(super) loose: Option<Lsn>,
 }
 
-/// The state that records lead to.
+/// The state that entries lead to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     pub(super) flares: BTreeMap<Key, FlareRow>,
@@ -33,10 +33,19 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Applies a record; `appended` are the bytes of its appends.
-    pub(super) fn apply(&mut self, record: &Record, appended: &[Vec<u8>]) {
+    /// Applies an entry of the log; `appended` are the bytes of its appends.
+    pub(super) fn apply(&mut self, lsn: Lsn, entry: &Entry, appended: &[Bytes]) {
+        match entry {
+            Entry::Record(record) => self.change(lsn, &record.changes, appended),
+            Entry::Copied { changes, .. } => self.change(lsn, changes, appended),
+            Entry::Place { .. } => self.sessions.clear(),
+            Entry::Rewind { .. } => {}
+        }
+    }
+
+    fn change(&mut self, lsn: Lsn, changes: &[Change], appended: &[Bytes]) {
         let mut appended = appended.iter();
-        for change in &record.changes {
+        for change in changes {
             match change.clone() {
                 Change::PutFlare(row) => {
                     self.flares.insert(row.key(), row);
@@ -86,7 +95,7 @@ impl Model {
                 Change::EndSession(id) => {
                     self.sessions.remove(&id);
                 }
-                Change::Body { body, change, .. } => self.apply_body(body, change, record.seq, &mut appended),
+                Change::Body { body, change, .. } => self.apply_body(body, change, lsn, &mut appended),
             }
         }
     }
@@ -95,15 +104,15 @@ impl Model {
         &mut self,
         body: BodyId,
         change: BodyChange,
-        seq: Seq,
-        appended: &mut impl Iterator<Item = &'a Vec<u8>>,
+        lsn: Lsn,
+        appended: &mut impl Iterator<Item = &'a Bytes>,
     ) {
         let bytes = self.bodies.entry(body).or_default();
         match change {
             BodyChange::Append { offset, .. } => {
                 bytes.resize(offset as usize, Byte::default());
                 let data = appended.next().unwrap();
-                bytes.extend(data.iter().map(|&value| Byte { value, loose: Some(seq) }));
+                bytes.extend(data.iter().map(|&value| Byte { value, loose: Some(lsn) }));
             }
             BodyChange::Overwrite { offset, data } => {
                 for (byte, &value) in bytes[offset as usize..].iter_mut().zip(&data) {
@@ -121,13 +130,13 @@ impl Model {
         }
     }
 
-    /// The bodies (all without a choice) were synced with the records up to `through`.
-    pub(super) fn synced(&mut self, bodies: Option<&[BodyId]>, through: Seq) {
+    /// The bodies (all without a choice) were synced with the entries up to `through`.
+    pub(super) fn synced(&mut self, bodies: Option<&[BodyId]>, through: Lsn) {
         for (body, bytes) in &mut self.bodies {
             if bodies.is_some_and(|bodies| !bodies.contains(body)) {
                 continue;
             }
-            for byte in bytes.iter_mut().filter(|byte| byte.loose.is_some_and(|seq| seq <= through)) {
+            for byte in bytes.iter_mut().filter(|byte| byte.loose.is_some_and(|lsn| lsn <= through)) {
                 byte.loose = None;
             }
         }

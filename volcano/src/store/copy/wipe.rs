@@ -1,0 +1,62 @@
+//! What must go of a copy before a range is brought in anew.
+
+use magma_common::key::KeyRange;
+
+use super::super::db::{Db, Flare};
+use crate::record::{BodyChange, Change};
+use crate::view::ReadError;
+
+/// Most flares and most bodies that are removed at once.
+const FLARES: usize = 256;
+/// Most rows that are removed at once, besides those of extended attributes, of which a flare has few.
+const ROWS: usize = 4096;
+
+/// A piece of the work.
+#[derive(Debug, Default)]
+pub(super) struct Wiped {
+    /// What removes it.
+    pub(super) changes: Vec<Change>,
+    /// There is more in the range.
+    pub(super) more: bool,
+}
+
+/// Plans to remove what lies in a range, as much as may be done at once.
+///
+/// A body can be there without its flare: a large flare's comes first.
+pub(super) fn plan(db: &Db, range: KeyRange) -> Result<Wiped, ReadError> {
+    let bodies = db.bodies_of(range, FLARES)?;
+    let mut wiped = Wiped { more: bodies.len() == FLARES, ..Wiped::default() };
+    for (body, flare) in bodies {
+        wiped.changes.push(Change::Body { body, flare, change: BodyChange::Drop });
+    }
+    let inos = db.inos(range, FLARES)?;
+    wiped.more |= inos.len() == FLARES;
+    let mut room = ROWS;
+    for ino in inos {
+        let Some(flare) = db.flare_by_ino(ino)? else { continue };
+        let rows = rows_of(db, &flare, room)?;
+        if rows.len() >= room {
+            wiped.changes.extend(rows);
+            wiped.more = true;
+            break;
+        }
+        room -= rows.len();
+        wiped.changes.push(Change::DeleteFlare(flare.row.key()));
+    }
+    Ok(wiped)
+}
+
+/// The removal of up to `limit` entries and names of a flare, one by one.
+fn rows_of(db: &Db, flare: &Flare, limit: usize) -> Result<Vec<Change>, ReadError> {
+    let key = flare.row.key();
+    let entries = db.entries_after(&key, 0, limit)?;
+    let references = db.references_after(flare.local, None, limit.saturating_sub(entries.len()))?;
+    let entries = entries.into_iter().map(|entry| Change::DeleteEntry { dir: key, name: entry.name });
+    let references = references.into_iter().map(|reference| Change::DeleteReference {
+        flare: key,
+        parent: reference.parent.key,
+        name: reference.name,
+        made_by: reference.made_by,
+    });
+    Ok(entries.chain(references).collect())
+}

@@ -1,0 +1,170 @@
+//! What happens to a copy of a slice besides its own records: it follows another copy, is set back, begins anew, is filled.
+
+use bytes::Bytes;
+use magma_common::key::KeyRange;
+use magma_common::proto::operation::Outcome;
+use magma_common::topology::{Position, Seq, SliceId};
+
+use super::Store;
+use super::append::check_slice;
+use super::copy::filter;
+use super::error::StoreError;
+use super::log::{EntryRef, Lsn};
+use crate::missing::Missing;
+use crate::record::{BodyChange, Change, Entry, Record};
+
+/// Bytes of the log that are read at once to find what a rewind takes back.
+const READ_AHEAD: usize = 1 << 20;
+
+/// What became of a rewind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewound {
+    /// The copy stands there now. It must not be acted upon before a sync.
+    Done {
+        /// What was taken back opened or ended sessions. The copy's sessions are not those of its position any more, and
+        /// [`missing`](Store::missing) does not tell: they are to be brought anew.
+        sessions: bool,
+    },
+    /// The log does not hold everything that would have to be taken back. Nothing was changed; the copy can be placed.
+    NotInLog,
+}
+
+impl Store {
+    /// Takes the next record of a slice from another copy of it, with the bytes of its appends in their order.
+    pub fn receive(&mut self, record: &Record, appended: &[Bytes]) -> Result<Lsn, StoreError> {
+        self.alive()?;
+        // before bytes are written that nothing would mention
+        check_slice(EntryRef::Record(record), &self.db).map_err(|reason| self.rejected(reason))?;
+        match self.db.slices.get(&record.slice) {
+            Some(state) if !state.missing.is_empty() => {
+                let lacks = |ino| state.missing.contains(ino);
+                let mut filtered = filter(record.changes.clone(), appended.to_vec(), lacks, state.partial);
+                let changes = std::mem::take(&mut filtered.changes);
+                let kept = Record { changes, outcome: record.outcome.clone(), ..*record };
+                let lsn = self.take_received(&kept, &filtered.appended)?;
+                if let Some(state) = self.db.slices.get_mut(&record.slice) {
+                    state.partial = filtered.partial;
+                }
+                Ok(lsn)
+            }
+            _ => self.take_received(record, appended),
+        }
+    }
+
+    fn take_received(&mut self, record: &Record, appended: &[Bytes]) -> Result<Lsn, StoreError> {
+        let written = self.write_appends(&record.changes, appended);
+        if written.is_err() {
+            self.bodies.get_mut().abandon_writes();
+        }
+        written?;
+        self.append(record)
+    }
+
+    /// Writes the bytes of the appends among changes, in their order.
+    fn write_appends(&mut self, changes: &[Change], appended: &[Bytes]) -> Result<(), StoreError> {
+        let mut bytes = appended.iter();
+        for change in changes {
+            let Change::Body { body, change: BodyChange::Append { offset, length }, .. } = change else {
+                continue;
+            };
+            match bytes.next() {
+                Some(bytes) if bytes.len() as u64 == *length => self.write_append(*body, *offset, bytes)?,
+                _ => return Err(self.rejected(format!("{length} bytes to append did not come with it"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a copy back to a record of its history. What the records behind have changed stays as it is, and is missing from now on.
+    ///
+    /// [`Rejected`](StoreError::Rejected) if that record is not one of its history.
+    pub fn rewind(&mut self, slice: SliceId, to: Position) -> Result<Rewound, StoreError> {
+        self.alive()?;
+        let Some(state) = self.db.slices.get(&slice) else {
+            return Err(self.rejected(format!("there is no copy of slice {} here", slice.0)));
+        };
+        if to == state.position {
+            return Ok(Rewound::Done { sessions: false });
+        }
+        match state.position_at(to.seq) {
+            Some(known) if known == to => {}
+            None if to.seq < state.position.seq => return Ok(Rewound::NotInLog),
+            _ => {
+                let Position { epoch, seq } = to;
+                let reason = format!("record {} of epoch {} is not in the copy's history", seq.0, epoch.0);
+                return Err(self.rejected(reason));
+            }
+        }
+        let mut missing = state.missing_on_disk();
+        let touched = self.mark_touched(slice, to.seq, &mut missing);
+        let Some(sessions) = self.stop_on_error(touched)? else { return Ok(Rewound::NotInLog) };
+        self.take(EntryRef::Rewind { slice, to, missing: &missing })?;
+        Ok(Rewound::Done { sessions })
+    }
+
+    /// Counts as missing what was changed after a record, and whether sessions were; `None` if the log does not reach back.
+    fn mark_touched(
+        &self,
+        slice: SliceId,
+        after: Seq,
+        missing: &mut Missing,
+    ) -> Result<Option<bool>, StoreError> {
+        let Some(start) = self.index.place_of(slice, after) else { return Ok(None) };
+        let mut reader = self.log.read_from(start, READ_AHEAD);
+        let (mut is_after, mut sessions) = (after == Seq(0), false);
+        while let Some(read) = reader.next()? {
+            let entry = EntryRef::from(&read.entry);
+            if entry.slice() != slice {
+                continue;
+            }
+            if !is_after {
+                let reached = match &read.entry {
+                    Entry::Record(record) => record.seq,
+                    Entry::Place { position, .. } => position.seq,
+                    Entry::Rewind { .. } | Entry::Copied { .. } => continue,
+                };
+                is_after = reached == after && self.index.is_live(slice, reached, read.lsn);
+                continue;
+            }
+            for change in entry.changes() {
+                match change.flare().and_then(|key| KeyRange::new(key.ino(), key.ino())) {
+                    Some(range) => missing.insert(range),
+                    None => {
+                        sessions = true;
+                        // with which the slice's sessions travel
+                        missing.insert(KeyRange::single(KeyRange::ALL.start()));
+                    }
+                }
+            }
+            // what was brought in there is as it was at a later position
+            if let Entry::Copied { complete: Some(range), .. } = read.entry {
+                missing.insert(range);
+            }
+        }
+        Ok(Some(sessions))
+    }
+
+    /// Lets a copy begin anew at a position of another one: everything in its range is missing, and its sessions are gone. What
+    /// rows it has stay until they are replaced. The copy need not have existed.
+    pub fn place(
+        &mut self,
+        slice: SliceId,
+        range: KeyRange,
+        position: Position,
+        history: &[Position],
+        outcomes: &[(Seq, Outcome)],
+    ) -> Result<Lsn, StoreError> {
+        self.take(EntryRef::Place { slice, range, position, history, outcomes })
+    }
+
+    /// Takes changes that bring a copy what it lacks, or make room for it. They are no record of the slice. `complete` is not
+    /// missing any more. Bytes of appends must have been written by [`write_append`](Self::write_append) just before.
+    pub fn copied(
+        &mut self,
+        slice: SliceId,
+        changes: &[Change],
+        complete: Option<KeyRange>,
+    ) -> Result<Lsn, StoreError> {
+        self.take(EntryRef::Copied { slice, changes, complete })
+    }
+}

@@ -1,0 +1,64 @@
+//! The rows of the copies that are kept here.
+
+use std::collections::BTreeMap;
+
+use magma_common::topology::{Epoch, Position, Seq, SliceId};
+use rusqlite::{Connection, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::super::error::OpenError;
+use super::super::slices::SliceState;
+use super::Db;
+use super::columns::{damaged, signed, time, unsigned};
+
+impl Db {
+    /// Writes the rows of all copies.
+    pub(super) fn write_slices(&self) -> Result<(), rusqlite::Error> {
+        let mut statement = self
+            .conn
+            .prepare_cached("INSERT OR REPLACE INTO slices VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+        for (id, state) in &self.slices {
+            statement.execute(params![
+                id.0,
+                signed(state.position.epoch.0),
+                signed(state.position.seq.0),
+                state.time.seconds(),
+                state.time.nanos(),
+                signed(state.floor.0),
+                blob(&state.history)?,
+                blob(&state.missing_on_disk())?,
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the rows of all copies.
+pub(super) fn read(conn: &Connection) -> Result<BTreeMap<SliceId, SliceState>, OpenError> {
+    let mut statement =
+        conn.prepare("SELECT id, epoch, seq, time_s, time_n, floor, history, missing FROM slices")?;
+    let mut rows = statement.query([])?;
+    let mut slices = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let state = SliceState {
+            position: Position { epoch: Epoch(unsigned(row, 1)?), seq: Seq(unsigned(row, 2)?) },
+            time: time(row, 3)?,
+            floor: Seq(unsigned(row, 5)?),
+            history: value(row.get_ref(6)?.as_blob())?,
+            missing: value(row.get_ref(7)?.as_blob())?,
+            ..SliceState::default()
+        };
+        slices.insert(SliceId(row.get(0)?), state);
+    }
+    Ok(slices)
+}
+
+fn blob(value: &impl Serialize) -> Result<Vec<u8>, rusqlite::Error> {
+    postcard::to_stdvec(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+fn value<T: DeserializeOwned>(blob: Result<&[u8], rusqlite::types::FromSqlError>) -> Result<T, OpenError> {
+    let value = blob.ok().and_then(|bytes| postcard::from_bytes(bytes).ok());
+    value.ok_or_else(|| damaged("the row of a slice in magma.db").into())
+}

@@ -1,0 +1,1 @@
+//! Copies of slices: histories, rewinds, placing, and reading the log for others.
