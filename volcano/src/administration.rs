@@ -7,8 +7,8 @@ use magma_common::key::Key;
 use magma_common::logging::{Channel, Channels, Logging, LoggingError};
 use tokio::sync::Notify;
 
-use crate::coordinator::{Change, Refusal};
 use crate::console::{AclRule, Admin, CacheFigures, Inspection, Lava, SliceFigures};
+use crate::coordinator::{Change, Refusal};
 use crate::server::Edge;
 use crate::view::ReadError;
 

@@ -88,7 +88,9 @@ pub enum CliError {
     #[error("-b founds a new network and -r joins an existing one: give only one of them")]
     BootstrapAndJoin,
     /// `-r` without the network's key.
-    #[error("-r {0}: the key of the network is needed to join it; give it with --key-file FILE, MAGMA_KEY or /etc/magma/key")]
+    #[error(
+        "-r {0}: the key of the network is needed to join it; give it with --key-file FILE, MAGMA_KEY or /etc/magma/key"
+    )]
     NoKey(HostPort),
     /// Nobody could reach the new volcano.
     #[error("-r {0}: say with -i ADDR under which address of this machine the other volcanos reach it")]
@@ -283,7 +285,9 @@ impl Cli {
     fn beginning(&self, folder: &Folder) -> Result<Beginning, FolderError> {
         Ok(match &self.join {
             _ if self.bootstrap => Beginning::Found,
-            Some(host) if !matches!(folder.contents()?, Contents::Network(_)) => Beginning::Join(host.clone()),
+            Some(host) if !matches!(folder.contents()?, Contents::Network(_)) => {
+                Beginning::Join(host.clone())
+            }
             _ => Beginning::Resume,
         })
     }

@@ -345,7 +345,10 @@ fn content(state: &DhtState, member: &Member) -> String {
 fn copies(state: &DhtState, slice: &Slice) -> [(&'static str, String); 4] {
     let name = |copy: Replica| {
         let member = state.topology.member(copy.volcano);
-        member.map_or_else(|| format!("{:016x}", copy.volcano.0), |member| member.nickname.escape_default().to_string())
+        member.map_or_else(
+            || format!("{:016x}", copy.volcano.0),
+            |member| member.nickname.escape_default().to_string(),
+        )
     };
     let names: Vec<String> = slice.copies().map(name).collect();
     let degraded = match doing(state.figures, slice.primary.volcano, slice) {

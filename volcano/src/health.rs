@@ -73,6 +73,7 @@ fn role_in(slice: &Slice, figures: &[(VolcanoId, Figures)], member: &Member) -> 
 
 /// The in-sync copies whose volcanos have not started anew since.
 pub fn standing<'a>(topology: &'a Topology, slice: &Slice) -> Vec<&'a Member> {
-    let members = slice.in_sync().map(|copy| topology.member(copy.volcano).filter(|member| member.boot == copy.boot));
+    let members =
+        slice.in_sync().map(|copy| topology.member(copy.volcano).filter(|member| member.boot == copy.boot));
     members.flatten().collect()
 }

@@ -33,7 +33,9 @@ impl Missing {
     /// Whether all of a range is among the missing.
     pub fn covers(&self, range: KeyRange) -> bool {
         let at = self.0.partition_point(|missing| missing.stop() < range.start());
-        self.0.get(at).is_some_and(|missing| missing.start() <= range.start() && range.stop() <= missing.stop())
+        self.0
+            .get(at)
+            .is_some_and(|missing| missing.start() <= range.start() && range.stop() <= missing.stop())
     }
 
     /// Whether any of a range is among the missing.

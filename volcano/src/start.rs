@@ -1,14 +1,15 @@
 //! From the command line to a serving volcano, and back down again.
 
+mod joining;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use magma_common::auth::{ClusterKeys, KeyError};
-use magma_common::auth::ClientKeys;
-use magma_common::client::{ClientConfig, ConnectError, HostPort, probe};
+use magma_common::auth::{ClientKeys, ClusterKeys, KeyError};
+use magma_common::client::{ClientConfig, ConnectError, HostPort};
 use magma_common::key::KeyRange;
 use magma_common::logging::{Logging, LoggingError};
 use magma_common::options::Surroundings;
@@ -48,10 +49,6 @@ const CONSOLE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often, and how long apart, a stop looks whether the last sync has ended.
 const CLOSE_ROUNDS: u32 = 600;
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
-/// How often a volcano that joins looks whether it was taken in.
-const JOIN_PAUSE: Duration = Duration::from_millis(50);
-/// How often it says for what it waits.
-const JOIN_REPORTS: Duration = Duration::from_secs(10);
 /// Between two looks at whom the slice waits for. A start in order never waits so long.
 const WAIT_PAUSE: Duration = Duration::from_secs(2);
 /// The exit code of a start in a folder that has left its network: trying again is in vain.
@@ -134,7 +131,9 @@ impl StartError {
     /// The process's exit code: 3 if the folder has left its network, so that no service manager tries again, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Folder(FolderError::Left(_)) | Self::Cli(CliError::Folder(FolderError::Left(_))) => EXIT_LEFT,
+            Self::Folder(FolderError::Left(_)) | Self::Cli(CliError::Folder(FolderError::Left(_))) => {
+                EXIT_LEFT
+            }
             _ => 1,
         }
     }
@@ -188,11 +187,12 @@ fn open(launch: &Launch, clock: Clock) -> Result<Node, StartError> {
     let (topology, coordinator) = match launch.beginning {
         Beginning::Found => {
             let topology = new_network(&own)?;
-            let coordinator =
-                Coordinator::found(own.id, topology.clone(), vault, random(), now.monotonic)?;
+            let coordinator = Coordinator::found(own.id, topology.clone(), vault, random(), now.monotonic)?;
             (topology, coordinator)
         }
-        Beginning::Join(_) => (Topology::default(), Coordinator::open(own.id, vault, random(), now.monotonic)?),
+        Beginning::Join(_) => {
+            (Topology::default(), Coordinator::open(own.id, vault, random(), now.monotonic)?)
+        }
         Beginning::Resume => {
             let coordinator = Coordinator::open(own.id, vault, random(), now.monotonic)?;
             let topology = known_topology(&store, &coordinator)?;
@@ -216,8 +216,7 @@ fn contacts(beginning: &Beginning) -> Result<Vec<SocketAddr>, StartError> {
     let Beginning::Join(host) = beginning else { return Ok(Vec::new()) };
     let port = host.port.saturating_add(NODE_PORT_OFFSET);
     let found = (host.host.as_str(), port).to_socket_addrs();
-    let found: Vec<_> =
-        found.map_err(|source| StartError::Contact { host: host.clone(), source })?.collect();
+    let found: Vec<_> = found.map_err(|source| StartError::Contact { host: host.clone(), source })?.collect();
     Ok(found)
 }
 
@@ -336,7 +335,7 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let time = tokio::task::spawn_local(Rc::clone(&edge).tell_time());
     tokio::select! {
-        taken = taken_in(&launch, &edge, &client) => taken?,
+        taken = joining::taken_in(&launch, &edge, &client) => taken?,
         _ = signals.any() => return Err(StartError::Interrupted),
     }
     launch.commit()?;
@@ -386,59 +385,6 @@ fn retire(launch: &Launch) -> Result<(), StartError> {
         launch.folder.path().display()
     );
     Ok(())
-}
-
-/// Waits until the volcano is part of a network: one that joins is so when the others say so.
-async fn taken_in(launch: &Launch, edge: &Rc<Edge>, keys: &ClientKeys) -> Result<(), StartError> {
-    let Beginning::Join(host) = &launch.beginning else { return Ok(()) };
-    println!("asking {host} to be taken into its network");
-    tokio::select! {
-        taken = member(edge) => taken?,
-        refused = watch_contact(host, keys) => return Err(refused.into()),
-    }
-    edge.look(|node| {
-        let topology = node.topology();
-        let others = topology.members.iter().filter(|member| member.id != node.replica().volcano);
-        let others: Vec<&str> = others.map(|member| member.nickname.as_str()).collect();
-        println!("joined the network {:016x} of {}", topology.network, others.join(", "));
-    });
-    Ok(())
-}
-
-/// Waits until the others say that this volcano is a member, or that it will not be.
-async fn member(edge: &Rc<Edge>) -> Result<(), StartError> {
-    loop {
-        let (is_member, refusal) =
-            edge.look(|node| (node.topology().network != 0, node.not_taken().map(str::to_owned)));
-        if is_member {
-            return Ok(());
-        }
-        if let Some(reason) = refusal {
-            return Err(StartError::NotTaken(reason));
-        }
-        tokio::time::sleep(JOIN_PAUSE).await;
-    }
-}
-
-/// Says again and again why the volcano is not taken in yet. Returns when it never will be.
-async fn watch_contact(host: &HostPort, keys: &ClientKeys) -> ConnectError {
-    loop {
-        let before = tokio::time::Instant::now();
-        match probe(host, keys).await {
-            Err(error @ ConnectError::Unreachable { .. }) => println!("{error}; trying again"),
-            Err(error) => return error,
-            // Usually it is taken in within a second of that.
-            Ok(()) => {
-                tokio::time::sleep_until(before + JOIN_REPORTS).await;
-                println!(
-                    "{host} answers but its network does not take this volcano in yet: more than half of the votes are \
-                     needed for that (`lava health` on {host}); waiting"
-                );
-                continue;
-            }
-        }
-        tokio::time::sleep_until(before + JOIN_REPORTS).await;
-    }
 }
 
 /// Says for whom the slice waits after everybody has started anew, as long as it does.

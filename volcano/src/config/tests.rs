@@ -83,7 +83,11 @@ fn a_folder_that_has_left_its_network_can_only_join_again_and_is_cleared_then() 
     folder.finish_bootstrap().unwrap();
     assert_eq!(folder.contents().unwrap(), Contents::Network(Box::new(config())));
     folder.retire().unwrap();
-    assert_eq!(folder.contents().unwrap(), Contents::Left, "the mark of the first time is gone, this is the second");
+    assert_eq!(
+        folder.contents().unwrap(),
+        Contents::Left,
+        "the mark of the first time is gone, this is the second"
+    );
 }
 
 #[test]

@@ -234,7 +234,8 @@ fn debug(on: bool, words: &[Vec<u8>]) -> Result<Command, String> {
 }
 
 fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
-    const USAGE: &str = "lava, lava health, lava leave [NICK], lava stay NICK, lava evict NICK, lava copies N";
+    const USAGE: &str =
+        "lava, lava health, lava leave [NICK], lava stay NICK, lava evict NICK, lava copies N";
     let words: Vec<&[u8]> = rest.iter().map(Vec::as_slice).collect();
     let nick = |bytes: &[u8]| escape_name(bytes);
     let change = match *words {
@@ -247,7 +248,9 @@ fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
         [b"copies", number] => {
             let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
             let copies = number.filter(|copies| (1..=MAX_COPIES).contains(copies));
-            NetworkCommand::Copies(copies.ok_or_else(|| format!("there can be 1 to {MAX_COPIES} copies: lava copies N"))?)
+            NetworkCommand::Copies(
+                copies.ok_or_else(|| format!("there can be 1 to {MAX_COPIES} copies: lava copies N"))?,
+            )
         }
         _ => return Err(usage(USAGE)),
     };

@@ -193,7 +193,8 @@ impl Node {
     /// A message of another volcano has come. Call [`batch_end`](Self::batch_end) after the last one that was there to be read.
     pub fn receive(&mut self, now: Now, from: SocketAddr, envelope: Envelope) {
         let Envelope { network, lineage, from: sender, to, boot, version, message } = envelope;
-        let is_for_us = to.is_none_or(|to| to == self.own.id) && boot.is_none_or(|boot| boot == self.own.boot);
+        let is_for_us =
+            to.is_none_or(|to| to == self.own.id) && boot.is_none_or(|boot| boot == self.own.boot);
         if !is_for_us || sender.volcano == self.own.id {
             return;
         }
@@ -236,7 +237,8 @@ impl Node {
             }
             return;
         }
-        let voters: Vec<VolcanoId> = self.topology.voters.iter().copied().filter(|id| *id != self.own.id).collect();
+        let voters: Vec<VolcanoId> =
+            self.topology.voters.iter().copied().filter(|id| *id != self.own.id).collect();
         for voter in voters {
             self.send_to(voter, Message::Propose(change.clone()));
         }

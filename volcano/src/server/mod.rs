@@ -262,7 +262,8 @@ impl Edge {
 
     /// Nobody waits for this request any more.
     fn cancel(&self, ticket: Ticket) {
-        let forwarding = self.waiting.borrow_mut().get_mut(&ticket).and_then(|waiting| waiting.forwarding.take());
+        let forwarding =
+            self.waiting.borrow_mut().get_mut(&ticket).and_then(|waiting| waiting.forwarding.take());
         match forwarding {
             Some(task) => {
                 task.abort();

@@ -32,10 +32,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::key::Key;
+use magma_common::key::KeyRange;
 use magma_common::proto::frame::RequestHeader;
 use magma_common::proto::{Failure, Reply, Request};
 use magma_common::time::Timestamp;
-use magma_common::key::KeyRange;
 use magma_common::topology::{BootId, Epoch, Replica, Seq, SliceId, Topology, VolcanoId};
 
 use self::gate::{Gate, Need};

@@ -22,8 +22,8 @@
 
 mod append;
 mod body;
-mod copy;
 mod catch_up;
+mod copy;
 mod copying;
 mod db;
 mod disk;
@@ -76,8 +76,18 @@ use log::index::Index;
 use meta::MetaFile;
 
 /// Names of the files and folders that a store consists of. Whether others may lie beside them is for the owner of the folder to say.
-pub const FILES: &[&str] =
-    &["lock", "log", "data", "meta", "meta.new", "magma.db", "magma.db-wal", "magma.db-shm", "consensus", "consensus.new"];
+pub const FILES: &[&str] = &[
+    "lock",
+    "log",
+    "data",
+    "meta",
+    "meta.new",
+    "magma.db",
+    "magma.db-wal",
+    "magma.db-shm",
+    "consensus",
+    "consensus.new",
+];
 
 /// The store of one volcano.
 #[derive(Debug)]

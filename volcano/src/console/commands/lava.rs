@@ -58,7 +58,10 @@ pub(super) fn report(lava: &Lava) -> String {
             &["SLICE", "START", "STOP", "SHARE", "KEYS", "BYTES", "EPOCH", "PRIMARY", "MIRRORS", "JOINING"],
             &slices
         ),
-        table(&["VOLCANO", "SERVERNAME", "ADDRESS", "LOAD", "KEYS", "BYTES", "DISK", "FREE", "STATE"], &volcanos)
+        table(
+            &["VOLCANO", "SERVERNAME", "ADDRESS", "LOAD", "KEYS", "BYTES", "DISK", "FREE", "STATE"],
+            &volcanos
+        )
     )
 }
 

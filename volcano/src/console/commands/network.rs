@@ -57,7 +57,9 @@ pub(super) async fn run(admin: &dyn Admin, command: &NetworkCommand, out: &mut O
 
 fn is_made(topology: &Topology, change: &Change) -> bool {
     match change {
-        Change::Leave(who, leaving) => topology.member(*who).map_or(*leaving, |member| member.leaving == *leaving),
+        Change::Leave(who, leaving) => {
+            topology.member(*who).map_or(*leaving, |member| member.leaving == *leaving)
+        }
         Change::Copies(copies) => topology.copies == *copies,
         _ => false,
     }
@@ -68,7 +70,10 @@ fn wish(lava: &Lava, command: &NetworkCommand) -> Result<Wish, String> {
         NetworkCommand::Leave(who) => {
             let member = match who {
                 Some(nickname) => named(lava, nickname)?,
-                None => lava.topology.member(lava.own).ok_or("this volcano is no member of the network any more")?,
+                None => lava
+                    .topology
+                    .member(lava.own)
+                    .ok_or("this volcano is no member of the network any more")?,
             };
             leave(lava, member)
         }
@@ -111,10 +116,15 @@ fn leave(lava: &Lava, member: &Member) -> Result<Wish, String> {
     let others = others(lava, member);
     if !member.witness {
         if others.is_empty() {
-            return Err(format!("{who} cannot leave: it is the only volcano that stores, and nobody else could hold the data"));
+            return Err(format!(
+                "{who} cannot leave: it is the only volcano that stores, and nobody else could hold the data"
+            ));
         }
         if others.iter().all(|other| silence(lava, other.id).is_some()) {
-            return Err(format!("{who} cannot leave now: {} would have to hold the data and is silent", names(&others)));
+            return Err(format!(
+                "{who} cannot leave now: {} would have to hold the data and is silent",
+                names(&others)
+            ));
         }
     }
     let what = if has_copy(&lava.topology, member.id) {
@@ -124,7 +134,9 @@ fn leave(lava: &Lava, member: &Member) -> Result<Wish, String> {
     };
     Ok(Wish {
         change: Change::Leave(member.id, true),
-        done: format!("{who} is leaving. {what}\n`lava health` shows how far that is; `lava stay {who}` keeps it.\n"),
+        done: format!(
+            "{who} is leaving. {what}\n`lava health` shows how far that is; `lava stay {who}` keeps it.\n"
+        ),
     })
 }
 
@@ -133,7 +145,9 @@ fn stay(member: &Member) -> Result<Wish, String> {
     if !member.leaving {
         return Err(format!("{who} is not leaving"));
     }
-    let done = format!("{who} stays, and takes a copy again if it is wanted to. `lava health` shows what is being done.\n");
+    let done = format!(
+        "{who} stays, and takes a copy again if it is wanted to. `lava health` shows what is being done.\n"
+    );
     Ok(Wish { change: Change::Leave(member.id, false), done })
 }
 
@@ -143,26 +157,35 @@ fn evict(lava: &Lava, member: &Member) -> Result<Wish, String> {
         return Err(format!("this is {who} itself; `lava leave` lets it go in order"));
     }
     if silence(lava, member.id).is_none_or(|silence| silence < GONE) {
-        return Err(format!("{who} was heard from a moment ago; `lava leave {who}` lets it give its copies away first"));
+        return Err(format!(
+            "{who} was heard from a moment ago; `lava leave {who}` lets it give its copies away first"
+        ));
     }
     for slice in &lava.topology.slices {
         if slice.in_sync().all(|copy| copy.volcano != member.id) {
             continue;
         }
         let others = standing(&lava.topology, slice);
-        let others: Vec<&Member> =
-            others.into_iter().filter(|other| other.id != member.id && silence(lava, other.id).is_none()).collect();
+        let others: Vec<&Member> = others
+            .into_iter()
+            .filter(|other| other.id != member.id && silence(lava, other.id).is_none())
+            .collect();
         if others.is_empty() {
             return Err(format!(
                 "{who} cannot be evicted: it has the only copy that is sure to have everything; start it, or bring its folder to another machine"
             ));
         }
         if slice.primary.volcano == member.id {
-            return Err(format!("{who} cannot be evicted yet: {} has to take over first; see `lava health`", names(&others)));
+            return Err(format!(
+                "{who} cannot be evicted yet: {} has to take over first; see `lava health`",
+                names(&others)
+            ));
         }
     }
     if member.leaving {
-        return Err(format!("{who} is given up already; the network forgets it when it has neither copy nor vote"));
+        return Err(format!(
+            "{who} is given up already; the network forgets it when it has neither copy nor vote"
+        ));
     }
     let done = format!(
         "{who} is given up: the network forgets it when it has neither copy nor vote, which takes seconds.\n\
@@ -174,7 +197,9 @@ fn evict(lava: &Lava, member: &Member) -> Result<Wish, String> {
 fn copies(lava: &Lava, copies: u8) -> Result<Wish, String> {
     let topology = &lava.topology;
     if topology.copies == copies {
-        return Err(format!("that many copies ({copies}) are wanted already; `lava health` shows whether they are there"));
+        return Err(format!(
+            "that many copies ({copies}) are wanted already; `lava health` shows whether they are there"
+        ));
     }
     let storing = topology.members.iter().filter(|member| !member.witness && !member.leaving).count();
     let wanted = usize::from(copies);
@@ -183,7 +208,8 @@ fn copies(lava: &Lava, copies: u8) -> Result<Wish, String> {
         _ => format!("{copies} copies are wanted; they take {copies} times the space of one.\n"),
     };
     if wanted > storing {
-        done += &format!("Only {} there that could have one: join others (magmad -r).\n", are_volcanos(storing));
+        done +=
+            &format!("Only {} there that could have one: join others (magmad -r).\n", are_volcanos(storing));
     }
     done += "`lava health` shows what is being done.\n";
     Ok(Wish { change: Change::Copies(copies), done })

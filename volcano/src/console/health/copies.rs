@@ -24,7 +24,8 @@ pub(super) fn unserved(lava: &Lava, slice: &Slice) -> Option<Finding> {
         (primary.boot != slice.primary.boot).then(|| format!("{} has started anew", called(primary)))
     };
     let heirs = standing(topology, slice);
-    let heirs: Vec<&Member> = heirs.into_iter().filter(|heir| heir.id != primary.id && is_there(lava, heir)).collect();
+    let heirs: Vec<&Member> =
+        heirs.into_iter().filter(|heir| heir.id != primary.id && is_there(lava, heir)).collect();
     let awaited = awaited(lava, slice);
     Some(match lost {
         Some(lost) if !heirs.is_empty() => succession(lava, &lost, &heirs),
@@ -34,7 +35,10 @@ pub(super) fn unserved(lava: &Lava, slice: &Slice) -> Option<Finding> {
             vec![start(&[primary]), EVERYBODY_WAITS.to_owned()],
         ),
         None => Finding::trouble(
-            format!("{} is about to serve: it first brings the mirrors to its own position.", called(primary)),
+            format!(
+                "{} is about to serve: it first brings the mirrors to its own position.",
+                called(primary)
+            ),
             vec!["Every request waits until then, usually less than a second.".to_owned()],
         ),
     })
@@ -69,7 +73,8 @@ fn succession(lava: &Lava, lost: &str, heirs: &[&Member]) -> Finding {
 /// All have started anew and some are missing.
 fn waiting(lava: &Lava, slice: &Slice, awaited: &[&Member]) -> Finding {
     let waiting = slice.in_sync().filter_map(|copy| lava.topology.member(copy.volcano));
-    let waiting: Vec<&Member> = waiting.filter(|member| awaited.iter().all(|other| other.id != member.id)).collect();
+    let waiting: Vec<&Member> =
+        waiting.filter(|member| awaited.iter().all(|other| other.id != member.id)).collect();
     Finding::trouble(
         format!(
             "Nothing is served: {} waits for {}, which {} the other {} of what was acknowledged.",
@@ -123,7 +128,10 @@ pub(super) fn lacking(lava: &Lava, slice: &Slice) -> Option<Finding> {
     let mut details: Vec<String> = slice.joining.iter().map(|copy| progress(lava, *copy, others)).collect();
     if in_sync.len() >= wanted {
         let [joining, ..] = &*slice.joining else { return None };
-        return Some(Finding::note(format!("A copy is being made on {}.", name(topology, joining.volcano)), details));
+        return Some(Finding::note(
+            format!("A copy is being made on {}.", name(topology, joining.volcano)),
+            details,
+        ));
     }
     if details.is_empty() {
         details.push(remedy(lava, slice, wanted));
@@ -155,10 +163,13 @@ fn progress(lava: &Lava, copy: Replica, others: &[OtherCopy]) -> String {
         return format!("{who} has everything and writes it to its disk.");
     }
     let missing = f64::from(other.missing_millionths) / 1e4;
-    let keys = if other.missing_millionths == 0 { String::new() } else { format!(" and {missing:.1}% of the keys") };
+    let keys =
+        if other.missing_millionths == 0 { String::new() } else { format!(" and {missing:.1}% of the keys") };
     let records = text::count(usize::try_from(other.behind).unwrap_or(usize::MAX), "record");
     let ready = match other.eta_seconds {
-        Some(eta) => format!("; ready in about {}", text::duration(std::time::Duration::from_secs(eta.max(1)))),
+        Some(eta) => {
+            format!("; ready in about {}", text::duration(std::time::Duration::from_secs(eta.max(1))))
+        }
         None if other.missing_millionths == 0 => "; ready in a moment".to_owned(),
         None => "; how long that takes will be known soon".to_owned(),
     };
@@ -175,7 +186,8 @@ fn remedy(lava: &Lava, slice: &Slice, wanted: usize) -> String {
     let storing: Vec<&Member> =
         lava.topology.members.iter().filter(|member| !member.witness && !member.leaving).collect();
     let free = storing.iter().filter(|member| slice.copies().all(|copy| copy != member.replica()));
-    let (there, gone): (Vec<&Member>, Vec<&Member>) = free.copied().partition(|member| is_there(lava, member));
+    let (there, gone): (Vec<&Member>, Vec<&Member>) =
+        free.copied().partition(|member| is_there(lava, member));
     if let [next, ..] = &*there {
         return format!("{} is to take a copy next.", called(next));
     }

@@ -30,7 +30,9 @@ pub(super) fn votes(lava: &Lava) -> Option<Finding> {
                 is(silent.len()),
                 names(&silent)
             ),
-            vec!["Requests do not wait for that; the next loss of a volcano would make them wait.".to_owned()],
+            vec![
+                "Requests do not wait for that; the next loss of a volcano would make them wait.".to_owned(),
+            ],
         ));
     }
     if lava.leader.is_none() {
@@ -58,9 +60,12 @@ pub(super) fn silent(lava: &Lava) -> Vec<Finding> {
         let who = called(member);
         let mut details = Vec::new();
         if role(&lava.topology, &lava.volcanos, member) == Role::Mirror {
-            details.push(format!("What is being written waits for {who}, or until it is taken out, about 3 s."));
+            details
+                .push(format!("What is being written waits for {who}, or until it is taken out, about 3 s."));
         }
-        details.push(format!("If {who} does not come back: `lava evict {who}`, and join another one (magmad -r)."));
+        details.push(format!(
+            "If {who} does not come back: `lava evict {who}`, and join another one (magmad -r)."
+        ));
         Some(Finding::trouble(format!("{who} ({}) is {}.", member.address, silent_for(silence)), details))
     };
     lava.topology.members.iter().filter_map(finding).collect()
@@ -79,7 +84,10 @@ pub(super) fn leaving(lava: &Lava) -> Vec<Finding> {
         } else {
             "It has neither copy nor vote any more and is forgotten next."
         };
-        Finding::note(format!("{who} is leaving."), vec![why.to_owned(), format!("`lava stay {who}` keeps it.")])
+        Finding::note(
+            format!("{who} is leaving."),
+            vec![why.to_owned(), format!("`lava stay {who}` keeps it.")],
+        )
     };
     topology.members.iter().filter(|member| member.leaving).map(finding).collect()
 }

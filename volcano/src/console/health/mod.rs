@@ -76,10 +76,12 @@ pub(super) fn report(lava: &Lava) -> String {
 /// The sentence for when nothing is degraded.
 fn well(lava: &Lava) -> String {
     let topology = &lava.topology;
-    let serving = topology.members.iter().filter(|member| role(topology, &lava.volcanos, member) == Role::Serving);
+    let serving =
+        topology.members.iter().filter(|member| role(topology, &lava.volcanos, member) == Role::Serving);
     let serving = names(&serving.collect::<Vec<_>>());
     let copies = topology.slices.iter().map(|slice| {
-        let in_sync: Vec<&Member> = slice.in_sync().filter_map(|copy| topology.member(copy.volcano)).collect();
+        let in_sync: Vec<&Member> =
+            slice.in_sync().filter_map(|copy| topology.member(copy.volcano)).collect();
         format!("{} of {} copies are in sync ({})", in_sync.len(), topology.copies, names(&in_sync))
     });
     let copies: Vec<String> = copies.collect();
@@ -87,7 +89,10 @@ fn well(lava: &Lava) -> String {
     let coordinator = lava.leader.map_or("nobody".to_owned(), |leader| name(topology, leader));
     let votes = text::count(topology.voters.len(), "vote");
     let there = if topology.members.len() == 1 { "is there" } else { "are there" };
-    format!("All is well: {serving} serves, {}, {volcanos} {there}, {coordinator} coordinates ({votes}).", copies.join(", "))
+    format!(
+        "All is well: {serving} serves, {}, {volcanos} {there}, {coordinator} coordinates ({votes}).",
+        copies.join(", ")
+    )
 }
 
 /// How long this volcano has not been heard from, if that is long.

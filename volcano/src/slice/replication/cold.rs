@@ -40,7 +40,9 @@ impl Slice {
     fn was_in_sync(&self) -> bool {
         let me = self.identity.replica();
         let config = self.replication.config.as_ref();
-        config.is_some_and(|config| config.in_sync().any(|copy| copy.volcano == me.volcano && copy.boot < me.boot))
+        config.is_some_and(|config| {
+            config.in_sync().any(|copy| copy.volcano == me.volcano && copy.boot < me.boot)
+        })
     }
 
     /// A copy without a role tells the former members where it stands.
@@ -58,7 +60,12 @@ impl Slice {
         self.consider_cold_start(now, stand);
     }
 
-    pub(super) fn hear_cold(&mut self, now: Now, from: Replica, message: SliceMessage) -> Result<(), Trouble> {
+    pub(super) fn hear_cold(
+        &mut self,
+        now: Now,
+        from: Replica,
+        message: SliceMessage,
+    ) -> Result<(), Trouble> {
         let SliceMessage::Stand(stand) = message else { return Ok(()) };
         if let Role::Outside(cold) = &mut self.replication.role {
             cold.stands.insert(from.volcano, (from, *stand));

@@ -129,11 +129,20 @@ impl Slice {
         let mut outcomes = self.ledger.recorded();
         // The newest are the ones that are asked about.
         outcomes.drain(..outcomes.len().saturating_sub(MAX_OUTCOMES));
-        self.tell_with_beacon(now, copy, |beacon| SliceMessage::Place { beacon, position, history, outcomes });
+        self.tell_with_beacon(now, copy, |beacon| SliceMessage::Place {
+            beacon,
+            position,
+            history,
+            outcomes,
+        });
     }
 
     /// Records after `after`, from memory or from the log, and about how many bytes they take; None if neither has them any more.
-    fn records_after(&mut self, after: Seq, max_bytes: usize) -> Result<Option<(Vec<SentRecord>, usize)>, Trouble> {
+    fn records_after(
+        &mut self,
+        after: Seq,
+        max_bytes: usize,
+    ) -> Result<Option<(Vec<SentRecord>, usize)>, Trouble> {
         if let Some(found) = self.replication.recent.after(after, max_bytes) {
             return Ok(Some(found));
         }
@@ -175,7 +184,11 @@ impl Slice {
 
     /// The name of a record of this copy's; of the one before the first, too.
     fn name_of(&self, seq: Seq) -> Option<Position> {
-        if seq == Seq(0) { Some(Position::default()) } else { self.store.position_at(self.identity.slice, seq) }
+        if seq == Seq(0) {
+            Some(Position::default())
+        } else {
+            self.store.position_at(self.identity.slice, seq)
+        }
     }
 
     fn send_part(&mut self, now: Now, copy: Replica) -> Result<(), Trouble> {
@@ -223,7 +236,11 @@ impl Slice {
                 }
                 return;
             }
-            Some(asked) if now.monotonic.saturating_sub(progress.told) < SAY_AGAIN || progress.acked < asked.1 => return,
+            Some(asked)
+                if now.monotonic.saturating_sub(progress.told) < SAY_AGAIN || progress.acked < asked.1 =>
+            {
+                return;
+            }
             Some(asked) => asked,
             // All syncs up to this number are then done there: it covers everything that they cover.
             None => (next, last),
@@ -254,7 +271,8 @@ impl Slice {
         let Some((&number, &(through, _))) = primary.syncs.last_key_value() else { return };
         let mut messages = Vec::new();
         for (&who, copy) in primary.copies.iter_mut().filter(|(_, copy)| copy.counts()) {
-            let open = primary.syncs.range(copy.synced + 1..).flat_map(|(_, (_, bodies))| bodies.iter().copied());
+            let open =
+                primary.syncs.range(copy.synced + 1..).flat_map(|(_, (_, bodies))| bodies.iter().copied());
             let bodies: std::collections::BTreeSet<BodyId> = open.collect();
             if copy.synced < number {
                 copy.owes_sync(now.monotonic);
@@ -274,7 +292,11 @@ impl Slice {
         let stage = progress.stage;
         if is_due && stage == Stage::Streaming {
             let after = position;
-            self.tell_with_beacon(now, copy, |beacon| SliceMessage::Records { beacon, after, records: Vec::new() });
+            self.tell_with_beacon(now, copy, |beacon| SliceMessage::Records {
+                beacon,
+                after,
+                records: Vec::new(),
+            });
             self.ask_syncs(now);
         }
     }

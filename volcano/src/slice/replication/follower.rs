@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use magma_common::topology::{Position, Replica, Seq, Slice as Config};
 
+use super::Role;
 use super::history::History;
 use super::lease::PROMISE;
-use super::Role;
 use crate::coordinator::SliceChange;
 use crate::node::message::{Part, SentRecord, SliceMessage};
 use crate::planted::{Bug, planted};
@@ -297,7 +297,9 @@ impl Slice {
         let earlier = follower.wanted.take().map(|wanted| wanted.bodies);
         let bodies = match (bodies, earlier) {
             (Some(named), None) => Bodies::These(named.into_iter().collect()),
-            (Some(named), Some(Bodies::These(mut bodies))) if bodies.len() + named.len() <= MAX_NAMED_BODIES => {
+            (Some(named), Some(Bodies::These(mut bodies)))
+                if bodies.len() + named.len() <= MAX_NAMED_BODIES =>
+            {
                 bodies.extend(named);
                 Bodies::These(bodies)
             }
@@ -325,7 +327,11 @@ impl Slice {
     }
 
     /// A sync that the primary asked for is done.
-    pub(in crate::slice) fn synced_for_primary(&mut self, primary: Replica, number: u64) -> Result<(), Trouble> {
+    pub(in crate::slice) fn synced_for_primary(
+        &mut self,
+        primary: Replica,
+        number: u64,
+    ) -> Result<(), Trouble> {
         let Role::Follower(follower) = &mut self.replication.role else { return Ok(()) };
         if follower.primary != primary || follower.syncing != Some(number) {
             return Ok(());

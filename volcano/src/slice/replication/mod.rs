@@ -118,7 +118,8 @@ impl Slice {
     /// The topology has changed.
     pub fn configure(&mut self, now: Now, topology: &Topology) {
         self.topology = topology.clone();
-        let Some(config) = self.topology.slices.iter().find(|slice| slice.id == self.identity.slice).cloned() else {
+        let Some(config) = self.topology.slices.iter().find(|slice| slice.id == self.identity.slice).cloned()
+        else {
             return;
         };
         let known = self.replication.config.as_ref().map(|config| config.epoch);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use magma_common::topology::{Member, Replica, VolcanoId};
 
-use super::primary::Phase;
 use super::Role;
+use super::primary::Phase;
 use crate::coordinator::SliceChange;
 use crate::slice::{Now, Slice};
 
@@ -42,7 +42,8 @@ impl Policy {
     fn is_forgiven(&self, who: VolcanoId, now: Duration) -> bool {
         let Some((times, last)) = self.lost.get(&who) else { return true };
         let doublings = times.saturating_sub(2).min(8);
-        let pause = if *times < 2 { Duration::ZERO } else { (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE) };
+        let pause =
+            if *times < 2 { Duration::ZERO } else { (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE) };
         now.saturating_sub(*last) >= pause
     }
 }
@@ -63,7 +64,8 @@ impl Slice {
 
     /// Takes the next step towards the copies that the slice should have, if one is due and none is under way.
     pub(super) fn keep_copies(&mut self, now: Now) {
-        let (Role::Primary(primary), Some(config)) = (&self.replication.role, &self.replication.config) else {
+        let (Role::Primary(primary), Some(config)) = (&self.replication.role, &self.replication.config)
+        else {
             return;
         };
         if primary.phase != Phase::Serving || self.replication.proposal.is_some() {
@@ -101,7 +103,9 @@ impl Slice {
     fn candidate(&self, now: Now, ring: &[&Member], wanted: usize) -> Option<Replica> {
         let config = self.replication.config.as_ref()?;
         let has_copy = |id: VolcanoId| config.copies().any(|copy| copy.volcano == id);
-        let useful = |copy: &Replica| ring.iter().any(|member| member.id == copy.volcano) || copy.volcano == self.identity.volcano;
+        let useful = |copy: &Replica| {
+            ring.iter().any(|member| member.id == copy.volcano) || copy.volcano == self.identity.volcano
+        };
         if config.copies().filter(useful).count() >= wanted {
             return None;
         }

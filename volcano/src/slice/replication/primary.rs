@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use magma_common::topology::{Position, Replica, Seq, Slice as Config};
 
-use super::progress::{Progress, Stage};
 use super::Role;
+use super::progress::{Progress, Stage};
 use crate::coordinator::SliceChange;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
@@ -52,7 +52,9 @@ pub(in crate::slice) struct Primary {
 impl Primary {
     /// Copies that count.
     pub(super) fn counted(&self) -> impl Iterator<Item = &Progress> {
-        self.copies.values().filter(|copy| copy.counts() && !(planted(Bug::ProposeWithoutWaiting) && !copy.is_mirror))
+        self.copies
+            .values()
+            .filter(|copy| copy.counts() && !(planted(Bug::ProposeWithoutWaiting) && !copy.is_mirror))
     }
 
     /// What may leave by what the other copies have; nothing without the lease.
@@ -111,7 +113,8 @@ impl Slice {
         let Role::Primary(primary) = &mut self.replication.role else { return };
         for copy in config.mirrors.iter().chain(&config.joining) {
             let is_mirror = config.mirrors.contains(copy);
-            primary.copies.entry(*copy).or_insert_with(|| Progress::new(is_mirror, now)).is_mirror = is_mirror;
+            primary.copies.entry(*copy).or_insert_with(|| Progress::new(is_mirror, now)).is_mirror =
+                is_mirror;
         }
     }
 
@@ -208,7 +211,12 @@ impl Slice {
     }
 
     /// A copy answers.
-    pub(super) fn hear_copy(&mut self, now: Now, from: Replica, message: SliceMessage) -> Result<(), Trouble> {
+    pub(super) fn hear_copy(
+        &mut self,
+        now: Now,
+        from: Replica,
+        message: SliceMessage,
+    ) -> Result<(), Trouble> {
         let last = self.position().seq;
         let Role::Primary(primary) = &mut self.replication.role else { return Ok(()) };
         let Some(copy) = primary.copies.get_mut(&from) else { return Ok(()) };
@@ -221,7 +229,9 @@ impl Slice {
                     if incomplete != copy.missing.is_empty() {
                         copy.stands_at(position.seq, last, now.monotonic);
                         confirm_part(copy, refreshed);
-                    } else if !incomplete && copy.refreshing.as_ref().is_some_and(|part| part.number == refreshed) {
+                    } else if !incomplete
+                        && copy.refreshing.as_ref().is_some_and(|part| part.number == refreshed)
+                    {
                         copy.stands_at(position.seq, last, now.monotonic);
                         confirm_part(copy, refreshed);
                     } else {
@@ -262,7 +272,8 @@ impl Slice {
         let lost = primary.copies.iter().filter(|(_, copy)| copy.counts()).find(is_lost);
         let lost = lost.or_else(|| {
             let gone = |(who, copy): &(&Replica, &Progress)| {
-                self.replication.has_restarted(**who) || now.monotonic.saturating_sub(copy.heard) >= JOINING_SILENCE
+                self.replication.has_restarted(**who)
+                    || now.monotonic.saturating_sub(copy.heard) >= JOINING_SILENCE
             };
             primary.copies.iter().find(gone)
         });

@@ -2,9 +2,9 @@
 
 use magma_common::topology::Replica;
 
-use super::progress::Progress;
-use super::primary::Phase;
 use super::Role;
+use super::primary::Phase;
+use super::progress::Progress;
 use crate::slice::report::{CopyReport, Doing, OtherCopy};
 use crate::slice::{Now, Slice};
 
@@ -17,9 +17,12 @@ impl Slice {
             Role::Outside(_) => Doing::Waiting(self.waits_for()),
             Role::Follower(follower) if follower.is_mirror() => Doing::Mirroring,
             Role::Follower(_) => Doing::Joining,
-            Role::Primary(primary) if matches!(primary.phase, Phase::Comparing | Phase::Leveling(_)) => Doing::Preparing,
+            Role::Primary(primary) if matches!(primary.phase, Phase::Comparing | Phase::Leveling(_)) => {
+                Doing::Preparing
+            }
             Role::Primary(primary) => {
-                let others = primary.copies.iter().map(|(&copy, progress)| self.other(now, copy, progress)).collect();
+                let others =
+                    primary.copies.iter().map(|(&copy, progress)| self.other(now, copy, progress)).collect();
                 Doing::Serving { degraded: self.replication.degraded, others }
             }
         };
@@ -43,7 +46,8 @@ impl Slice {
             behind: self.position().seq.0.saturating_sub(progress.acked.0),
             missing_millionths,
             eta_seconds,
-            silent_ms: u64::try_from(now.monotonic.saturating_sub(progress.heard).as_millis()).unwrap_or(u64::MAX),
+            silent_ms: u64::try_from(now.monotonic.saturating_sub(progress.heard).as_millis())
+                .unwrap_or(u64::MAX),
         }
     }
 

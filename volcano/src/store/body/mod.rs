@@ -404,13 +404,7 @@ impl Bodies {
         Ok(())
     }
 
-    fn ensure_row(
-        &mut self,
-        db: &mut Db,
-        body: BodyId,
-        flare: Handle,
-        born: Lsn,
-    ) -> Result<(), ReadError> {
+    fn ensure_row(&mut self, db: &mut Db, body: BodyId, flare: Handle, born: Lsn) -> Result<(), ReadError> {
         if self.state(db, body)?.row.is_none() {
             db.insert_body(body, flare, born)?;
             let row = db.body(body)?;
@@ -493,8 +487,7 @@ impl Bodies {
                 self.pending_bytes = self.pending_bytes.saturating_sub(bytes.len() as u64);
             }
             // one that was dropped since has nothing lying over it any more, or was brought in anew
-            let is_over =
-                |state: &BodyState| state.overlay.is_empty() || pending.lsn < state.born;
+            let is_over = |state: &BodyState| state.overlay.is_empty() || pending.lsn < state.born;
             if self.states.get(&pending.body).is_none_or(is_over) {
                 continue;
             }

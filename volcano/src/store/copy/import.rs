@@ -104,7 +104,8 @@ impl Store {
 
     /// The ends of the sessions that a part does not have.
     fn ended_sessions(&self, slice: SliceId, part: &Part) -> Result<Vec<Change>, StoreError> {
-        let brought = |id| part.changes.iter().any(|change| matches!(change, Change::PutSession(row) if row.id == id));
+        let brought =
+            |id| part.changes.iter().any(|change| matches!(change, Change::PutSession(row) if row.id == id));
         let here = self.export_sessions(slice)?;
         Ok(here.into_iter().filter(|row| !brought(row.id)).map(|row| Change::EndSession(row.id)).collect())
     }
@@ -165,7 +166,11 @@ fn check(part: &Part) -> Result<Vec<Append>, String> {
 }
 
 /// How much is here of the flare that comes in several parts, once this one has been taken.
-fn partial_after(before: Option<Partial>, part: &Part, appends: &[Append]) -> Result<Option<Partial>, String> {
+fn partial_after(
+    before: Option<Partial>,
+    part: &Part,
+    appends: &[Append],
+) -> Result<Option<Partial>, String> {
     if part.last {
         return Ok(None);
     }

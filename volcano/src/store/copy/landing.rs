@@ -68,7 +68,9 @@ impl Store {
             for &range in safe.ranges() {
                 let lsn = self.take(EntryRef::Copied { slice, changes: &[], complete: Some(range) })?;
                 if let Some(state) = self.db.slices.get_mut(&slice) {
-                    state.landed.retain(|landed| landed.waits != Waits::ForEntry || !range.covers(landed.range));
+                    state
+                        .landed
+                        .retain(|landed| landed.waits != Waits::ForEntry || !range.covers(landed.range));
                     state.landed.push(Landed { range, waits: Waits::ForLog(lsn) });
                 }
             }

@@ -77,9 +77,9 @@ impl Db {
         flare: Handle,
         born: Lsn,
     ) -> Result<i64, ReadError> {
-        let mut statement = self
-            .conn
-            .prepare_cached("INSERT INTO bodies(body, born, flare, high, summed) VALUES (?1, ?2, ?3, 0, 0)")?;
+        let mut statement = self.conn.prepare_cached(
+            "INSERT INTO bodies(body, born, flare, high, summed) VALUES (?1, ?2, ?3, 0, 0)",
+        )?;
         Ok(statement.insert(params![signed(body.0), signed(born.0), flare.to_bytes()])?)
     }
 

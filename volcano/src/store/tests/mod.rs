@@ -1,8 +1,8 @@
 //! Tests of the store as a whole.
 
 mod behaviour;
-mod copying;
 mod copies;
+mod copying;
 mod crash;
 mod making;
 mod model;

@@ -89,7 +89,9 @@ impl Source {
         let change = match self.dice.below(20) {
             0 if self.dice.one_in(2) => return self.delete(&known, made),
             1 | 2 => Change::PutInline { flare: key, data: vec![random as u8; random as usize * 100].into() },
-            3 => Change::PutReference { flare: key, reference: reference(random, &flare(0, Kind::Directory)) },
+            3 => {
+                Change::PutReference { flare: key, reference: reference(random, &flare(0, Kind::Directory)) }
+            }
             4 => Change::DeleteReference {
                 flare: key,
                 parent: flare(0, kind).key(),
