@@ -12,6 +12,7 @@ pub mod console;
 pub mod coordinator;
 pub mod dht;
 pub mod health;
+pub mod life;
 pub mod missing;
 pub mod namespace;
 pub mod node;

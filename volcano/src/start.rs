@@ -3,20 +3,15 @@
 mod joining;
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use magma_common::auth::{ClientKeys, ClusterKeys, KeyError};
 use magma_common::client::{ClientConfig, ConnectError, HostPort};
-use magma_common::key::KeyRange;
 use magma_common::logging::{Logging, LoggingError};
 use magma_common::options::Surroundings;
-use magma_common::topology::{
-    BootId, CONSOLE_PORT_OFFSET, DEFAULT_COPIES, Epoch, Member, NODE_PORT_OFFSET, Replica,
-    Slice as SliceOfRing, SliceId, Topology, VolcanoId,
-};
+use magma_common::topology::{CONSOLE_PORT_OFFSET, NODE_PORT_OFFSET};
 use magma_common::transport::SetupError;
 use magma_common::transport::forward::Forwarder;
 use magma_common::transport::node::NodeEndpoint;
@@ -29,16 +24,11 @@ use crate::administration::Administration;
 use crate::cli::{Beginning, Cli, CliError, Launch};
 use crate::config::{FolderError, VolcanoConfig};
 use crate::console::{self, ConsoleConfig};
-use crate::coordinator::{Coordinator, FileVault};
-use crate::node::{Node, TOPOLOGY};
+use crate::life::{self, LifeError, Origin, Profile};
+use crate::node::Node;
 use crate::server::{Clock, Edge, Stopped};
-use crate::slice::{Identity, Slice};
-use crate::store::{Disk, OpenError, OpenOptions, Opened, RealDisk, Store, StoreError};
+use crate::store::{OpenOptions, RealDisk, StoreError};
 
-/// Under this name the store keeps who the volcano is, and in which life it was last.
-const IDENTITY: &str = "identity";
-/// The slice that covers the keyspace.
-const FIRST_SLICE: SliceId = SliceId(1);
 /// Names this run of the machine.
 const MACHINE_BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -66,9 +56,9 @@ pub enum StartError {
     /// Logging.
     #[error(transparent)]
     Logging(#[from] LoggingError),
-    /// The store does not open.
+    /// What is on disk cannot be gone on from.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Life(#[from] LifeError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,12 +78,6 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The topology in the store does not decode.
-    #[error("the topology in the store is damaged; restore the folder from a copy")]
-    Topology,
-    /// The coordinator's state.
-    #[error(transparent)]
-    Coordinator(#[from] crate::coordinator::OpenError),
     /// The host to join has no address.
     #[error("{host} cannot be found: {source}")]
     Contact {
@@ -119,9 +103,6 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The system gives no random numbers.
-    #[error("the system gives no random numbers: {0}")]
-    Random(#[from] getrandom::Error),
     /// The store failed while serving.
     #[error("stopped: {0}")]
     Stopped(String),
@@ -170,133 +151,35 @@ struct Keys {
     cluster: ClusterKeys,
 }
 
-/// Opens what is on disk and puts the volcano together. Every start is a new life: it begins without any role.
+/// Opens what is on disk and puts the volcano together.
 fn open(launch: &Launch, clock: Clock) -> Result<Node, StartError> {
     let machine_boot =
         std::fs::read_to_string(MACHINE_BOOT).map_err(system("cannot read the machine's boot id"))?;
-    let options = OpenOptions {
-        create: launch.is_new(),
-        machine_boot: machine_boot.trim().to_owned(),
-        ..OpenOptions::default()
-    };
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let (mut store, opened) = Store::open(launch.folder.path(), Arc::clone(&disk), options)?;
-    let own = member(&launch.config, begin_life(&mut store)?);
-    let vault = Box::new(FileVault::new(disk, launch.folder.path().to_path_buf()));
-    let now = clock.now();
-    let (topology, coordinator) = match launch.beginning {
-        Beginning::Found => {
-            let topology = new_network(&own)?;
-            let coordinator = Coordinator::found(own.id, topology.clone(), vault, random(), now.monotonic)?;
-            (topology, coordinator)
-        }
-        Beginning::Join(_) => {
-            (Topology::default(), Coordinator::open(own.id, vault, random(), now.monotonic)?)
-        }
-        Beginning::Resume => {
-            let coordinator = Coordinator::open(own.id, vault, random(), now.monotonic)?;
-            let topology = known_topology(&store, &coordinator)?;
-            // Its last life had no time to note that it was forgotten.
-            if topology.network != 0 && topology.member(own.id).is_none() {
-                launch.folder.retire()?;
-                return Err(FolderError::Left(launch.folder.path().to_owned()).into());
-            }
-            (topology, coordinator)
-        }
-    };
-    announce(&opened, launch.folder.path(), &topology);
-    let identity = Identity { slice: FIRST_SLICE, volcano: own.id, boot: own.boot };
-    let slice = Slice::new(identity, topology.clone(), store, opened, random(), now);
-    let contacts = contacts(&launch.beginning)?;
-    Ok(Node::new(own, topology, coordinator, slice, contacts, now))
-}
-
-/// Where to ask to be taken in.
-fn contacts(beginning: &Beginning) -> Result<Vec<SocketAddr>, StartError> {
-    let Beginning::Join(host) = beginning else { return Ok(Vec::new()) };
-    let port = host.port.saturating_add(NODE_PORT_OFFSET);
-    let found = (host.host.as_str(), port).to_socket_addrs();
-    let found: Vec<_> = found.map_err(|source| StartError::Contact { host: host.clone(), source })?.collect();
-    Ok(found)
-}
-
-/// The newest topology that this volcano knew in its former life.
-fn known_topology(store: &Store, coordinator: &Coordinator) -> Result<Topology, StartError> {
-    let stored = match store.meta(TOPOLOGY) {
-        Some(bytes) => postcard::from_bytes::<Topology>(&bytes).map_err(|_| StartError::Topology)?,
-        None => Topology::default(),
-    };
-    Ok(match coordinator.topology() {
-        Some(agreed) if agreed.version > stored.version => agreed.clone(),
-        _ => stored,
-    })
-}
-
-/// Who this volcano is, for as long as its folder exists, and in which life.
-fn begin_life(store: &mut Store) -> Result<Replica, StartError> {
-    let known = store.meta(IDENTITY).and_then(|bytes| postcard::from_bytes::<Replica>(&bytes).ok());
-    let (volcano, lives) = match known {
-        Some(last) => (last.volcano, last.boot.0 >> 32),
-        None => (VolcanoId(getrandom::u64()?.max(1)), 0),
-    };
-    let boot = BootId((lives + 1) << 32 | u64::from(getrandom::u32()?));
-    let life = Replica { volcano, boot };
-    let encoded = postcard::to_stdvec(&life).map_err(|_| StartError::Topology)?;
-    // On disk before anybody hears of it: no two lives have the same name.
-    store.set_meta(IDENTITY, &encoded)?;
-    Ok(life)
-}
-
-fn member(config: &VolcanoConfig, life: Replica) -> Member {
-    Member {
-        id: life.volcano,
-        boot: life.boot,
+    let config = &launch.config;
+    let profile = Profile {
         nickname: config.nickname.to_string(),
         servername: config.servername.to_string(),
         address: config.address,
         port: u16::from(config.port),
         bandwidth: config.bandwidth,
         witness: config.witness,
-        leaving: false,
-    }
+    };
+    let origin = match &launch.beginning {
+        Beginning::Found => Origin::Found,
+        Beginning::Join(host) => Origin::Join(contacts(host)?),
+        Beginning::Resume => Origin::Resume,
+    };
+    let folder = launch.folder.path();
+    let options = OpenOptions { machine_boot: machine_boot.trim().to_owned(), ..OpenOptions::default() };
+    Ok(life::begin(folder, Arc::new(RealDisk), options, origin, profile, random, clock.now())?)
 }
 
-fn announce(opened: &Opened, folder: &Path, topology: &Topology) {
-    tracing::info!(
-        target: "magma::boot",
-        folder = %folder.display(), flares = opened.flares, replayed = opened.replayed, clean = opened.clean,
-        topology = topology.version, "the store is open"
-    );
-    if opened.may_have_lost_unsynced() {
-        tracing::warn!(
-            target: "magma::boot",
-            "the machine stopped without warning: what was written here but not synced may be gone, unless another copy has it"
-        );
-    }
-}
-
-/// A ring with one slice, and this volcano alone in it.
-fn new_network(own: &Member) -> Result<Topology, StartError> {
-    let mut handle_key = [0; 32];
-    getrandom::fill(&mut handle_key)?;
-    Ok(Topology {
-        version: 1,
-        network: getrandom::u64()?.max(1),
-        lineage: getrandom::u64()?,
-        loss_counter: 0,
-        members: vec![own.clone()],
-        slices: vec![SliceOfRing {
-            id: FIRST_SLICE,
-            range: KeyRange::ALL,
-            epoch: Epoch(1),
-            primary: own.replica(),
-            mirrors: Vec::new(),
-            joining: Vec::new(),
-        }],
-        handle_key,
-        copies: DEFAULT_COPIES,
-        voters: vec![own.id],
-    })
+/// Where to ask to be taken in.
+fn contacts(host: &HostPort) -> Result<Vec<SocketAddr>, StartError> {
+    let port = host.port.saturating_add(NODE_PORT_OFFSET);
+    let found = (host.host.as_str(), port).to_socket_addrs();
+    let found: Vec<_> = found.map_err(|source| StartError::Contact { host: host.clone(), source })?.collect();
+    Ok(found)
 }
 
 /// Random numbers for births, bodies and sessions, from the system.

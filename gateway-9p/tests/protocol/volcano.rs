@@ -8,14 +8,13 @@ use std::thread::JoinHandle;
 
 use magma_common::auth::{Keys, Secret};
 use magma_common::client::{ClientConfig, HostPort};
-use magma_common::key::KeyRange;
-use magma_common::topology::{
-    BootId, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId,
-};
+use magma_common::topology::VolcanoId;
+use magma_common::transport::forward::Forwarder;
 use magma_common::transport::server::{Server, ServerConfig};
+use magma_volcano::life::{self, Origin, Profile};
+use magma_volcano::node::Node;
 use magma_volcano::server::{Clock, Edge};
-use magma_volcano::slice::{Identity, Slice};
-use magma_volcano::store::{OpenOptions, RealDisk, Store};
+use magma_volcano::store::{OpenOptions, RealDisk};
 use tempfile::TempDir;
 use tokio::task::LocalSet;
 
@@ -50,10 +49,11 @@ impl Volcano {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             LocalSet::new().block_on(&runtime, async move {
                 let keys = KEYS.cluster().unwrap().clone();
+                let forwarder = Forwarder::new(&keys, VolcanoId(1)).unwrap();
                 let server =
                     Server::bind(ServerConfig { address, keys, volcano: 1, max_connections: 100 }).unwrap();
                 let bound = server.local_address();
-                let edge = Edge::new(open(&folder, boot, bound.port()), Clock);
+                let edge = Edge::new(open(&folder, boot, bound.port()), Clock, forwarder);
                 let closer = server.closer();
                 let time = tokio::task::spawn_local(Rc::clone(&edge).tell_time());
                 let serving = tokio::task::spawn_local(server.serve(edge.handler()));
@@ -94,50 +94,27 @@ impl Drop for Volcano {
     }
 }
 
-fn open(folder: &Path, boot: u64, port: u16) -> Slice {
-    let options =
-        OpenOptions { create: boot == 1, machine_boot: "test".to_owned(), ..OpenOptions::default() };
-    let (store, opened) = Store::open(folder, Arc::new(RealDisk), options).unwrap();
-    let (volcano, boot, slice) = (VolcanoId(1), BootId(boot), SliceId(1));
-    let member = Member {
-        id: volcano,
-        boot,
+fn open(folder: &Path, boot: u64, port: u16) -> Node {
+    let profile = Profile {
         nickname: "wallace".to_owned(),
         servername: "wallace.test".to_owned(),
         address: Ipv4Addr::LOCALHOST.into(),
         port,
         bandwidth: 0,
         witness: false,
-        leaving: false,
     };
-    let of_ring = SliceOfRing {
-        id: slice,
-        range: KeyRange::ALL,
-        epoch: Epoch(boot.0),
-        primary: Replica { volcano, boot },
-        mirrors: Vec::new(),
-        joining: Vec::new(),
+    let mut sources = boot;
+    let random = move || {
+        sources += 1;
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(boot * 1000 + sources);
+        Box::new(move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        }) as Box<dyn FnMut() -> u64>
     };
-    let topology = Topology {
-        version: boot.0,
-        network: 7,
-        lineage: 1,
-        loss_counter: 0,
-        members: vec![member],
-        slices: vec![of_ring],
-        handle_key: [0; 32],
-        copies: 1,
-        voters: Vec::new(),
-    };
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(boot.0 + 1);
-    let random = Box::new(move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    });
-    let (identity, now) = (Identity { slice, volcano, boot }, Clock.now());
-    let mut slice = Slice::new(identity, topology, store, opened, random, now).unwrap();
-    slice.found(Clock.now()).unwrap();
-    slice
+    let origin = if boot == 1 { Origin::Found } else { Origin::Resume };
+    let options = OpenOptions { machine_boot: "test".to_owned(), ..OpenOptions::default() };
+    life::begin(folder, Arc::new(RealDisk), options, origin, profile, random, Clock.now()).unwrap()
 }

@@ -108,7 +108,12 @@ impl Node {
             goodbyes: None,
         };
         if topology.network != 0 {
+            let is_member = topology.member(node.own.id).is_some();
             node.adopt(now, topology);
+            if !is_member {
+                // Its last life heard that it was forgotten, and had no time to act on it.
+                node.be_forgotten();
+            }
         }
         node.settle(now);
         node
@@ -364,9 +369,7 @@ impl Node {
         let was_member = self.topology.member(self.own.id).is_some();
         self.topology = topology;
         if was_member && self.topology.member(self.own.id).is_none() {
-            tracing::info!(target: "magma::routing", version = self.topology.version, "the network has forgotten this volcano");
-            self.is_forgotten = true;
-            self.effects.push(Effect::Forgotten);
+            self.be_forgotten();
         }
         self.peers.keep(&self.topology);
         match postcard::to_stdvec(&self.topology) {
@@ -375,6 +378,12 @@ impl Node {
         }
         tracing::debug!(target: "magma::routing", version = self.topology.version, "a newer topology");
         self.slice.configure(now, &self.topology);
+    }
+
+    fn be_forgotten(&mut self) {
+        tracing::info!(target: "magma::routing", version = self.topology.version, "the network has forgotten this volcano");
+        self.is_forgotten = true;
+        self.effects.push(Effect::Forgotten);
     }
 
     /// Without a network: the only thing to be heard is whether this volcano was taken into one.

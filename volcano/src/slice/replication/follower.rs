@@ -131,7 +131,7 @@ impl Slice {
                 for (seq, outcome) in &outcomes {
                     self.ledger.recover(now.monotonic, *seq, outcome.clone());
                 }
-                self.store.place(slice, range, position, history, outcomes)?;
+                self.store.place(slice, range, position, &history, &outcomes)?;
                 self.after_cut()?;
             }
             SliceMessage::Refresh { number, at, part } => self.take_part(number, at, &part)?,
@@ -238,6 +238,8 @@ impl Slice {
                 }
             }
             Ok(Imported::Later) | Err(StoreError::NoSpace(_)) => {}
+            // The primary hears what is still missing and begins that anew.
+            Ok(Imported::OutOfPlace) => self.say_stand(),
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -248,7 +250,7 @@ impl Slice {
             return Ok(());
         }
         match self.store.rewind(self.identity.slice, to)? {
-            Rewound::Done => {}
+            Rewound::Done { .. } => {}
             // The primary hears that this copy stands nowhere and places it anew.
             Rewound::NotInLog => {
                 if let Role::Follower(follower) = &mut self.replication.role {
@@ -309,7 +311,7 @@ impl Slice {
         self.start_wanted_sync()
     }
 
-    fn start_wanted_sync(&mut self) -> Result<(), Trouble> {
+    pub(super) fn start_wanted_sync(&mut self) -> Result<(), Trouble> {
         let Role::Follower(follower) = &mut self.replication.role else { return Ok(()) };
         if follower.syncing.is_some() {
             return Ok(());
@@ -337,6 +339,12 @@ impl Slice {
             return Ok(());
         }
         follower.syncing = None;
+        if self.store.missing(self.identity.slice).is_empty() && !self.store.is_complete(self.identity.slice)
+        {
+            // What was brought in is on disk, but not yet that it is: once more, when the log says so.
+            follower.wanted.get_or_insert(WantedSync { number, bodies: Bodies::All });
+            return Ok(());
+        }
         follower.synced = follower.synced.max(number);
         follower.owes_answer = true;
         self.start_wanted_sync()

@@ -182,7 +182,10 @@ impl Slice {
     pub(super) fn replicate(&mut self, now: Now) -> Result<(), Trouble> {
         match self.replication.role {
             Role::Outside(_) => self.report_cold(now),
-            Role::Follower(_) => self.consider_promotion(now),
+            Role::Follower(_) => {
+                self.start_wanted_sync()?;
+                self.consider_promotion(now);
+            }
             Role::Primary(_) => self.lead_on(now)?,
         }
         let epoch = self.replication.epoch();

@@ -1,0 +1,181 @@
+//! The beginning of a life of a volcano: from what its folder holds to a [`Node`] that has no role yet.
+//!
+//! A volcano is the same one as long as its folder exists; each start is a new life of it, with a greater boot id, that is
+//! on disk before anybody hears of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use magma_common::key::KeyRange;
+use magma_common::topology::{
+    BootId, DEFAULT_COPIES, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId,
+};
+
+use crate::coordinator::{self, Coordinator, FileVault};
+use crate::node::{Node, TOPOLOGY};
+use crate::slice::{Identity, Now, Slice};
+use crate::store::{Disk, OpenError, OpenOptions, Opened, Store, StoreError};
+
+/// Under this name the store keeps who the volcano is, and in which life it was last.
+const IDENTITY: &str = "identity";
+/// The slice that covers the keyspace.
+pub const FIRST_SLICE: SliceId = SliceId(1);
+
+/// What the volcano does with its folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The folder is empty: it founds a network.
+    Found,
+    /// The folder is empty: it asks at these node ports to be taken in.
+    Join(Vec<SocketAddr>),
+    /// It goes on as what the folder says.
+    Resume,
+}
+
+/// How a volcano wants to be known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Its short name.
+    pub nickname: String,
+    /// Its host name.
+    pub servername: String,
+    /// Where it listens.
+    pub address: IpAddr,
+    /// The flare protocol's port.
+    pub port: u16,
+    /// What its link carries, in KiB/s; 0 if nobody said.
+    pub bandwidth: u64,
+    /// It votes and stores nothing.
+    pub witness: bool,
+}
+
+/// Why a life cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum LifeError {
+    /// The store does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The coordinator's state.
+    #[error(transparent)]
+    Coordinator(#[from] coordinator::OpenError),
+    /// What the store keeps of the volcano does not decode.
+    #[error(
+        "what the store says about {0} is damaged; restore the folder from a copy, or let the volcano join anew with an empty one"
+    )]
+    Damaged(&'static str),
+}
+
+/// Begins a life. `random` makes sources of random numbers: for the coordinator's time-outs, and for births, bodies and sessions.
+pub fn begin(
+    folder: &Path,
+    disk: Arc<dyn Disk>,
+    options: OpenOptions,
+    origin: Origin,
+    profile: Profile,
+    mut random: impl FnMut() -> Box<dyn FnMut() -> u64>,
+    now: Now,
+) -> Result<Node, LifeError> {
+    let options = OpenOptions { create: origin != Origin::Resume, ..options };
+    let (mut store, opened) = Store::open(folder, Arc::clone(&disk), options)?;
+    let own = profile.member(begin_life(&mut store, &mut random())?);
+    let vault = Box::new(FileVault::new(disk, folder.to_path_buf()));
+    let (topology, coordinator, contacts) = match origin {
+        Origin::Found => {
+            let topology = new_network(&own, &mut random());
+            let coordinator = Coordinator::found(own.id, topology.clone(), vault, random(), now.monotonic)?;
+            (topology, coordinator, Vec::new())
+        }
+        Origin::Join(contacts) => {
+            let coordinator = Coordinator::open(own.id, vault, random(), now.monotonic)?;
+            (Topology::default(), coordinator, contacts)
+        }
+        Origin::Resume => {
+            let coordinator = Coordinator::open(own.id, vault, random(), now.monotonic)?;
+            (known_topology(&store, &coordinator)?, coordinator, Vec::new())
+        }
+    };
+    announce(&opened, folder, &topology);
+    let identity = Identity { slice: FIRST_SLICE, volcano: own.id, boot: own.boot };
+    let slice = Slice::new(identity, topology.clone(), store, opened, random(), now);
+    Ok(Node::new(own, topology, coordinator, slice, contacts, now))
+}
+
+impl Profile {
+    fn member(self, life: Replica) -> Member {
+        let Self { nickname, servername, address, port, bandwidth, witness } = self;
+        let Replica { volcano: id, boot } = life;
+        Member { id, boot, nickname, servername, address, port, bandwidth, witness, leaving: false }
+    }
+}
+
+/// Who this volcano is, for as long as its folder exists, and in which life.
+fn begin_life(store: &mut Store, random: &mut dyn FnMut() -> u64) -> Result<Replica, LifeError> {
+    let (volcano, lives) = match store.meta(IDENTITY) {
+        Some(bytes) => {
+            let last: Replica =
+                postcard::from_bytes(&bytes).map_err(|_| LifeError::Damaged("this volcano"))?;
+            (last.volcano, last.boot.0 >> 32)
+        }
+        None => (VolcanoId(random().max(1)), 0),
+    };
+    let life = Replica { volcano, boot: BootId((lives + 1) << 32 | random() >> 32) };
+    let encoded = postcard::to_stdvec(&life).map_err(|_| LifeError::Damaged("this volcano"))?;
+    store.set_meta(IDENTITY, &encoded)?;
+    Ok(life)
+}
+
+/// The newest topology that this volcano knew in its former life.
+fn known_topology(store: &Store, coordinator: &Coordinator) -> Result<Topology, LifeError> {
+    let stored = match store.meta(TOPOLOGY) {
+        Some(bytes) => postcard::from_bytes(&bytes).map_err(|_| LifeError::Damaged("the topology"))?,
+        None => Topology::default(),
+    };
+    Ok(match coordinator.topology() {
+        Some(agreed) if agreed.version > stored.version => agreed.clone(),
+        _ => stored,
+    })
+}
+
+/// A ring with one slice, and this volcano alone in it.
+fn new_network(own: &Member, random: &mut dyn FnMut() -> u64) -> Topology {
+    let mut handle_key = [0; 32];
+    for bytes in handle_key.as_chunks_mut::<8>().0 {
+        *bytes = random().to_le_bytes();
+    }
+    Topology {
+        version: 1,
+        network: random().max(1),
+        lineage: random(),
+        loss_counter: 0,
+        members: vec![own.clone()],
+        slices: vec![SliceOfRing {
+            id: FIRST_SLICE,
+            range: KeyRange::ALL,
+            epoch: Epoch(1),
+            primary: own.replica(),
+            mirrors: Vec::new(),
+            joining: Vec::new(),
+        }],
+        handle_key,
+        copies: DEFAULT_COPIES,
+        voters: vec![own.id],
+    }
+}
+
+fn announce(opened: &Opened, folder: &Path, topology: &Topology) {
+    tracing::info!(
+        target: "magma::boot",
+        folder = %folder.display(), flares = opened.flares, replayed = opened.replayed, clean = opened.clean,
+        topology = topology.version, "the store is open"
+    );
+    if opened.may_have_lost_unsynced() {
+        tracing::warn!(
+            target: "magma::boot",
+            "the machine stopped without warning: what was written here but not synced may be gone, unless another copy has it"
+        );
+    }
+}
