@@ -5,7 +5,7 @@ use magma_common::topology::{Member, Replica, Topology};
 use crate::console::admin::Lava;
 use crate::console::health::{called, findings, name, silence, silent_for};
 use crate::console::text::{bound, count, table};
-use crate::health::role;
+use crate::health::{Role, role};
 
 /// The report.
 pub(super) fn report(lava: &Lava) -> String {
@@ -72,11 +72,16 @@ fn nicknames(topology: &Topology, copies: &[Replica]) -> String {
 
 /// What a volcano does, whether it goes, and whether it is there.
 fn state(lava: &Lava, member: &Member) -> String {
-    let mut state = role(&lava.topology, &lava.volcanos, member).to_string();
+    let silence = silence(lava, member.id);
+    let mut state = match role(&lava.topology, &lava.volcanos, member) {
+        // It may have ceased to do so.
+        Role::Serving | Role::Preparing if silence.is_some() => "primary".to_owned(),
+        role => role.to_string(),
+    };
     if member.leaving {
         state.push_str(", leaving");
     }
-    if let Some(silence) = silence(lava, member.id) {
+    if let Some(silence) = silence {
         state.push_str(", ");
         state.push_str(&silent_for(silence));
     }

@@ -8,11 +8,10 @@ use tokio::time::{Instant, sleep};
 use super::Stop;
 use crate::console::admin::{Admin, Lava};
 use crate::console::command::NetworkCommand;
-use crate::console::health::{called, names, silence};
+use crate::console::health::{called, has_substitutes, names, silence};
 use crate::console::output::Output;
 use crate::console::text::{count, duration};
 use crate::coordinator::Change;
-use crate::health::standing;
 
 /// How long a command waits for the others to agree.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -127,6 +126,14 @@ fn leave(lava: &Lava, member: &Member) -> Result<Wish, String> {
             ));
         }
     }
+    let copies = usize::from(lava.topology.copies);
+    let fewer = if !member.witness && others.len() < copies {
+        let (left, store) =
+            (count(others.len(), "volcano"), if others.len() == 1 { "stores" } else { "store" });
+        format!("Then only {left} {store}, and {copies} copies are wanted.\n")
+    } else {
+        String::new()
+    };
     let what = if has_copy(&lava.topology, member.id) {
         "It goes on until others have everything that it has; then the network forgets it and its magmad ends by itself."
     } else {
@@ -135,7 +142,7 @@ fn leave(lava: &Lava, member: &Member) -> Result<Wish, String> {
     Ok(Wish {
         change: Change::Leave(member.id, true),
         done: format!(
-            "{who} is leaving. {what}\n`lava health` shows how far that is; `lava stay {who}` keeps it.\n"
+            "{who} is leaving. {what}\n{fewer}`lava health` shows how far that is; `lava stay {who}` keeps it.\n"
         ),
     })
 }
@@ -161,26 +168,15 @@ fn evict(lava: &Lava, member: &Member) -> Result<Wish, String> {
             "{who} was heard from a moment ago; `lava leave {who}` lets it give its copies away first"
         ));
     }
-    for slice in &lava.topology.slices {
-        if slice.in_sync().all(|copy| copy.volcano != member.id) {
-            continue;
-        }
-        let others = standing(&lava.topology, slice);
-        let others: Vec<&Member> = others
-            .into_iter()
-            .filter(|other| other.id != member.id && silence(lava, other.id).is_none())
-            .collect();
-        if others.is_empty() {
-            return Err(format!(
-                "{who} cannot be evicted: it has the only copy that is sure to have everything; start it, or bring its folder to another machine"
-            ));
-        }
-        if slice.primary.volcano == member.id {
-            return Err(format!(
-                "{who} cannot be evicted yet: {} has to take over first; see `lava health`",
-                names(&others)
-            ));
-        }
+    if !has_substitutes(lava, member) {
+        return Err(format!(
+            "{who} cannot be evicted: it has the only copy that is sure to have everything; start it, or bring its folder to another machine"
+        ));
+    }
+    if lava.topology.slices.iter().any(|slice| slice.primary.volcano == member.id) {
+        return Err(format!(
+            "{who} cannot be evicted yet: a mirror has to take over first; see `lava health`"
+        ));
     }
     if member.leaving {
         return Err(format!(

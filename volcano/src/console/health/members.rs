@@ -3,7 +3,7 @@
 use magma_common::topology::{Member, VolcanoId};
 
 use super::{Finding, Lava, called, is, is_there, name, names, silence, silent_for};
-use crate::health::{Role, role};
+use crate::health::{Role, role, standing};
 
 /// The voters that are silent, if those that are there are too few to agree on anything.
 pub(super) fn mute_majority(lava: &Lava) -> Vec<&Member> {
@@ -46,8 +46,11 @@ pub(super) fn votes(lava: &Lava) -> Option<Finding> {
         "One vote: if {} is lost, nobody can change who serves what until it returns",
         name(topology, *only)
     );
-    match topology.members.iter().filter(|member| !member.leaving).count() {
-        0 | 1 => None,
+    let stays = |member: &&Member| !member.leaving;
+    let storing = topology.members.iter().filter(stays).filter(|member| !member.witness).count();
+    match topology.members.iter().filter(stays).count() {
+        // There is nobody who could serve in its place.
+        _ if storing <= 1 => None,
         2 => Some(Finding::note(format!("{lost}; add a witness (magmad --witness -r ...)."), Vec::new())),
         _ => Some(Finding::note(format!("{lost}; others are being given a vote."), Vec::new())),
     }
@@ -69,6 +72,15 @@ pub(super) fn silent(lava: &Lava) -> Vec<Finding> {
         Some(Finding::trouble(format!("{who} ({}) is {}.", member.address, silent_for(silence)), details))
     };
     lava.topology.members.iter().filter_map(finding).collect()
+}
+
+/// Whether everything is on others that are there, so that the network can do without this volcano.
+pub(in crate::console) fn has_substitutes(lava: &Lava, member: &Member) -> bool {
+    lava.topology.slices.iter().all(|slice| {
+        let others = standing(&lava.topology, slice);
+        slice.in_sync().all(|copy| copy.volcano != member.id)
+            || others.iter().any(|other| other.id != member.id && is_there(lava, other))
+    })
 }
 
 /// Who is leaving.

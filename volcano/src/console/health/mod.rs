@@ -11,6 +11,7 @@ use std::time::Duration;
 use magma_common::time::Timestamp;
 use magma_common::topology::{Member, Topology, VolcanoId};
 
+pub(super) use self::members::has_substitutes;
 use super::admin::Lava;
 use super::text;
 use crate::health::{Role, role};

@@ -24,6 +24,8 @@ fn two_volcanos_without_a_witness_hang_by_one_vote() {
     let note = "One vote: if wallace is lost, nobody can change who serves what until it returns; add a witness (magmad --witness -r ...).";
     assert!(lines(&lava)[0].starts_with("All is well"));
     assert_eq!(lines(&lava)[1], note);
+    let alone = ring(2, &[1]).change_member(2, |gromit| gromit.witness = true);
+    assert_eq!(lines(&alone).len(), 1, "nobody could serve in its place");
     let with_witness = ring(3, &[1, 2]).change_member(3, |shaun| shaun.witness = true).voters(&[1, 2, 3]);
     assert_eq!(lines(&with_witness).len(), 1);
 }
@@ -93,6 +95,8 @@ fn after_a_start_of_everybody_those_who_are_missing_are_named() {
         "Nothing is served: wallace waits for gromit, which has the other copy of what was acknowledged."
     );
     assert_eq!(shown[2], "  Start magmad on gromit (127.0.0.2), or repair the network to there.");
+    let only = "  gromit has the only copy that is sure to have everything: it cannot be replaced.";
+    assert!(shown.contains(&only.to_owned()), "{shown:?}");
 }
 
 #[test]

@@ -59,6 +59,8 @@ fn nobody_leaves_whose_data_nobody_else_could_hold() {
     let witness = ring(2, &[1]).change_member(2, |gromit| gromit.witness = true);
     assert_eq!(refused(witness.clone(), "lava leave"), only);
     assert!(told(witness, "lava leave gromit").0.starts_with("gromit is leaving"));
+    let (said, _) = told(ring(2, &[1, 2]), "lava leave gromit");
+    assert!(said.contains("\nThen only 1 volcano stores, and 2 copies are wanted.\n"), "{said}");
     assert_eq!(
         refused(ring(2, &[1, 2]).silent(2, 3), "lava leave"),
         "wallace cannot leave now: gromit would have to hold the data and is silent\n"
@@ -89,7 +91,7 @@ fn only_who_is_gone_and_not_needed_is_evicted() {
     let primary = ring(3, &[2, 1]).silent(2, 60);
     assert!(
         refused(primary, "lava evict gromit")
-            .starts_with("gromit cannot be evicted yet: wallace has to take over first")
+            .starts_with("gromit cannot be evicted yet: a mirror has to take over first")
     );
     assert_eq!(
         refused(ring(2, &[1]), "lava evict feathers"),
