@@ -57,10 +57,11 @@ pub(crate) struct World {
     pub(crate) members: BTreeMap<VolcanoId, SocketAddr>,
     /// Clients cannot reach these themselves.
     pub(crate) hidden: HashSet<VolcanoId>,
+    /// It hears of nothing, and so can pass nothing on.
+    pub(crate) cut_off: Option<VolcanoId>,
     /// Nobody serves.
     pub(crate) interregnum: bool,
     pub(crate) forwarded: usize,
-    pub(crate) keep_alives: usize,
     /// Done, but answers are kept back.
     pub(crate) mute: bool,
     /// So many requests more are dropped unanswered.
@@ -337,7 +338,6 @@ impl Fake {
         let mut payload = Bytes::new();
         let reply = match &request.request {
             Request::KeepAlive(_) => {
-                world.keep_alives += 1;
                 let (door, reign, topology_version) = (self.id, Epoch(world.reign), world.version);
                 Reply::KeepAlive(KeepAliveReply { door, reign, topology_version })
             }
@@ -408,6 +408,9 @@ impl Handler for Fake {
             world.waiting += 1;
             self.waiting.borrow_mut().insert((peer, request.header.tag), reply);
             return;
+        }
+        if world.cut_off == Some(self.id) {
+            return reply.send(Err(FlareError::Unavailable.into()), 0);
         }
         if world.interregnum && !matches!(request.request, Request::FetchTopology(_)) {
             return reply.send(Err(FlareError::Unavailable.into()), world.version);

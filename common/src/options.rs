@@ -46,8 +46,8 @@ pub struct KeyOptions {
 /// The options that the gateways and the mount share; flatten it into theirs.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SharedOptions {
-    /// A volcano to contact; repeat it to name several [default: 127.0.0.1:12000].
-    #[arg(long = "host", value_name = "ADDR[:PORT]")]
+    /// A volcano to contact; several stand with commas between them, or the option is repeated [default: 127.0.0.1:12000].
+    #[arg(long = "host", value_name = "ADDR[:PORT]", value_delimiter = ',')]
     pub hosts: Vec<HostPort>,
     /// The key.
     #[command(flatten)]

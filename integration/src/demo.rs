@@ -1,7 +1,8 @@
 //! `./magma demo`: a whole lava network to play with, until Ctrl-C.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -9,6 +10,7 @@ use crate::error::{Doing, Error, Result, wrong};
 use crate::guest::Door;
 use crate::lava::{ADDRESS, Lava, NfsClients, Ports, free_port};
 use crate::programs::Programs;
+use crate::ring::{Layout, Ring};
 use crate::testing::process::tail;
 use crate::testing::wait;
 
@@ -16,6 +18,11 @@ use crate::testing::wait;
 const UNTIL_SIGNAL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Lines of a log shown when its process has failed.
 const SHOWN_LINES: usize = 20;
+/// Volcanos of the demo.
+const VOLCANOS: usize = 3;
+
+/// How long a volcano that was killed stays away.
+const AWAY: Duration = Duration::from_secs(20);
 
 /// Options of the demo.
 #[derive(Debug, Args)]
@@ -23,7 +30,7 @@ pub(crate) struct Options {
     /// Folder for the data, the key, the logs and the mount point [default: ./demo].
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
-    /// First of the volcano's four ports.
+    /// First of the four ports that each volcano has.
     #[arg(long, default_value_t = 12000)]
     port: u16,
 }
@@ -41,11 +48,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return wrong(format!("a demo already runs in {}; give this one --folder", folder.display()));
     }
 
-    let mut lava = Lava::at(&programs, &folder, ports)?;
+    let mut lava = Lava::at(&programs, &folder, Layout::Loopback(VOLCANOS), ports)?;
     let point = folder.join("magma");
     let outcome = start(&mut lava, &point).and_then(|()| {
-        explain(&lava, &folder, &point);
-        wait::until("the end of the demo", UNTIL_SIGNAL, || lava.must_run().map(|()| None::<()>))
+        explain(&mut lava, &folder, &point)?;
+        let mut killed = Vec::new();
+        wait::until("the end of the demo", UNTIL_SIGNAL, || {
+            lava.doors_must_run()?;
+            bring_back(lava.ring(), &mut killed)?;
+            Ok(None::<()>)
+        })
     });
     match outcome {
         Ok(()) | Err(Error::Interrupted) => {
@@ -62,8 +74,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn start(lava: &mut Lava, point: &Path) -> Result<()> {
-    println!("Starting the volcano ...");
-    lava.start_volcano()?;
+    println!("Starting three volcanos ...");
+    lava.start_volcanos()?;
     println!("Starting the NFS gateway ...");
     lava.start_nfs(NfsClients::Root)?;
     println!("Starting the 9P gateway ...");
@@ -74,12 +86,14 @@ fn start(lava: &mut Lava, point: &Path) -> Result<()> {
 
 /// NFS and 9P at their usual ports where we may have them, else at ports that anybody may have.
 fn choose_ports(volcano: u16) -> Result<Ports> {
-    for port in volcano..=volcano.saturating_add(3) {
-        if free_port(&[port]).is_err() {
-            return wrong(format!(
-                "port {port} on {ADDRESS} is in use; ./magma demo --port N takes N to N+3 instead of {volcano} to {}",
-                volcano.saturating_add(3)
-            ));
+    for address in (0..VOLCANOS).filter_map(loopback) {
+        for port in volcano..=volcano.saturating_add(3) {
+            if TcpListener::bind((address, port)).is_err() {
+                return wrong(format!(
+                    "port {port} on {address} is in use; ./magma demo --port N takes N to N+3 instead of {volcano} to {}",
+                    volcano.saturating_add(3)
+                ));
+            }
         }
     }
     Ok(Ports {
@@ -89,17 +103,27 @@ fn choose_ports(volcano: u16) -> Result<Ports> {
     })
 }
 
-fn explain(lava: &Lava, folder: &Path, point: &Path) {
+fn explain(lava: &mut Lava, folder: &Path, point: &Path) -> Result<()> {
     let ports = lava.ports();
     let host = ADDRESS.to_string();
     let line = |door: Door, at: &str| format!("sudo mount {} {at}", door.mount(&host, ports).join(" "));
+    let ring = lava.ring();
+    let mut volcanos = String::new();
+    for number in 0..VOLCANOS {
+        let (name, id) = (ring.name(number), ring.process(number)?.id());
+        let address = loopback(number).unwrap_or(ADDRESS);
+        volcanos +=
+            &format!("  {name:<22} {address}:{}, console: telnet {address} {}, process {id}\n", ports.volcano, ports.console());
+    }
+    // The one that serves: its death costs most.
+    let victim = ring.primary()?;
+    let (name, id) = (ring.name(victim), ring.process(victim)?.id());
     println!(
         "
-MagmaFS is running: one volcano on {ADDRESS}:{volcano}, and three doors to the same files.
+MagmaFS is running: three volcanos that keep two copies of everything, and three doors to the same files.
 
-  mounted through FUSE   {point}
-  console                telnet {ADDRESS} {console}
-  data, key, logs        {folder}/{{volcano,key,logs}}
+{volcanos}  mounted through FUSE   {point}
+  data, key, logs        {folder}/{{wallace,gromit,shaun,key,logs}}
 
 To mount it through the kernel's own clients as well, paste (NFS needs Debian's package nfs-common):
 
@@ -109,14 +133,45 @@ To mount it through the kernel's own clients as well, paste (NFS needs Debian's 
 
 (\"sudo umount /mnt/nfs /mnt/9p\" before you end the demo.)
 
+To see that nothing happens when a volcano dies, let something work in one terminal,
+
+  while date >> '{point}/dates' && tail -n 1 '{point}/dates'; do sleep 0.2; done
+
+and kill {name}, which serves at the moment, in another one. The dates go on after some seconds, without an error:
+
+  kill -9 {id}
+
+\"lava health\" at the console of another one tells what is degraded and what is done about it. The demo starts the dead
+one again after {away} s; then all is well.
+
 Ctrl-C takes everything down; the files stay.",
-        volcano = ports.volcano,
-        console = ports.console(),
         point = point.display(),
         folder = folder.display(),
         nfs = line(Door::Nfs, "/mnt/nfs"),
         ninep = line(Door::NinepClient, "/mnt/9p"),
+        away = AWAY.as_secs(),
     );
+    Ok(())
+}
+
+/// Starts volcanos again that were killed a while ago.
+fn bring_back(ring: &mut Ring, killed: &mut Vec<(usize, Instant)>) -> Result<()> {
+    for number in ring.take_killed()? {
+        println!("\n{} was killed; it comes back in {} s.", ring.name(number), AWAY.as_secs());
+        killed.push((number, Instant::now()));
+    }
+    let (due, later): (Vec<_>, Vec<_>) = killed.drain(..).partition(|(_, when)| when.elapsed() >= AWAY);
+    *killed = later;
+    for (number, _) in due {
+        ring.start(number)?;
+        println!("{} is back, as process {}.", ring.name(number), ring.process(number)?.id());
+    }
+    Ok(())
+}
+
+/// The address of the volcano with this number.
+fn loopback(number: usize) -> Option<Ipv4Addr> {
+    u8::try_from(number + 1).ok().map(|number| Ipv4Addr::new(127, 0, 0, number))
 }
 
 fn show_logs(logs: &Path) {

@@ -1,5 +1,6 @@
 //! Running a script in the guest, whose kernel brings the NFS and 9P clients.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -13,7 +14,9 @@ use crate::testing::process::{Process, tied};
 /// Booting and powering off, on a busy machine.
 const BOOT: Duration = Duration::from_secs(60);
 /// The host's loopback as the guest sees it.
-const HOST: &str = "10.0.2.2";
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// An address that moves from one machine to another.
+pub(crate) const MOVING_HOST: Ipv4Addr = Ipv4Addr::new(10, 71, 0, 100);
 
 /// What the guest mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub(crate) enum Door {
     Nfs,
     /// The same, keeping attributes and names for one second instead of up to a minute.
     NfsFresh,
+    /// The same, from a gateway at [`MOVING_HOST`].
+    NfsMoving,
     /// The kernel's 9P2000.L client; the users of the guest are told apart by the guest.
     NinepClient,
     /// The same, each user attaching as themselves: the volcano tells them apart.
@@ -32,7 +37,7 @@ impl Door {
     /// The short name.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Nfs | Self::NfsFresh => "nfs",
+            Self::Nfs | Self::NfsFresh | Self::NfsMoving => "nfs",
             Self::NinepClient | Self::NinepUser => "9p",
         }
     }
@@ -41,7 +46,7 @@ impl Door {
     pub(crate) fn mount(self, host: &str, ports: Ports) -> Vec<String> {
         let (kind, options, source) = match self {
             Self::Nfs => ("nfs", nfs_options(ports), format!("{host}:/")),
-            Self::NfsFresh => ("nfs", nfs_options(ports) + ",actimeo=1", format!("{host}:/")),
+            Self::NfsFresh | Self::NfsMoving => ("nfs", nfs_options(ports) + ",actimeo=1", format!("{host}:/")),
             Self::NinepClient => ("9p", ninep_options(ports, "client"), host.to_owned()),
             Self::NinepUser => ("9p", ninep_options(ports, "user"), host.to_owned()),
         };
@@ -99,7 +104,8 @@ impl<'a> Guest<'a> {
 
 /// The command that mounts a door in the guest, at its usual place.
 pub(crate) fn mount_line(door: Door, ports: Ports) -> String {
-    let quoted: Vec<String> = door.mount(HOST, ports).iter().map(|word| format!("'{word}'")).collect();
+    let host = if door == Door::NfsMoving { MOVING_HOST } else { HOST };
+    let quoted: Vec<String> = door.mount(&host.to_string(), ports).iter().map(|word| format!("'{word}'")).collect();
     format!("mount {} /mnt/{}", quoted.join(" "), door.name())
 }
 

@@ -1,4 +1,4 @@
-//! A lava network of one volcano with its doors, as real processes.
+//! A lava network with its doors, as real processes.
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Doing, Result, wrong};
 use crate::programs::Programs;
+use crate::ring::{Layout, Ring, add_hosts};
 use crate::testing::process::{Process, tied};
 use crate::testing::wait;
 
@@ -46,7 +47,8 @@ pub(crate) enum NfsClients {
 }
 
 impl NfsClients {
-    fn export(self) -> &'static str {
+    /// The gateway's option for it.
+    pub(crate) fn export(self) -> &'static str {
         match self {
             Self::Root => "/:rw,no_root_squash",
             Self::Any => "/:rw,no_root_squash,insecure",
@@ -57,9 +59,9 @@ impl NfsClients {
 /// The ports of the suites, each of which has a network namespace of its own.
 pub(crate) const SUITE_PORTS: Ports = Ports { volcano: 12000, nfs: 12049, ninep: 12564 };
 
-/// A folder with everything: the volcano's data, the key, the logs; and what runs on it.
+/// A folder with everything: the volcanos' data, the key, the logs; and what runs on it.
 ///
-/// Dropping it takes down the mounts first, then the gateways, then the volcano.
+/// Dropping it takes down the mounts first, then the gateways, then the volcanos.
 #[derive(Debug)]
 pub(crate) struct Lava {
     programs: Programs,
@@ -68,7 +70,7 @@ pub(crate) struct Lava {
     mounts: Vec<Mount>,
     ninep: Option<Process>,
     nfs: Option<Process>,
-    volcano: Option<Process>,
+    ring: Ring,
 }
 
 /// A FUSE mount.
@@ -79,8 +81,11 @@ struct Mount {
 }
 
 impl Lava {
-    /// Prepares a folder, new or from an earlier time, without starting anything.
-    pub(crate) fn at(programs: &Programs, folder: &Path, ports: Ports) -> Result<Self> {
+    /// Prepares a folder, new or from an earlier time, without starting anything but empty machines.
+    pub(crate) fn at(programs: &Programs, folder: &Path, layout: Layout, ports: Ports) -> Result<Self> {
+        let logs = folder.join("logs");
+        std::fs::create_dir_all(&logs).doing(|| format!("cannot make {}", logs.display()))?;
+        let ring = Ring::at(programs, folder, layout, ports.volcano)?;
         let lava = Self {
             programs: programs.clone(),
             folder: folder.to_owned(),
@@ -88,26 +93,19 @@ impl Lava {
             mounts: Vec::new(),
             ninep: None,
             nfs: None,
-            volcano: None,
+            ring,
         };
-        std::fs::create_dir_all(lava.logs()).doing(|| format!("cannot make {}", lava.logs().display()))?;
         lava.make_key()?;
         Ok(lava)
     }
 
-    /// Starts the volcano, with a new network if the folder holds none.
-    pub(crate) fn start_volcano(&mut self) -> Result<()> {
-        let data = self.data();
-        let new = !data.join("config.toml").exists();
-        let mut command = tied(&self.programs.binary("magmad")?);
-        command.args(["-n", "wallace", "-i", &ADDRESS.to_string(), "-p", &self.ports.volcano.to_string()]);
-        command.arg("--key-file").arg(self.key_file()).arg("-d").arg(&data);
-        if new {
-            command.args(["-s", "localhost", "-b"]);
+    /// Starts the volcanos that do not run, with a new network if the folder holds none. If there are several, this
+    /// returns when their copies are in sync.
+    pub(crate) fn start_volcanos(&mut self) -> Result<()> {
+        self.ring.start_all()?;
+        if self.ring.len() > 1 {
+            self.ring.settle(READY)?;
         }
-        let mut process = Process::start("magmad", command, &self.log("magmad"))?;
-        process.ready("magmad ready", READY)?;
-        self.volcano = Some(process);
         Ok(())
     }
 
@@ -132,7 +130,7 @@ impl Lava {
 
     fn door(&self, name: &str, port: u16) -> Result<Command> {
         let mut command = tied(&self.programs.binary(name)?);
-        command.arg("--host").arg(format!("{ADDRESS}:{}", self.ports.volcano));
+        add_hosts(&mut command, &self.ring.hosts());
         command.arg("--key-file").arg(self.key_file());
         command.arg("--listen").arg(format!("{ADDRESS}:{port}"));
         Ok(command)
@@ -147,7 +145,8 @@ impl Lava {
     pub(crate) fn mount_with(&mut self, point: &Path, options: &str) -> Result<u32> {
         std::fs::create_dir_all(point).doing(|| format!("cannot make {}", point.display()))?;
         let mut command = tied(&self.programs.binary("mount-magma")?);
-        command.arg("-f").arg(format!("--host={ADDRESS}:{}", self.ports.volcano));
+        command.arg("-f");
+        add_hosts(&mut command, &self.ring.hosts());
         command.arg(format!("--key-file={}", self.key_file().display())).args(["-o", options]).arg(point);
         let mut process = Process::start("mount.magma", command, &self.log("mount"))?;
         let ready = process.ready("mounted", READY);
@@ -157,9 +156,9 @@ impl Lava {
         ready.map(|_| id)
     }
 
-    /// Everything a suite may want: volcano, both gateways, one FUSE mount in `folder/mnt`.
+    /// Everything a suite may want: volcanos, both gateways, one FUSE mount in `folder/mnt`.
     pub(crate) fn start_all(&mut self) -> Result<PathBuf> {
-        self.start_volcano()?;
+        self.start_volcanos()?;
         self.start_nfs(NfsClients::Any)?;
         self.start_ninep()?;
         let point = self.folder.join("mnt");
@@ -167,9 +166,14 @@ impl Lava {
         Ok(point)
     }
 
-    /// The volcano's process.
+    /// The process of the volcano, or of the first of them.
     pub(crate) fn volcano(&mut self) -> Result<&mut Process> {
-        self.volcano.as_mut().ok_or_else(|| crate::error::Error::Wrong("the volcano does not run".to_owned()))
+        self.ring.process(0)
+    }
+
+    /// The volcanos.
+    pub(crate) fn ring(&mut self) -> &mut Ring {
+        &mut self.ring
     }
 
     /// The NFS gateway's process.
@@ -186,7 +190,13 @@ impl Lava {
 
     /// An error if something that was started has ended by itself.
     pub(crate) fn must_run(&mut self) -> Result<()> {
-        let doors = self.nfs.iter_mut().chain(self.ninep.iter_mut()).chain(self.volcano.iter_mut());
+        self.ring.must_run()?;
+        self.doors_must_run()
+    }
+
+    /// An error if a door has ended by itself.
+    pub(crate) fn doors_must_run(&mut self) -> Result<()> {
+        let doors = self.nfs.iter_mut().chain(self.ninep.iter_mut());
         for process in doors.chain(self.mounts.iter_mut().map(|mount| &mut mount.process)) {
             process.must_run()?;
         }
@@ -209,17 +219,13 @@ impl Lava {
             note(mount.process.stop());
             note(gone(&mount.point));
         }
-        for door in [&mut self.ninep, &mut self.nfs, &mut self.volcano] {
+        for door in [&mut self.ninep, &mut self.nfs] {
             if let Some(mut process) = door.take() {
                 note(process.stop());
             }
         }
+        note(self.ring.take_down());
         first_error
-    }
-
-    /// The volcano's folder.
-    pub(crate) fn data(&self) -> PathBuf {
-        self.folder.join("volcano")
     }
 
     /// The key's file.

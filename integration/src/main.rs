@@ -2,8 +2,8 @@
 //! against real kernels, and the benchmark.
 //!
 //! `./magma` builds this program and calls it. Reading order: [`testing`] (processes under control),
-//! [`lava`] (a volcano with its doors), [`guest`] (a Linux with real clients), [`steps`] (what
-//! `./magma test` runs), [`suites`], [`bench`], [`demo`].
+//! [`ring`] (volcanos, and machines for them), [`lava`] (the same with doors), [`guest`] (a Linux with real
+//! clients), [`steps`] (what `./magma test` runs), [`suites`], [`soak`], [`bench`], [`demo`].
 
 mod bench;
 mod demo;
@@ -11,6 +11,8 @@ mod error;
 mod guest;
 mod lava;
 mod programs;
+mod ring;
+mod soak;
 mod steps;
 mod suites;
 mod tally;
@@ -29,10 +31,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run one volcano with all its doors until Ctrl-C.
+    /// Run three volcanos with all their doors until Ctrl-C.
     Demo(demo::Options),
     /// Run the tests.
     Test(steps::Options),
+    /// Run the drills of the ring again and again.
+    Soak(soak::Options),
     /// Compare the speed of folders.
     Bench(bench::Options),
     /// Run one suite inside the network namespace that the test command made for it.
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
     let outcome = testing::signals::listen().and_then(|()| match arguments.command {
         Command::Demo(options) => demo::run(&options).map(|()| true),
         Command::Test(options) => steps::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Bench(options) => bench::run(&options).map(|()| true),
         Command::Suite(options) => suites::run(&options),
     });

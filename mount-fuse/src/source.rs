@@ -7,7 +7,7 @@ use magma_common::client::HostPort;
 /// Hosts to contact and the directory to mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Volcanos to contact, tried in turn.
+    /// Volcanos to contact.
     pub hosts: Vec<HostPort>,
     /// The directory, from the network's root; without slashes at its ends.
     pub path: String,

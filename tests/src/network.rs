@@ -1,6 +1,6 @@
-//! A network of one volcano in a process of its own, which a test can kill and start again.
+//! A network of volcanos in processes of their own, which a test can kill and start again.
 //!
-//! The process is the test's own program, run again for one "test" that becomes a volcano. A test file that uses a
+//! Such a process is the test's own program, run again for one "test" that becomes a volcano. A test file that uses a
 //! [`Network`] therefore contains
 //!
 //! ```ignore
@@ -26,6 +26,10 @@ use tempfile::TempDir;
 pub const KEY: &str = "9f1c0a5be2d34478a6b0c1d2e3f40516";
 const FOLDER_VARIABLE: &str = "MAGMA_TEST_VOLCANO_FOLDER";
 const ADDRESS_VARIABLE: &str = "MAGMA_TEST_VOLCANO_ADDRESS";
+const NAME_VARIABLE: &str = "MAGMA_TEST_VOLCANO_NAME";
+const CONTACT_VARIABLE: &str = "MAGMA_TEST_VOLCANO_CONTACT";
+/// The volcanos' names, in the order in which they join.
+const NAMES: [&str; 5] = ["wallace", "gromit", "shaun", "preston", "feathers"];
 /// Longest wait for anything.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
@@ -34,81 +38,127 @@ pub fn become_volcano() {
     let (Ok(folder), Ok(address)) = (std::env::var(FOLDER_VARIABLE), std::env::var(ADDRESS_VARIABLE)) else {
         return;
     };
-    let mut arguments = vec!["magmad", "-n", "wallace", "-s", "localhost", "-i", &address, "-d", &folder];
+    let name = std::env::var(NAME_VARIABLE).unwrap();
+    let contact = std::env::var(CONTACT_VARIABLE);
+    let mut arguments = vec!["magmad", "-n", &name, "-s", "localhost", "-i", &address, "-d", &folder];
     if std::fs::read_dir(&folder).unwrap().next().is_none() {
-        arguments.extend(["-k", KEY, "-b"]);
+        arguments.extend(["-k", KEY]);
+        match &contact {
+            Ok(contact) => arguments.extend(["-r", contact]),
+            Err(_) => arguments.push("-b"),
+        }
     }
     magma_volcano::start::run(&magma_volcano::cli::Cli::parse_from(arguments)).unwrap();
 }
 
-/// A network of one volcano, gone at the end of the test.
-pub struct Network {
+/// One volcano, whether or not it runs.
+struct Volcano {
     folder: TempDir,
     address: Ipv4Addr,
-    volcano: Option<Child>,
+    process: Option<Child>,
+}
+
+/// A network of one volcano or several, gone at the end of the test.
+pub struct Network {
+    volcanos: Vec<Volcano>,
 }
 
 impl Network {
-    /// Founds it in a temporary folder, on a loopback address of its own.
+    /// Founds a network of one volcano in a temporary folder, on a loopback address of its own.
     pub fn start() -> Self {
-        let mut network = Self { folder: TempDir::new().unwrap(), address: own_address(), volcano: None };
-        network.restart();
+        Self::ring(1)
+    }
+
+    /// The same with so many volcanos. Their copies may still be on the way.
+    pub fn ring(volcanos: usize) -> Self {
+        let volcano = |_| Volcano { folder: TempDir::new().unwrap(), address: own_address(), process: None };
+        let mut network = Self { volcanos: (0..volcanos).map(volcano).collect() };
+        (0..volcanos).for_each(|number| network.restart_one(number));
         network
     }
 
-    /// Starts the volcano that was killed.
+    /// Starts the first volcano again, which was killed.
     pub fn restart(&mut self) {
-        assert!(self.volcano.is_none(), "the volcano runs already");
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        self.restart_one(0);
+    }
+
+    /// Starts a volcano that does not run.
+    pub fn restart_one(&mut self, number: usize) {
+        let first = self.volcanos[0].address.to_string();
+        let volcano = &mut self.volcanos[number];
+        assert!(volcano.process.is_none(), "the volcano runs already");
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args(["volcano_process", "--exact", "--nocapture"])
-            .env(FOLDER_VARIABLE, self.folder.path())
-            .env(ADDRESS_VARIABLE, self.address.to_string())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .env(FOLDER_VARIABLE, volcano.folder.path())
+            .env(ADDRESS_VARIABLE, volcano.address.to_string())
+            .env(NAME_VARIABLE, NAMES[number])
+            .env_remove(CONTACT_VARIABLE);
+        if number > 0 {
+            command.env(CONTACT_VARIABLE, first);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("magmad ready"));
         // Whatever it says later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        self.volcano = Some(child);
+        volcano.process = Some(child);
         assert!(ready, "the volcano did not start");
     }
 
-    /// Ends the volcano's process without warning.
+    /// Ends the first volcano's process without warning.
     pub fn kill(&mut self) {
-        let mut child = self.volcano.take().unwrap();
+        self.kill_one(0);
+    }
+
+    /// Ends a volcano's process without warning.
+    pub fn kill_one(&mut self, number: usize) {
+        let mut child = self.volcanos[number].process.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Ends the volcano as an administrator would, and waits for it.
+    /// Ends the first volcano as an administrator would, and waits for it.
     pub fn stop(&mut self) {
-        let mut child = self.volcano.take().unwrap();
+        let mut child = self.volcanos[0].process.take().unwrap();
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert!(child.wait().unwrap().success(), "the volcano did not stop in order");
     }
 
-    /// The volcano stops answering, or goes on.
+    /// The first volcano stops answering, or goes on.
     pub fn freeze(&self, frozen: bool) {
-        let child = self.volcano.as_ref().unwrap();
+        let child = self.volcanos[0].process.as_ref().unwrap();
         let signal = if frozen { Signal::STOP } else { Signal::CONT };
         kill_process(Pid::from_child(child), signal).unwrap();
     }
 
-    /// Where the volcano serves.
+    /// The number of the volcano that serves the first slice, as this client knows it; `None` unless all copies are in sync.
+    pub fn primary_of_a_whole_ring(&self, client: &Client) -> Option<usize> {
+        let topology = client.topology();
+        let slice = topology.slices.first()?;
+        let wanted = self.volcanos.len().min(usize::from(topology.copies));
+        if slice.mirrors.len() + 1 != wanted || !slice.joining.is_empty() {
+            return None;
+        }
+        let address = topology.member(slice.primary.volcano)?.address;
+        self.volcanos.iter().position(|volcano| volcano.address == address)
+    }
+
+    /// Where the first volcano serves.
     pub fn host(&self) -> HostPort {
-        HostPort { host: self.address.to_string(), port: 12_000 }
+        HostPort { host: self.address().to_string(), port: 12_000 }
     }
 
     /// The loopback address that is this network's own; gateways may use it too.
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        self.volcanos[0].address
     }
 
-    /// What a client of this network is configured with: it waits for ever.
+    /// What a client of this network is configured with: it knows all volcanos and waits for ever.
     pub fn client_config(&self) -> ClientConfig {
+        let host = |volcano: &Volcano| HostPort { host: volcano.address.to_string(), port: 12_000 };
         ClientConfig {
-            hosts: vec![self.host()],
+            hosts: self.volcanos.iter().map(host).collect(),
             key: Secret::new(KEY),
             name: "test".to_owned(),
             patience: None,
@@ -123,8 +173,10 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        if self.volcano.is_some() {
-            self.kill();
+        for number in 0..self.volcanos.len() {
+            if self.volcanos[number].process.is_some() {
+                self.kill_one(number);
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Random operations through the flare protocol come out as the model says, whether or not the volcano is killed in between.
+//! Random operations through the flare protocol come out as the model says, whether or not a volcano is killed in between.
 
 use std::sync::Mutex;
 
@@ -7,7 +7,7 @@ use magma_common::attr::SetAttr;
 use magma_common::client::{Client, Context};
 use magma_common::handle::Handle;
 use magma_common::name::Name;
-use magma_common::proto::operation::Mkdir;
+use magma_common::proto::operation::{Getattr, Mkdir};
 use magma_common::proto::{Credentials, Durability};
 use magma_tests::model::Model;
 use magma_tests::network::{self, Network};
@@ -91,6 +91,67 @@ fn a_volcano_that_is_killed_in_between_changes_no_outcome() {
                 network.restart();
             }
         })
+    });
+    result.unwrap();
+}
+
+#[test]
+fn operations_on_a_ring_do_what_the_model_says() {
+    let (network, runtime) = (Network::ring(3), runtime());
+    let client = runtime.block_on(network.client());
+    primary_of_a_whole_ring(&network, &runtime, &client);
+    let number = Mutex::new(2_000_000);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(60));
+    let cases = proptest::collection::vec(operation(), 1..80);
+    let result = runner.run(&cases, |operations| {
+        let mut number = number.lock().unwrap();
+        *number += 1;
+        let root = fresh_directory(&runtime, &client, *number);
+        compare(&mut ThroughClient::new(runtime.handle().clone(), client.clone(), root), &operations, |_| {})
+    });
+    result.unwrap();
+}
+
+/// Waits until all copies are in sync; gives the volcano that serves.
+fn primary_of_a_whole_ring(network: &Network, runtime: &Runtime, client: &Client) -> usize {
+    let context = Context {
+        credentials: Credentials::ROOT.into(),
+        durability: Durability::Replicated,
+        deadline: None,
+        call: None,
+    };
+    let mut primary = None;
+    network::eventually("all copies are in sync", || {
+        // Answers tell of newer topologies.
+        runtime.block_on(client.call(&context, Getattr { handle: Handle::root() })).unwrap();
+        primary = network.primary_of_a_whole_ring(client);
+        primary.is_some()
+    });
+    primary.unwrap()
+}
+
+#[test]
+fn a_primary_that_is_killed_in_between_changes_no_outcome() {
+    let (network, runtime) = (Mutex::new(Network::ring(3)), runtime());
+    let client = runtime.block_on(network.lock().unwrap().client());
+    let number = Mutex::new(3_000_000);
+    let mut runner = TestRunner::new(ProptestConfig { max_shrink_iters: 20, ..ProptestConfig::with_cases(6) });
+    let cases = (proptest::collection::vec(operation(), 20..80), 1usize..60);
+    let result = runner.run(&cases, |(operations, when)| {
+        let mut number = number.lock().unwrap();
+        *number += 1;
+        let root = fresh_directory(&runtime, &client, *number);
+        let primary = primary_of_a_whole_ring(&network.lock().unwrap(), &runtime, &client);
+        let mut tree = ThroughClient::new(runtime.handle().clone(), client.clone(), root);
+        let outcome = compare(&mut tree, &operations, |n| {
+            if n == when {
+                network.lock().unwrap().kill_one(primary);
+            }
+        });
+        if when < operations.len() {
+            network.lock().unwrap().restart_one(primary);
+        }
+        outcome
     });
     result.unwrap();
 }

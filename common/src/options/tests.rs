@@ -65,6 +65,22 @@ fn what_is_no_host_is_refused() {
     assert_eq!(parse("wallace:65536"), BadPort);
 }
 
+#[test]
+fn several_hosts_are_named_with_commas_or_one_by_one() {
+    use clap::Parser as _;
+    #[derive(clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        shared: SharedOptions,
+    }
+    let hosts = |arguments: &[&str]| {
+        Program::try_parse_from([&["program"], arguments].concat()).map(|program| program.shared.hosts)
+    };
+    let three = vec![host("a", 12000), host("::1", 7), host("c", 12000)];
+    assert_eq!(hosts(&["--host=a,[::1]:7", "--host", "c"]).unwrap(), three);
+    assert!(hosts(&["--host=a,"]).is_err());
+}
+
 proptest! {
     #[test]
     fn a_host_that_parses_is_written_so_that_it_parses_again(text in "\\PC{0,20}|[a-z0-9.:\\[\\]%]{0,20}") {

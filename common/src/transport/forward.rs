@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::SetupError;
 use super::link::{Dialer, Exchanged, Link, Manner};
@@ -89,9 +89,13 @@ impl Forwarder {
         let owner = Rc::clone(self.owners.borrow_mut().entry(to).or_default());
         let _counted = owner.count().ok_or(Lost::Full)?;
         let started = Instant::now();
-        let link = match owner.ready() {
-            Some(link) => link,
-            None => owner.reach(&self.dialer, to).await.ok_or(Lost::Unreachable)?,
+        let link = if let Some(link) = owner.ready() {
+            link
+        } else {
+            tokio::select! {
+                link = owner.reach(&self.dialer, to) => link.ok_or(Lost::Unreachable)?,
+                () = owner.until_retired() => return Err(Lost::Unreachable),
+            }
         };
         let waited = u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX);
         let deadline_ms = header.deadline_ms.map(|left| left.saturating_sub(waited).max(1));
@@ -161,6 +165,7 @@ struct Owner {
     dialling: Mutex<Option<Instant>>,
     outstanding: Cell<usize>,
     retired: Cell<bool>,
+    retirement: Notify,
 }
 
 /// Counts a request that is under way.
@@ -209,8 +214,16 @@ impl Owner {
         }
     }
 
+    async fn until_retired(&self) {
+        let retirement = self.retirement.notified();
+        if !self.retired.get() {
+            retirement.await;
+        }
+    }
+
     fn retire(&self) {
         self.retired.set(true);
+        self.retirement.notify_waiters();
         if let Some(link) = self.link.borrow_mut().take() {
             link.close();
         }

@@ -3,6 +3,7 @@
 mod files;
 mod handoff;
 mod programs;
+mod ring;
 mod stream;
 mod table;
 
@@ -16,6 +17,7 @@ use serde::Serialize;
 use crate::error::{Doing, Result, wrong};
 use crate::lava::{ADDRESS, Lava, Ports, free_port};
 use crate::programs::Programs;
+use crate::ring::Layout;
 use crate::testing::scratch::Scratch;
 use crate::testing::signals;
 
@@ -25,6 +27,10 @@ pub(crate) struct Options {
     /// Folders to compare; the first is what the others are compared with. Without any, a local folder and
     /// a FUSE mount of a volcano that is started for it.
     folders: Vec<PathBuf>,
+    /// A ring of three volcanos, with two copies and with one, against one volcano and a local folder; and how fast an
+    /// empty volcano gets a copy of everything.
+    #[arg(long, conflicts_with_all = ["folders", "only", "json"])]
+    ring: bool,
     /// Rounds; the median of each figure counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
@@ -110,6 +116,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let programs = Programs::locate()?;
     std::fs::create_dir_all(programs.runs()).doing(|| "cannot make the folder for benchmarks".to_owned())?;
     let scratch = Scratch::fresh(&programs.runs(), "bench")?;
+    if options.ring {
+        ring::run(options, &programs, &scratch)?;
+        scratch.discard();
+        return Ok(());
+    }
     if !options.folders.is_empty() {
         let rows = measure(options, &options.folders, scratch.path())?;
         report(options, &options.folders, &rows)?;
@@ -117,8 +128,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     let ports = Ports { volcano: free_ports()?, nfs: 0, ninep: 0 };
-    let mut lava = Lava::at(&programs, &scratch.path().join("lava"), ports)?;
-    lava.start_volcano()?;
+    let mut lava = Lava::at(&programs, &scratch.path().join("lava"), Layout::ONE, ports)?;
+    lava.start_volcanos()?;
     let mount = scratch.path().join("fuse");
     lava.mount(&mount)?;
     let folders = vec![scratch.folder("local")?, mount];
@@ -134,7 +145,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Four ports in a row, beside those of a demo.
 fn free_ports() -> Result<u16> {
-    let bases = [12100, 12200, 12300, 12400];
+    let bases = [12100, 12200, 12300, 12400, 12500, 12600];
     let free = bases.iter().find(|base| (0..4).all(|offset| free_port(&[**base + offset]).is_ok()));
     free.copied().map_or_else(|| wrong(format!("no four free ports on {ADDRESS} among {bases:?}")), Ok)
 }

@@ -69,20 +69,37 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         );
     }
     if runs_suites {
-        if !options.no_build {
-            cargo::build(&programs, &log_folder(&programs, "build")?)?;
-        }
-        tools::prepare(&programs, &log_folder(&programs, "tools")?)?;
+        prepare(&programs, if options.no_build { Preparation::Tools } else { Preparation::All })?;
     }
     let results = run_all(&programs, &chosen)?;
     Ok(summarise(&results))
 }
 
+/// What is made before suites run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Preparation {
+    /// Our own programs, and what [`Self::Tools`] names.
+    All,
+    /// The public suites and the guest's image.
+    Tools,
+}
+
+/// Makes what the suites need and is missing.
+pub(crate) fn prepare(programs: &Programs, what: Preparation) -> Result<()> {
+    if what == Preparation::All {
+        cargo::build(programs, &log_folder(programs, "build")?)?;
+    }
+    tools::prepare(programs, &log_folder(programs, "tools")?)
+}
+
 /// The outcome of one step.
-struct Done {
-    name: String,
-    tally: Tally,
-    took: Duration,
+pub(crate) struct Done {
+    /// Which.
+    pub(crate) name: String,
+    /// What came out.
+    pub(crate) tally: Tally,
+    /// How long it took.
+    pub(crate) took: Duration,
 }
 
 fn run_all(programs: &Programs, chosen: &[Step]) -> Result<Vec<Done>> {
@@ -93,7 +110,7 @@ fn run_all(programs: &Programs, chosen: &[Step]) -> Result<Vec<Done>> {
         let logs = log_folder(programs, &step.name)?;
         let outcome = match &step.work {
             Work::Plain(work) => work(programs, &logs),
-            Work::Suite(suite) => in_namespace(programs, suite, &logs),
+            Work::Suite(suite) => in_namespace(programs, suite, &logs, None),
         };
         signals::check()?;
         let tally = outcome.unwrap_or_else(|error| {
@@ -110,7 +127,8 @@ fn run_all(programs: &Programs, chosen: &[Step]) -> Result<Vec<Done>> {
     Ok(results)
 }
 
-fn summarise(results: &[Done]) -> bool {
+/// Shows all outcomes and their sum; whether everything passed.
+pub(crate) fn summarise(results: &[Done]) -> bool {
     let mut total = Tally::default();
     println!("\n=== summary");
     for done in results {
@@ -154,14 +172,18 @@ fn choose(all: Vec<Step>, names: &[String]) -> Result<Vec<Step>> {
         .collect())
 }
 
-/// Runs a suite as a process of its own, in a network namespace of its own.
-fn in_namespace(programs: &Programs, suite: &Suite, logs: &Path) -> Result<Tally> {
+/// Runs a suite as a process of its own, in a network namespace of its own; with a seed, in its long form.
+pub(crate) fn in_namespace(programs: &Programs, suite: &Suite, logs: &Path, long: Option<u64>) -> Result<Tally> {
     let report = logs.join("report.json");
     let mut command = Command::new(programs.integration().join("guest/network"));
     command.arg(programs.binary("magma-integration")?).arg("suite").arg(suite.name);
     command.arg("--folder").arg(logs).arg("--report").arg(&report);
-    let status =
-        command::run(suite.name, &mut command, &logs.join("suite.log"), Show::Yes, suite.limit + CLEAN_UP)?;
+    let mut limit = suite.limit + CLEAN_UP;
+    if let Some(seed) = long {
+        command.arg("--long").env("MAGMA_SEED", seed.to_string());
+        limit = suite.limit * suites::LONGER + CLEAN_UP;
+    }
+    let status = command::run(suite.name, &mut command, &logs.join("suite.log"), Show::Yes, limit)?;
     match std::fs::read_to_string(&report) {
         Ok(text) => {
             let mut tally: Tally = serde_json::from_str(&text)
@@ -176,7 +198,7 @@ fn in_namespace(programs: &Programs, suite: &Suite, logs: &Path) -> Result<Tally
 }
 
 /// A new folder for the logs of a step.
-fn log_folder(programs: &Programs, name: &str) -> Result<PathBuf> {
+pub(crate) fn log_folder(programs: &Programs, name: &str) -> Result<PathBuf> {
     let folder = programs.runs().join(name);
     if folder.exists() {
         std::fs::remove_dir_all(&folder).doing(|| format!("cannot remove {}", folder.display()))?;
@@ -186,7 +208,7 @@ fn log_folder(programs: &Programs, name: &str) -> Result<PathBuf> {
 }
 
 /// Shows the ends of the processes' logs, and where all of it is.
-fn show_logs(folder: &Path) {
+pub(crate) fn show_logs(folder: &Path) {
     println!("--- logs in {}", folder.display());
     for inner in [folder.join("logs"), folder.join("lava/logs")] {
         let Ok(entries) = std::fs::read_dir(&inner) else { continue };

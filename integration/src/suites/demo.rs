@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::Context;
 use crate::error::{Doing, Result, wrong};
@@ -19,6 +19,8 @@ use crate::testing::wait;
 const UP: Duration = Duration::from_secs(60);
 /// How long it may take to be down.
 const DOWN: Duration = Duration::from_secs(45);
+/// How long a killed volcano may take to be back.
+const BACK: Duration = Duration::from_secs(60);
 /// How long the console may take to answer.
 const ANSWERS: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,8 @@ pub(super) fn run(context: &Context) -> Result<Tally> {
     }
     std::fs::write(&note, "kept").doing(|| format!("cannot write {}", note.display()))?;
     tally.check("the console answers", console().map_err(|error| error.to_string()));
+    let killed = kill_as_told(&demo, &text, &note);
+    tally.check("files stay there when a volcano is killed as it says", killed.map_err(|error| error.to_string()));
     tally.check("Ctrl-C ends it", end(&mut demo, &folder, Signal::INT).map_err(|error| error.to_string()));
     tally.check("nothing stays behind", leftovers());
 
@@ -58,6 +62,22 @@ fn start(context: &Context, folder: &Path) -> Result<Process> {
     let mut demo = Process::start("the demo", command, &context.log("demo")?)?;
     demo.ready("Ctrl-C takes everything down", UP)?;
     Ok(demo)
+}
+
+/// Kills the process that the text tells to kill, uses the files, and waits until the demo has brought the volcano back.
+fn kill_as_told(demo: &Process, text: &str, note: &Path) -> Result<()> {
+    let told = text.lines().find_map(|line| line.trim().strip_prefix("kill -9 "));
+    let id = told.and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
+    let Some(id) = id else { return wrong("it names no process") };
+    kill_process(id, Signal::KILL).doing(|| format!("cannot kill {told:?}"))?;
+    let doing = || format!("{}", note.display());
+    let kept = std::fs::read_to_string(note).doing(doing)?;
+    if kept != "kept" {
+        return wrong(format!("{} holds {kept:?}", note.display()));
+    }
+    std::fs::write(note, "kept still").doing(doing)?;
+    std::fs::write(note, "kept").doing(doing)?;
+    wait::until("the volcano to be brought back", BACK, || Ok(demo.printed()?.contains(" is back, as process ").then_some(())))
 }
 
 fn end(demo: &mut Process, folder: &Path, signal: Signal) -> Result<()> {

@@ -19,7 +19,7 @@ const GATEWAY_ROUNDS: u64 = 5;
 /// A server is killed after each writer has had between 1 and this many more lines acknowledged.
 const LINES_BETWEEN: u64 = 80;
 /// How long a door may take to go on after a restart. The NFS client asks again after up to 60 s.
-const GOES_ON: Duration = Duration::from_secs(100);
+pub(super) const GOES_ON: Duration = Duration::from_secs(100);
 /// How long the writers may take to end.
 const ENDS: Duration = Duration::from_secs(60);
 
@@ -30,28 +30,28 @@ struct Writer {
 }
 
 /// All writers of a drill.
-struct Load {
+pub(super) struct Load {
     folder: PathBuf,
     processes: Vec<Process>,
     writers: Vec<Writer>,
 }
 
 impl Load {
-    fn new(mount: &Path) -> Result<Self> {
+    pub(super) fn new(mount: &Path) -> Result<Self> {
         let folder = mount.join("load");
         std::fs::create_dir(&folder).doing(|| format!("cannot make {}", folder.display()))?;
         Ok(Self { folder, processes: Vec::new(), writers: Vec::new() })
     }
 
     /// A writer on this host.
-    fn start_here(&mut self, context: &Context, name: &'static str) -> Result<()> {
+    pub(super) fn start_here(&mut self, context: &Context, name: &'static str) -> Result<()> {
         let mut command = workloads::python();
         command.arg(context.programs.integration().join("workloads/appender.py")).arg(name).arg(&self.folder);
         self.add(Process::start(name, command, &context.log(name)?)?, &[name]);
         Ok(())
     }
 
-    fn add(&mut self, process: Process, names: &[&'static str]) {
+    pub(super) fn add(&mut self, process: Process, names: &[&'static str]) {
         let index = self.processes.len();
         self.processes.push(process);
         self.writers.extend(names.iter().map(|name| Writer { name, process: index }));
@@ -65,7 +65,7 @@ impl Load {
     }
 
     /// Waits until each writer has had `lines` more lines acknowledged than now.
-    fn progress(&self, lines: u64, limit: Duration) -> Result<()> {
+    pub(super) fn progress(&self, lines: u64, limit: Duration) -> Result<()> {
         for writer in &self.writers {
             let goal = acknowledged(&self.printed(writer)?, writer.name).map_or(0, |last| last + 1) + lines;
             wait::until(&format!("{lines} more lines through {}", writer.name), limit, || {
@@ -82,7 +82,7 @@ impl Load {
     }
 
     /// Asks all writers to end, and waits for them.
-    fn end(&mut self) -> Result<()> {
+    pub(super) fn end(&mut self) -> Result<()> {
         let stop = self.folder.join("stop");
         std::fs::write(&stop, "").doing(|| format!("cannot write {}", stop.display()))?;
         for process in &mut self.processes {
@@ -100,7 +100,7 @@ impl Load {
     }
 
     /// Compares what was acknowledged with what is in `folder`.
-    fn verify(&self, folder: &Path, tally: &mut Tally) -> Result<()> {
+    pub(super) fn verify(&self, folder: &Path, tally: &mut Tally) -> Result<()> {
         for writer in &self.writers {
             let text = self.printed(writer)?;
             let outcome = verify_lines(&folder.join(format!("{}.log", writer.name)), writer.name, &text);
@@ -162,7 +162,7 @@ fn verify_files(folder: &Path, name: &str, printed: &str) -> std::result::Result
     Ok(())
 }
 
-fn appender(name: &str, mount: &str) -> String {
+pub(super) fn appender(name: &str, mount: &str) -> String {
     format!("python3 -B /share/workloads/appender.py {name} {mount}/load")
 }
 
@@ -192,8 +192,8 @@ pub(super) fn volcano(context: &Context) -> Result<Tally> {
     tally.check("the writers end without an error", load.end().map_err(|error| error.to_string()));
 
     // What counts is what the disk gives back to somebody who has cached nothing.
-    lava.volcano()?.kill()?;
-    lava.start_volcano()?;
+    lava.ring().kill(0)?;
+    lava.start_volcanos()?;
     let fresh = scratch.path().join("fresh");
     lava.mount(&fresh)?;
     load.verify(&fresh.join("load"), &mut tally)?;
@@ -262,8 +262,8 @@ fn kill_and_restart(lava: &mut Lava, load: &Load, random: &mut Random, server: S
     }
     match server {
         Server::Volcano => {
-            lava.volcano()?.kill()?;
-            lava.start_volcano()?;
+            lava.ring().kill(0)?;
+            lava.start_volcanos()?;
         }
         Server::Nfs => {
             lava.nfs()?.kill()?;

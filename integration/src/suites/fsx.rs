@@ -20,15 +20,15 @@ const RUNS: u64 = 3;
 
 /// Runs it through one door, with that door's operations (`integration/expected/fsx-DOOR.toml`).
 pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
-    let (scratch, mut lava) = context.lava()?;
-    lava.start_volcano()?;
+    let (scratch, mut lava) = context.lava_of(through.layout())?;
+    lava.start_volcanos()?;
     let limit = context.limit.saturating_sub(Duration::from_secs(60));
     let configuration = context.programs.integration().join(format!("expected/fsx-{}.toml", through.name()));
     let mut random = random::announced();
     let seeds: Vec<u64> = (0..RUNS).map(|_| random.below(1 << 32)).collect();
     let mut tally = Tally::default();
     match through {
-        Through::Fuse => {
+        Through::Fuse | Through::Ring => {
             let mount = scratch.path().join("mnt");
             lava.mount(&mount)?;
             for seed in seeds {

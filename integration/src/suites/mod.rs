@@ -9,6 +9,7 @@ mod drills;
 mod fsx;
 mod hostile;
 mod pjdfstest;
+mod ring;
 mod script;
 mod workloads;
 
@@ -21,12 +22,16 @@ use crate::error::{Doing, Result, wrong};
 use crate::guest::Door;
 use crate::lava::{Lava, SUITE_PORTS};
 use crate::programs::Programs;
+use crate::ring::Layout;
 use crate::tally::Tally;
 use crate::testing::scratch::Scratch;
 
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
+
+/// How much longer the long form of a drill may take.
+pub(crate) const LONGER: u32 = 5;
 
 /// A suite.
 pub(crate) struct Suite {
@@ -120,6 +125,42 @@ pub(crate) const ALL: &[Suite] = &[
         limit: minutes(5),
         run: hostile::run,
     },
+    Suite {
+        name: "ring-failover",
+        about: "one of three volcanos at a time is killed, stopped, cut off; nobody waits long",
+        limit: minutes(8),
+        run: ring::failover::run,
+    },
+    Suite {
+        name: "ring-doors",
+        about: "volcanos and gateways of a ring end under load through all doors",
+        limit: minutes(8),
+        run: ring::doors::run,
+    },
+    Suite {
+        name: "ring-power",
+        about: "all volcanos of a ring end at once, again and again",
+        limit: minutes(8),
+        run: ring::power::run,
+    },
+    Suite {
+        name: "ring-grow",
+        about: "a ring grows from one to five volcanos and shrinks to two under load",
+        limit: minutes(8),
+        run: ring::grow::run,
+    },
+    Suite {
+        name: "ring-pjdfstest",
+        about: "POSIX cases through FUSE on a ring of three",
+        limit: minutes(6),
+        run: |context| pjdfstest::run(context, Through::Ring),
+    },
+    Suite {
+        name: "ring-fsx",
+        about: "random reads, writes, maps and truncates through FUSE on a ring of three",
+        limit: minutes(5),
+        run: |context| fsx::run(context, Through::Ring),
+    },
 ];
 
 /// Which way a suite reaches the files.
@@ -127,6 +168,8 @@ pub(crate) const ALL: &[Suite] = &[
 enum Through {
     /// The FUSE mount on this host.
     Fuse,
+    /// The same, of three volcanos on machines of their own.
+    Ring,
     /// A mount in the guest.
     Guest(Door),
 }
@@ -134,9 +177,13 @@ enum Through {
 impl Through {
     fn name(self) -> &'static str {
         match self {
-            Self::Fuse => "fuse",
+            Self::Fuse | Self::Ring => "fuse",
             Self::Guest(door) => door.name(),
         }
+    }
+
+    fn layout(self) -> Layout {
+        if self == Self::Ring { Layout::Machines(3) } else { Layout::ONE }
     }
 }
 
@@ -145,13 +192,20 @@ struct Context {
     programs: Programs,
     folder: PathBuf,
     limit: Duration,
+    /// A drill goes on for longer and does worse.
+    long: bool,
 }
 
 impl Context {
-    /// A new lava network in a folder of its own, which goes when the suite has passed.
+    /// A new lava network of one volcano in a folder of its own, which goes when the suite has passed.
     fn lava(&self) -> Result<(Scratch, Lava)> {
+        self.lava_of(Layout::ONE)
+    }
+
+    /// The same with these volcanos.
+    fn lava_of(&self, layout: Layout) -> Result<(Scratch, Lava)> {
         let scratch = Scratch::fresh(&self.folder, "lava")?;
-        let lava = Lava::at(&self.programs, scratch.path(), SUITE_PORTS)?;
+        let lava = Lava::at(&self.programs, scratch.path(), layout, SUITE_PORTS)?;
         Ok((scratch, lava))
     }
 
@@ -208,6 +262,9 @@ pub(crate) struct Options {
     /// Where the outcome goes, as JSON.
     #[arg(long)]
     report: PathBuf,
+    /// The long form of a drill, for a soak.
+    #[arg(long)]
+    long: bool,
 }
 
 /// Runs one suite and writes its report.
@@ -215,8 +272,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let Some(suite) = ALL.iter().find(|suite| suite.name == options.name) else {
         return wrong(format!("there is no suite \"{}\"", options.name));
     };
+    let limit = if options.long { suite.limit * LONGER } else { suite.limit };
     let context =
-        Context { programs: Programs::locate()?, folder: options.folder.clone(), limit: suite.limit };
+        Context { programs: Programs::locate()?, folder: options.folder.clone(), limit, long: options.long };
     let tally = (suite.run)(&context).unwrap_or_else(|error| {
         println!("  FAILED  {}: {error}", suite.name);
         Tally::FAILED

@@ -58,12 +58,12 @@ enum Outcome {
 pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
     // Some cases run as other users, who must get to the mount wherever the checkout is.
     let open_mount = Scratch::fresh(&std::env::temp_dir(), &format!("magma-{}", std::process::id()))?;
-    let (scratch, mut lava) = context.lava()?;
+    let (scratch, mut lava) = context.lava_of(through.layout())?;
     let log = context.log("pjdfstest")?;
     let limit = context.limit.saturating_sub(Duration::from_secs(60));
     let status = match through {
-        Through::Fuse => {
-            lava.start_volcano()?;
+        Through::Fuse | Through::Ring => {
+            lava.start_volcanos()?;
             lava.mount(open_mount.path())?;
             let folder = open_mount.path().join(folder_name(open_mount.path()));
             std::fs::create_dir(&folder).doing(|| format!("cannot make {}", folder.display()))?;
@@ -75,7 +75,7 @@ pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
             command::succeed("pjdfstest", &mut command, &log, Show::No, limit)
         }
         Through::Guest(door) => {
-            lava.start_volcano()?;
+            lava.start_volcanos()?;
             match through.name() {
                 "nfs" => lava.start_nfs(NfsClients::Any)?,
                 _ => lava.start_ninep()?,

@@ -12,15 +12,15 @@ use crate::testing::command::{self, Show};
 
 /// Runs them.
 pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
-    let (scratch, mut lava) = context.lava()?;
-    lava.start_volcano()?;
+    let (scratch, mut lava) = context.lava_of(through.layout())?;
+    lava.start_volcanos()?;
     let mount = scratch.path().join("mnt");
     lava.mount(&mount)?;
     let log = context.log("workloads")?;
     let limit = context.limit.saturating_sub(Duration::from_secs(60));
     let scripts = context.programs.integration().join("workloads");
     let outcome = match through {
-        Through::Fuse => {
+        Through::Fuse | Through::Ring => {
             let mut command = python();
             command.arg(scripts.join("run.py")).arg(&mount).arg("--scratch").arg(scratch.path());
             command::succeed("the workloads", &mut command, &log, Show::Yes, limit)

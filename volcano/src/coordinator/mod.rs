@@ -14,6 +14,8 @@ mod admit;
 mod change;
 mod consensus;
 mod log;
+#[cfg(test)]
+mod tests;
 mod vault;
 mod voters;
 mod wire;

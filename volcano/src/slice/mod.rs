@@ -375,19 +375,24 @@ impl Slice {
         }
         if self.gate.wants_log() || self.owes_primary() {
             match self.store.flush() {
-                Ok(()) => self.gate.logged(),
+                Ok(()) => self.logged(now),
                 // A full disk stops nothing: the answers stay held, and the next tick tries again.
-                Err(error) => return self.trouble(error.into()),
-            }
-            self.answer_primary();
-            if self.gate.wants_sync() {
-                self.start_sync(now);
+                Err(error) => self.trouble(error.into()),
             }
         }
         if let Err(trouble) = self.feed(now) {
             self.trouble(trouble);
         }
         self.release(now);
+    }
+
+    /// The log has been handed over.
+    fn logged(&mut self, now: Now) {
+        self.gate.logged();
+        self.answer_primary();
+        if self.gate.wants_sync() {
+            self.start_sync(now);
+        }
     }
 
     /// Lets go what is safe.

@@ -18,7 +18,7 @@ impl Store {
     /// The records of a slice after this one, in order: about `max_bytes` of them, at least one if there is one. `None` if the log
     /// does not reach back so far, or lacks parts of them.
     ///
-    /// The bytes of appends are what their bodies hold now; records that follow bring what was changed since. For a body that is
+    /// Records that are not [flushed](Self::flush) yet are among them. The bytes of appends are what their bodies hold now; records that follow bring what was changed since. For a body that is
     /// gone they are zeros.
     pub fn read_log(
         &self,

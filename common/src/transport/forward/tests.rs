@@ -120,6 +120,20 @@ async fn what_waits_for_a_volcano_that_owns_nothing_any_more_is_given_up() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_connection_to_a_former_owner_is_told_at_once() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = silent.local_addr().unwrap();
+    let (forwarder, getattr) = (forwarder(), getattr());
+    let started = Instant::now();
+    let (outcome, ()) =
+        tokio::join!(forwarder.forward(to, header(SessionId(1)), &getattr, Bytes::new()), async {
+            forwarder.keep_only(&[]);
+        });
+    assert_eq!(outcome.unwrap_err(), Lost::Unreachable);
+    assert!(started.elapsed() < DIAL_LIMIT);
+}
+
+#[tokio::test]
 async fn a_wait_ends_when_its_caller_goes() {
     let owner = FakeVolcano::start();
     let forwarder = forwarder();

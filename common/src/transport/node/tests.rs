@@ -111,7 +111,7 @@ async fn messages_of_a_class_keep_their_order_and_share_a_batch() {
         while numbers.len() < 100 {
             match other.heard.recv().await.unwrap() {
                 Heard::Message(_, message) => {
-                    numbers.push(u32::from_be_bytes(message[..].try_into().unwrap()))
+                    numbers.push(u32::from_be_bytes(message[..].try_into().unwrap()));
                 }
                 Heard::BatchEnd => batches += 1,
             }

@@ -1,1 +1,365 @@
+use std::collections::BTreeSet;
 
+use magma_common::key::{Ino, KeyRange};
+use magma_common::topology::{BootId, Epoch, Member, Replica, Slice, SliceId, Topology, VolcanoId};
+use proptest::prelude::*;
+
+use super::*;
+
+const VOLCANOS: u64 = 6;
+
+fn member(id: u64, boot: u64) -> Member {
+    Member {
+        id: VolcanoId(id),
+        boot: BootId(boot),
+        nickname: format!("volcano{id}"),
+        servername: format!("host{id}"),
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
+        port: 12_000,
+        bandwidth: 100,
+        witness: false,
+        leaving: false,
+    }
+}
+
+fn life(id: u64, boot: u64) -> Replica {
+    Replica { volcano: VolcanoId(id), boot: BootId(boot) }
+}
+
+/// Volcanos 1 to 4; 1 and 2 keep the slice, 3 is catching up.
+fn topology() -> Topology {
+    Topology {
+        version: 10,
+        network: 1,
+        lineage: 1,
+        loss_counter: 0,
+        members: (1..=4).map(|id| member(id, 1)).collect(),
+        slices: vec![Slice {
+            id: SliceId(1),
+            range: KeyRange::ALL,
+            epoch: Epoch(9),
+            primary: life(1, 1),
+            mirrors: vec![life(2, 1)],
+            joining: vec![life(3, 1)],
+        }],
+        handle_key: [0; 32],
+        copies: 2,
+        voters: vec![VolcanoId(1)],
+    }
+}
+
+fn slice(change: SliceChange) -> Change {
+    Change::Slice(SliceId(1), Epoch(9), change)
+}
+
+/// The one slice after a change that is made.
+fn made(topology: &mut Topology, change: &SliceChange) -> (Replica, Vec<Replica>, Vec<Replica>) {
+    let version = topology.version;
+    let epoch = topology.slices[0].epoch;
+    assert_eq!(Change::Slice(SliceId(1), epoch, change.clone()).apply(topology), Ok(true));
+    assert_eq!(topology.version, version + 1);
+    assert_eq!(topology.slices[0].epoch, Epoch(version + 1));
+    let slice = topology.slices[0].clone();
+    (slice.primary, slice.mirrors, slice.joining)
+}
+
+/// A change that is refused, and what is said.
+fn refused(topology: &Topology, change: &Change) -> String {
+    let mut after = topology.clone();
+    let refusal = change.apply(&mut after).expect_err("it must be refused");
+    assert_eq!(after, *topology, "a refused change changes nothing");
+    refusal.to_string()
+}
+
+fn enter(member: Member) -> Change {
+    Change::Enter(Box::new(member))
+}
+
+#[test]
+fn a_new_volcano_becomes_a_member_and_stays() {
+    let mut topology = topology();
+    assert_eq!(enter(Member { leaving: true, ..member(5, 1) }).apply(&mut topology), Ok(true));
+    assert_eq!(topology.member(VolcanoId(5)), Some(&member(5, 1)));
+    assert_eq!(topology.version, 11);
+}
+
+#[test]
+fn a_newer_boot_replaces_the_entry_but_not_that_it_leaves() {
+    let mut topology = topology();
+    assert_eq!(Change::Leave(VolcanoId(4), true).apply(&mut topology), Ok(true));
+    let moved = Member { port: 13_000, nickname: "other".to_owned(), bandwidth: 5, ..member(4, 2) };
+    assert_eq!(enter(moved.clone()).apply(&mut topology), Ok(true));
+    assert_eq!(topology.member(VolcanoId(4)), Some(&Member { leaving: true, ..moved }));
+}
+
+#[test]
+fn a_boot_that_is_not_newer_changes_nothing() {
+    let mut topology = topology();
+    let before = topology.clone();
+    for boot in [0, 1] {
+        assert_eq!(enter(Member { port: 13_000, ..member(4, boot) }).apply(&mut topology), Ok(false));
+    }
+    assert_eq!(topology, before);
+}
+
+#[test]
+fn an_entry_that_makes_no_sense_is_refused() {
+    let topology = topology();
+    let wrong = [
+        Member { nickname: "volcano1".to_owned(), ..member(5, 1) },
+        Member { nickname: String::new(), ..member(5, 1) },
+        Member { nickname: "x".repeat(65), ..member(5, 1) },
+        Member { servername: "x".repeat(256), ..member(5, 1) },
+        Member { port: 0, ..member(5, 1) },
+        Member { port: 65_534, ..member(5, 1) },
+        Member { id: VolcanoId(0), ..member(5, 1) },
+        Member { witness: true, ..member(3, 2) },
+    ];
+    for member in wrong {
+        refused(&topology, &enter(member));
+    }
+}
+
+#[test]
+fn fifty_store_and_some_witnesses_watch() {
+    let mut topology = topology();
+    for id in 5..=50 {
+        assert_eq!(enter(member(id, 1)).apply(&mut topology), Ok(true));
+    }
+    assert!(refused(&topology, &enter(member(51, 1))).contains("50 volcanos"));
+    for id in 51..60 {
+        assert_eq!(enter(Member { witness: true, ..member(id, 1) }).apply(&mut topology), Ok(true));
+    }
+    assert!(refused(&topology, &enter(Member { witness: true, ..member(60, 1) })).contains("witnesses"));
+    assert_eq!(enter(member(50, 2)).apply(&mut topology), Ok(true), "who is there may start anew");
+}
+
+#[test]
+fn leaving_can_be_taken_back_and_the_last_one_stays() {
+    let mut topology = topology();
+    assert_eq!(Change::Leave(VolcanoId(1), true).apply(&mut topology), Ok(true));
+    assert_eq!(Change::Leave(VolcanoId(1), true).apply(&mut topology), Ok(false));
+    assert_eq!(Change::Leave(VolcanoId(1), false).apply(&mut topology), Ok(true));
+    for id in 1..=3 {
+        assert_eq!(Change::Leave(VolcanoId(id), true).apply(&mut topology), Ok(true));
+    }
+    refused(&topology, &Change::Leave(VolcanoId(4), true));
+    refused(&topology, &Change::Leave(VolcanoId(9), true));
+}
+
+#[test]
+fn only_who_has_no_part_is_forgotten() {
+    let mut topology = topology();
+    for id in 1..=3 {
+        assert!(refused(&topology, &Change::Forget(VolcanoId(id))).contains("keeps data"));
+    }
+    topology.voters = vec![VolcanoId(1), VolcanoId(4)];
+    assert!(refused(&topology, &Change::Forget(VolcanoId(4))).contains("votes"));
+    topology.voters = vec![VolcanoId(1)];
+    assert_eq!(Change::Forget(VolcanoId(4)).apply(&mut topology), Ok(true));
+    assert_eq!(Change::Forget(VolcanoId(4)).apply(&mut topology), Ok(false));
+}
+
+#[test]
+fn there_are_one_to_five_copies() {
+    let mut topology = topology();
+    refused(&topology, &Change::Copies(0));
+    refused(&topology, &Change::Copies(6));
+    assert_eq!(Change::Copies(5).apply(&mut topology), Ok(true));
+    assert_eq!(Change::Copies(5).apply(&mut topology), Ok(false));
+}
+
+#[test]
+fn voters_are_members_each_once() {
+    let mut topology = topology();
+    let voters = |ids: &[u64]| Change::Voters(ids.iter().copied().map(VolcanoId).collect());
+    for wrong in [&[][..], &[1, 1], &[9], &[1, 2, 3, 4, 5, 6]] {
+        refused(&topology, &voters(wrong));
+    }
+    assert_eq!(voters(&[3, 1, 2]).apply(&mut topology), Ok(true));
+    assert_eq!(topology.voters, [1, 2, 3].map(VolcanoId));
+    assert_eq!(voters(&[1, 2, 3]).apply(&mut topology), Ok(false));
+}
+
+#[test]
+fn another_epoch_or_slice_is_stale() {
+    let topology = topology();
+    let remove = SliceChange::Remove(life(2, 1));
+    for (id, epoch) in [(1, 8), (1, 10), (2, 9)] {
+        let change = Change::Slice(SliceId(id), Epoch(epoch), remove.clone());
+        assert_eq!(change.apply(&mut topology.clone()), Err(Refusal::Stale));
+    }
+}
+
+#[test]
+fn a_promoted_mirror_drops_the_primary_and_who_is_joining() {
+    let after = made(&mut topology(), &SliceChange::Promote(life(2, 1)));
+    assert_eq!(after, (life(2, 1), vec![], vec![]));
+}
+
+#[test]
+fn a_handover_makes_the_primary_a_mirror() {
+    let after = made(&mut topology(), &SliceChange::HandOver(life(2, 1)));
+    assert_eq!(after, (life(2, 1), vec![life(1, 1)], vec![]));
+}
+
+#[test]
+fn only_a_mirror_in_its_present_life_takes_over() {
+    let topology = topology();
+    for copy in [life(1, 1), life(3, 1), life(4, 1), life(9, 1), life(2, 2)] {
+        refused(&topology, &slice(SliceChange::Promote(copy)));
+        refused(&topology, &slice(SliceChange::HandOver(copy)));
+    }
+    let mut restarted = topology;
+    assert_eq!(enter(member(2, 2)).apply(&mut restarted), Ok(true));
+    refused(&restarted, &slice(SliceChange::Promote(life(2, 1))));
+}
+
+#[test]
+fn a_copy_joins_comes_in_sync_and_goes() {
+    let mut topology = topology();
+    let (_, _, joining) = made(&mut topology, &SliceChange::Add(life(4, 1)));
+    assert_eq!(joining, [life(3, 1), life(4, 1)]);
+    let (_, mirrors, joining) = made(&mut topology, &SliceChange::InSync(life(3, 1)));
+    assert_eq!((mirrors, joining), (vec![life(2, 1), life(3, 1)], vec![life(4, 1)]));
+    let (_, mirrors, _) = made(&mut topology, &SliceChange::Remove(life(2, 1)));
+    assert_eq!(mirrors, [life(3, 1)]);
+    let (_, _, joining) = made(&mut topology, &SliceChange::Remove(life(4, 1)));
+    assert_eq!(joining, []);
+}
+
+#[test]
+fn only_a_member_without_a_part_that_stays_is_added() {
+    let mut topology = topology();
+    topology.members.push(Member { leaving: true, ..member(5, 1) });
+    topology.members.push(Member { witness: true, ..member(6, 1) });
+    topology.members[1].boot = BootId(2);
+    for copy in [life(1, 1), life(3, 1), life(4, 2), life(5, 1), life(6, 1), life(9, 1)] {
+        refused(&topology, &slice(SliceChange::Add(copy)));
+    }
+    assert!(refused(&topology, &slice(SliceChange::Add(life(2, 2)))).contains("must be removed first"));
+}
+
+#[test]
+fn only_who_is_joining_comes_in_sync_and_the_primary_is_not_removed() {
+    let topology = topology();
+    for copy in [life(1, 1), life(2, 1), life(4, 1), life(3, 2)] {
+        refused(&topology, &slice(SliceChange::InSync(copy)));
+    }
+    for copy in [life(1, 1), life(4, 1), life(2, 2)] {
+        refused(&topology, &slice(SliceChange::Remove(copy)));
+    }
+}
+
+#[test]
+fn a_cold_start_needs_every_copy_that_had_everything_in_a_new_life() {
+    let mut topology = topology();
+    let cold = |primary, mirrors| slice(SliceChange::ColdStart { primary, mirrors, lost: true });
+    refused(&topology, &cold(life(2, 1), vec![life(1, 1)]));
+    for id in 1..=2 {
+        assert_eq!(enter(member(id, 5)).apply(&mut topology), Ok(true));
+    }
+    refused(&topology, &cold(life(2, 5), vec![]));
+    refused(&topology, &cold(life(2, 5), vec![life(2, 5)]));
+    refused(&topology, &cold(life(2, 5), vec![life(1, 5), life(3, 1)]));
+    refused(&topology, &cold(life(2, 5), vec![life(1, 1)]));
+    refused(&topology, &cold(life(2, 5), vec![life(1, 4)]));
+    assert_eq!(cold(life(2, 5), vec![life(1, 5)]).apply(&mut topology), Ok(true));
+    let slice = &topology.slices[0];
+    assert_eq!(
+        (slice.primary, &slice.mirrors[..], &slice.joining[..]),
+        (life(2, 5), &[life(1, 5)][..], &[][..])
+    );
+    assert_eq!(topology.loss_counter, 1);
+}
+
+#[test]
+fn a_version_at_its_end_refuses_everything() {
+    let mut topology = topology();
+    topology.version = u64::MAX;
+    refused(&topology, &Change::Copies(3));
+}
+
+/// A change that some volcano might ask for, right or wrong, `epoch` being how far from the present one.
+fn any_change() -> impl Strategy<Value = (Change, u64)> {
+    let id = || 1..=VOLCANOS;
+    let copy = || (id(), 1..4u64).prop_map(|(id, boot)| life(id, boot));
+    let slice = prop_oneof![
+        copy().prop_map(SliceChange::Promote),
+        copy().prop_map(SliceChange::HandOver),
+        copy().prop_map(SliceChange::Add),
+        copy().prop_map(SliceChange::Add),
+        copy().prop_map(SliceChange::InSync),
+        copy().prop_map(SliceChange::InSync),
+        copy().prop_map(SliceChange::Remove),
+        (copy(), prop::collection::vec(copy(), 0..3), any::<bool>())
+            .prop_map(|(primary, mirrors, lost)| SliceChange::ColdStart { primary, mirrors, lost }),
+    ];
+    let slice = (1..3u32, slice).prop_map(|(id, change)| Change::Slice(SliceId(id), Epoch(0), change));
+    let entry = (id(), 1..4u64, any::<bool>()).prop_map(|(id, boot, witness)| {
+        enter(Member { witness: witness && id == VOLCANOS, ..member(id, boot) })
+    });
+    let change = prop_oneof![
+        1 => entry,
+        1 => (id(), any::<bool>()).prop_map(|(id, leaving)| Change::Leave(VolcanoId(id), leaving)),
+        1 => id().prop_map(|id| Change::Forget(VolcanoId(id))),
+        1 => (0..7u8).prop_map(Change::Copies),
+        1 => prop::collection::vec(id().prop_map(VolcanoId), 0..4).prop_map(Change::Voters),
+        8 => slice,
+    ];
+    (change, prop_oneof![9 => Just(0), 1 => 1..3u64])
+}
+
+fn check(before: &Topology, change: &Change, result: &Result<bool, Refusal>, after: &Topology) {
+    if *result == Ok(true) {
+        assert_eq!(after.version, before.version + 1);
+    } else {
+        assert_eq!(after, before);
+    }
+    let ranges: Vec<KeyRange> = after.slices.iter().map(|slice| slice.range).collect();
+    assert_eq!(ranges, before.slices.iter().map(|slice| slice.range).collect::<Vec<_>>());
+    for voter in &after.voters {
+        assert!(after.member(*voter).is_some());
+    }
+    for (old, new) in before.slices.iter().zip(&after.slices) {
+        let volcanos: BTreeSet<VolcanoId> = new.copies().map(|copy| copy.volcano).collect();
+        assert_eq!(volcanos.len(), new.copies().count(), "no volcano is there twice");
+        for copy in new.copies() {
+            let member = after.member(copy.volcano).expect("every copy is on a member");
+            assert!(member.boot >= copy.boot && !member.witness);
+        }
+        assert!(new.epoch >= old.epoch);
+        assert!(new.epoch.0 <= after.version);
+        let changed =
+            (&new.primary, &new.mirrors, &new.joining) != (&old.primary, &old.mirrors, &old.joining);
+        assert!(!changed || new.epoch == Epoch(after.version));
+        let planned = matches!(
+            change,
+            Change::Slice(_, _, SliceChange::Add(_) | SliceChange::InSync(_) | SliceChange::HandOver(_))
+        );
+        assert!(!planned || new.in_sync().count() >= old.in_sync().count());
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_row_of_changes_breaks_the_topology(changes in prop::collection::vec(any_change(), 1..80)) {
+        let mut topology = topology();
+        let middle = 1 << 63;
+        topology.slices[0].range = KeyRange::new(Ino(0), Ino(middle - 1)).unwrap();
+        let upper = KeyRange::new(Ino(middle), Ino(u64::MAX)).unwrap();
+        topology.slices.push(Slice { id: SliceId(2), range: upper, ..topology.slices[0].clone() });
+        for (change, behind) in changes {
+            let change = match change {
+                Change::Slice(id, _, change) => {
+                    let epoch = topology.slices[id.0 as usize - 1].epoch;
+                    Change::Slice(id, Epoch(epoch.0.saturating_sub(behind)), change)
+                }
+                other => other,
+            };
+            let before = topology.clone();
+            let result = change.apply(&mut topology);
+            check(&before, &change, &result, &topology);
+        }
+    }
+}

@@ -6,7 +6,7 @@ use magma_common::topology::{Position, Replica, Seq};
 
 use super::history::History;
 use super::lease::BEACON_INTERVAL;
-use super::progress::{Refreshing, Stage};
+use super::progress::{FullSync, Refreshing, Stage};
 use super::recent::size;
 use super::{Role, SAY_AGAIN};
 use crate::coordinator::SliceChange;
@@ -226,8 +226,8 @@ impl Slice {
         if progress.counts() || !is_whole || last.0.saturating_sub(progress.acked.0) > MAX_LAG {
             return;
         }
-        let (number, through) = match progress.full_sync {
-            Some((number, _)) if progress.synced >= number || planted(Bug::CountBeforeSync) => {
+        match progress.full_sync {
+            Some(asked) if progress.synced >= asked.number || planted(Bug::CountBeforeSync) => {
                 if self.replication.proposal.is_none() {
                     if let Some(progress) = self.progress(copy) {
                         progress.is_proposed = true;
@@ -236,20 +236,23 @@ impl Slice {
                 }
                 return;
             }
-            Some(asked)
-                if now.monotonic.saturating_sub(progress.told) < SAY_AGAIN || progress.acked < asked.1 =>
-            {
-                return;
+            Some(_) => {}
+            None => {
+                // All syncs up to this number are then done there: it covers everything that they cover.
+                progress.full_sync = Some(FullSync { number: next, through: last, asked: None });
+                self.gate.skip_sync();
             }
-            Some(asked) => asked,
-            // All syncs up to this number are then done there: it covers everything that they cover.
-            None => (next, last),
-        };
-        progress.told = now.monotonic;
-        if progress.full_sync.is_none() {
-            progress.full_sync = Some((number, through));
-            self.gate.skip_sync();
         }
+        let Some(progress) = self.progress(copy) else { return };
+        let acked = progress.acked;
+        let Some(sync) = &mut progress.full_sync else { return };
+        // A copy that is not there yet does not take the question. That it is told of records all the while says nothing.
+        let is_due = sync.asked.is_none_or(|asked| now.monotonic.saturating_sub(asked) >= SAY_AGAIN);
+        if acked < sync.through || !is_due {
+            return;
+        }
+        sync.asked = Some(now.monotonic);
+        let (number, through) = (sync.number, sync.through);
         self.tell(copy, SliceMessage::Sync { number, through, bodies: None });
     }
 

@@ -35,6 +35,16 @@ pub(super) struct Refreshing {
     pub(super) sent_at: Duration,
 }
 
+/// A sync of everything that a joining copy has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FullSync {
+    pub(super) number: u64,
+    /// The last record that it covers.
+    pub(super) through: Seq,
+    /// When the copy, having that record, was asked for it last.
+    pub(super) asked: Option<Duration>,
+}
+
 /// What the primary knows of one other copy.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -66,8 +76,8 @@ pub(super) struct Progress {
     pub(super) synced: u64,
     /// Since when it owes one, or did another one.
     owes_since: Option<Duration>,
-    /// The sync of everything that it was asked for before it is proposed as in sync: its number and the last record.
-    pub(super) full_sync: Option<(u64, Seq)>,
+    /// The sync of everything that it is asked for before it is proposed as in sync.
+    pub(super) full_sync: Option<FullSync>,
     /// Bytes that it can still store.
     pub(super) space: u64,
     /// What it lacks.

@@ -21,7 +21,8 @@ impl Bodies {
         offset: u64,
         length: usize,
     ) -> Result<BodyRead, ReadError> {
-        let file = self.open(db, body)?;
+        // the file of a body that was dropped may be removed at any time: it must not stay open under a name that is used again
+        let file = if self.high(db, body)? > 0 { self.open(db, body)? } else { None };
         let mismatches = Arc::clone(&self.mismatches);
         let state = self.state(db, body)?;
         let end = offset.saturating_add(length as u64).min(state.high());

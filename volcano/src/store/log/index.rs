@@ -33,13 +33,13 @@ struct Cut {
 }
 
 /// The newest records of a slice.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Recent {
     /// Each with its encoded length; they follow each other.
     records: VecDeque<(usize, Record)>,
     bytes: usize,
-    /// Somebody reads the log. Without readers nothing is kept.
-    is_wanted: Cell<bool>,
+    /// Encoded bytes of what came since somebody looked for records here. When nobody did for long nothing is kept.
+    unread: Cell<usize>,
 }
 
 /// What is known of one slice's records.
@@ -132,14 +132,14 @@ impl Index {
         cursors.push_back((last, place));
     }
 
-    /// The records after this one if all of them are in memory, with their encoded lengths. From now on they are kept there.
+    /// The records after this one if all of them are in memory, with their encoded lengths. They are kept there while somebody asks.
     pub(in super::super) fn recent(
         &self,
         slice: SliceId,
         after: Seq,
     ) -> Option<impl Iterator<Item = &(usize, Record)>> {
         let recent = &self.slices.get(&slice)?.recent;
-        recent.is_wanted.set(true);
+        recent.unread.set(0);
         let (_, oldest) = recent.records.front()?;
         let skipped = usize::try_from((after.0 + 1).checked_sub(oldest.seq.0)?).ok()?;
         Some(recent.records.iter().skip(skipped))
@@ -171,10 +171,17 @@ impl Known {
     }
 }
 
+impl Default for Recent {
+    fn default() -> Self {
+        Self { records: VecDeque::new(), bytes: 0, unread: Cell::new(usize::MAX) }
+    }
+}
+
 impl Recent {
     fn push(&mut self, record: &Record, length: usize) {
-        if !self.is_wanted.get() {
-            return;
+        self.unread.set(self.unread.get().saturating_add(length));
+        if self.unread.get() > RECENT_BYTES {
+            return self.clear();
         }
         self.records.push_back((length, record.clone()));
         self.bytes += length;

@@ -1,0 +1,120 @@
+//! A network grows from one volcano to five and shrinks to two again, under load.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::pressure::{LONGEST_STALL, Pressure};
+use super::{Field, GOES_ON, SETTLES, check};
+use crate::error::{Doing, Result};
+use crate::suites::{Context, workloads};
+use crate::tally::Tally;
+use crate::testing::command::{self, Show};
+use crate::testing::random;
+
+/// Files of the tree that must not change.
+const FILES: u64 = 1200;
+/// The same in a soak.
+const SOAK_FILES: u64 = 20_000;
+/// Making the tree, and reading it, through FUSE and with all else that goes on.
+const READS: Duration = Duration::from_secs(300);
+/// The applications work at least so long after each step.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// What is done to the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// One more volcano joins.
+    Join,
+    /// A witness joins.
+    Witness,
+    /// So many copies from now on.
+    Copies(usize),
+    /// This one leaves.
+    Leave(&'static str),
+    /// Whoever serves leaves.
+    LeavePrimary,
+    /// Whoever serves is killed, and comes back.
+    KillPrimary,
+}
+
+const STEPS: &[Step] = &[
+    Step::Join,
+    Step::Join,
+    Step::Copies(3),
+    Step::Join,
+    Step::Join,
+    Step::Copies(2),
+    // The only one that the mount was told of.
+    Step::Leave("wallace"),
+    Step::LeavePrimary,
+    Step::LeavePrimary,
+    // Two that store can only do without one of them if somebody else votes as well.
+    Step::Witness,
+    Step::KillPrimary,
+];
+
+/// Runs it.
+pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
+    let mut random = random::announced();
+    let mut field = Field::new(context, 1, 2)?;
+    let mut tally = Tally::default();
+    let files = if context.long { SOAK_FILES } else { FILES };
+    manifest(context, &["make"], &field.mount.join("tree"), &[&files.to_string()], "make")?;
+    let before = manifest(context, &["show"], &field.check.join("tree"), &[], "before")?;
+    let workers = &["append1", "storm1", "bank1", "bank2"];
+    let mut load = Pressure::start(context, field.mounts(), "load", workers, &mut random)?;
+    load.goes_on(GOES_ON)?;
+    for (number, step) in STEPS.iter().enumerate() {
+        let outcome = take(&mut field, &mut load, *step);
+        let failed = outcome.is_err();
+        check(&mut tally, &format!("{}. {step:?}", number + 1), outcome);
+        if failed {
+            break;
+        }
+        let same = manifest(context, &["show"], &field.check.join("tree"), &[], "after").map(|after| after == before);
+        let same = same.map_err(|error| error.to_string());
+        let same = same.and_then(|same| if same { Ok(()) } else { Err(format!("see the logs in {}", context.folder.display())) });
+        tally.check("   the tree is as it was", same);
+    }
+    tally.check("no application gets an error", load.end().map_err(|error| error.to_string()));
+    let fresh = field.fresh_mount()?;
+    load.verify(context, &fresh, &mut tally, "in the end")?;
+    field.finish(&mut tally);
+    Ok(tally)
+}
+
+fn take(field: &mut Field, load: &mut Pressure, step: Step) -> Result<std::result::Result<String, String>> {
+    let _before = load.slowest()?;
+    let ring = field.lava.ring();
+    match step {
+        Step::Join | Step::Witness => {
+            let number = ring.add(step == Step::Witness)?;
+            ring.start(number)?;
+        }
+        Step::Copies(copies) => ring.set_copies(copies)?,
+        Step::Leave(name) => ring.leave(ring.number(name)?)?,
+        Step::LeavePrimary => ring.leave(ring.primary()?)?,
+        Step::KillPrimary => {
+            let primary = ring.primary()?;
+            ring.kill(primary)?;
+            load.work_for(QUIET * 2)?;
+            load.goes_on(GOES_ON)?;
+            ring.start(primary)?;
+        }
+    }
+    let settled = ring.settle(SETTLES)?;
+    load.work_for(QUIET)?;
+    load.goes_on(GOES_ON)?;
+    let stall = load.slowest()?;
+    let said = format!("{stall}, all in sync after {:.1} s", settled.as_secs_f64());
+    Ok(if stall.time < LONGEST_STALL { Ok(said) } else { Err(said) })
+}
+
+/// Runs the script on a tree and gives what it prints.
+fn manifest(context: &Context, before: &[&str], tree: &Path, after: &[&str], log: &str) -> Result<String> {
+    let mut command = workloads::python();
+    command.arg(context.programs.integration().join("workloads/manifest.py")).args(before).arg(tree).args(after);
+    let log = context.log(&format!("manifest-{log}"))?;
+    command::succeed("manifest.py", &mut command, &log, Show::No, READS)?;
+    std::fs::read_to_string(&log).doing(|| format!("cannot read {}", log.display()))
+}

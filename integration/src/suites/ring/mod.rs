@@ -1,0 +1,74 @@
+//! Drills on a ring of several volcanos, each on a machine of its own: they are killed, stopped, cut off and wiped under load.
+
+pub(super) mod doors;
+pub(super) mod failover;
+pub(super) mod grow;
+pub(super) mod power;
+mod pressure;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Context;
+use crate::error::Result;
+use crate::lava::Lava;
+use crate::ring::Layout;
+use crate::tally::Tally;
+use crate::testing::scratch::Scratch;
+
+/// How long copies may take to be in sync after volcanos have come or gone.
+const SETTLES: Duration = Duration::from_secs(60);
+/// How long an application may take to go on, whatever has happened.
+const GOES_ON: Duration = Duration::from_secs(60);
+
+/// A mount that keeps nothing: what it shows is what the volcanos say.
+const UNCACHED: &str = "actimeo=0,negative_timeout=0,direct_io";
+
+/// A ring of machines with two mounts: one for the load, and one that caches nothing, to look through.
+struct Field {
+    scratch: Scratch,
+    lava: Lava,
+    mount: PathBuf,
+    check: PathBuf,
+    mounts: usize,
+}
+
+impl Field {
+    fn new(context: &Context, volcanos: usize, copies: usize) -> Result<Self> {
+        let (scratch, mut lava) = context.lava_of(Layout::Machines(volcanos))?;
+        lava.start_volcanos()?;
+        if copies != lava.ring().copies() {
+            lava.ring().set_copies(copies)?;
+        }
+        lava.ring().settle(SETTLES)?;
+        let (mount, check) = (scratch.path().join("mnt"), scratch.path().join("check"));
+        lava.mount(&mount)?;
+        lava.mount_with(&check, UNCACHED)?;
+        Ok(Self { scratch, lava, mount, check, mounts: 0 })
+    }
+
+    /// A mount of somebody who knows nothing yet.
+    fn fresh_mount(&mut self) -> Result<PathBuf> {
+        self.mounts += 1;
+        let point = self.scratch.path().join(format!("fresh{}", self.mounts));
+        self.lava.mount_with(&point, UNCACHED)?;
+        Ok(point)
+    }
+
+    fn mounts(&self) -> (&Path, &Path) {
+        (&self.mount, &self.check)
+    }
+
+    fn finish(self, tally: &mut Tally) {
+        Context::finish(self.scratch, self.lava, tally);
+    }
+}
+
+/// Counts a check whose outcome is a sentence: that is part of its line.
+fn check(tally: &mut Tally, name: &str, outcome: Result<std::result::Result<String, String>>) {
+    match outcome {
+        Ok(Ok(said)) => tally.check(&format!("{name}: {said}"), Ok(())),
+        Ok(Err(said)) => tally.check(name, Err(said)),
+        Err(error) => tally.check(name, Err(error.to_string())),
+    }
+}
