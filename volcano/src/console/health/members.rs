@@ -23,6 +23,7 @@ pub(super) fn votes(lava: &Lava) -> Option<Finding> {
     let (there, silent) = voters(lava);
     let all = there.len() + silent.len();
     if !mute_majority(lava).is_empty() {
+        let is_served = topology.slices.iter().all(|slice| super::copies::unserved(lava, slice).is_none());
         return Some(Finding::trouble(
             format!(
                 "Nobody can change who serves what: {} of {all} votes {} missing ({}).",
@@ -30,9 +31,14 @@ pub(super) fn votes(lava: &Lava) -> Option<Finding> {
                 is(silent.len()),
                 names(&silent)
             ),
-            vec![
-                "Requests do not wait for that; the next loss of a volcano would make them wait.".to_owned(),
-            ],
+            if is_served {
+                vec![
+                    "Requests do not wait for that; the next loss of a volcano would make them wait."
+                        .to_owned(),
+                ]
+            } else {
+                Vec::new()
+            },
         ));
     }
     if lava.leader.is_none() {

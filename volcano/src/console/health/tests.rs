@@ -119,7 +119,7 @@ fn a_primary_that_prepares_is_about_to_serve() {
 
 #[test]
 fn silent_mirrors_hold_writes_up_and_silent_others_nothing() {
-    let lava = ring(3, &[1, 2]).voters(&[1, 2, 3]).silent(2, 2).silent(3, 150);
+    let lava = ring(5, &[1, 2]).voters(&[1, 4, 5]).silent(2, 2).silent(3, 150);
     let shown = lines(&lava);
     assert_eq!(
         shown[..4],
@@ -156,8 +156,7 @@ fn who_is_leaving_is_followed_to_the_end() {
             "  `lava stay gromit` keeps it."
         ]
     );
-    assert!(
-        lines(&leaving(ring(3, &[1, 3]).voters(&[1, 2, 3])))[2].contains("its vote goes to another one next")
-    );
-    assert!(lines(&leaving(ring(3, &[1, 3]).voters(&[1])))[2].contains("is forgotten next"));
+    let told = |lava, what: &str| lines(&leaving(lava)).iter().any(|line| line.ends_with(what));
+    assert!(told(ring(3, &[1, 3]).voters(&[1, 2, 3]), "its vote goes to another one next."));
+    assert!(told(ring(3, &[1, 3]).voters(&[1]), "is forgotten next."));
 }
