@@ -89,12 +89,13 @@ impl Forwarder {
         let owner = Rc::clone(self.owners.borrow_mut().entry(to).or_default());
         let _counted = owner.count().ok_or(Lost::Full)?;
         let started = Instant::now();
-        let link = match owner.ready() {
-            Some(link) => link,
-            None => tokio::select! {
+        let link = if let Some(link) = owner.ready() {
+            link
+        } else {
+            tokio::select! {
                 link = owner.reach(&self.dialer, to) => link.ok_or(Lost::Unreachable)?,
                 () = owner.until_retired() => return Err(Lost::Unreachable),
-            },
+            }
         };
         let waited = u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX);
         let deadline_ms = header.deadline_ms.map(|left| left.saturating_sub(waited).max(1));

@@ -21,8 +21,7 @@ const READ_AHEAD: usize = 1 << 20;
 pub enum Rewound {
     /// The copy stands there now. It must not be acted upon before a sync.
     Done {
-        /// What was taken back opened or ended sessions. The copy's sessions are not those of its position any more, and
-        /// [`missing`](Store::missing) does not tell: they are to be brought anew.
+        /// What was taken back opened or ended sessions. They come anew with the slice's first inode number, which is missing now.
         sessions: bool,
     },
     /// The log does not hold everything that would have to be taken back. Nothing was changed; the copy can be placed.
@@ -127,13 +126,12 @@ impl Store {
                 continue;
             }
             for change in entry.changes() {
-                match change.flare().and_then(|key| KeyRange::new(key.ino(), key.ino())) {
-                    Some(range) => missing.insert(range),
-                    None => {
-                        sessions = true;
-                        // with which the slice's sessions travel
-                        missing.insert(KeyRange::single(KeyRange::ALL.start()));
-                    }
+                if let Some(key) = change.flare() {
+                    missing.insert(KeyRange::single(key.ino()));
+                } else {
+                    sessions = true;
+                    // with which the slice's sessions travel
+                    missing.insert(KeyRange::single(KeyRange::ALL.start()));
                 }
             }
             // what was brought in there is as it was at a later position

@@ -138,7 +138,8 @@ impl Store {
         let summing = self.bodies.get_mut().sum_step(&mut self.db)?;
         let sweeping = self.sweep_step()?;
         let job = if self.upkeep.job { None } else { self.upkeep_job(due)? };
-        let again = if summing || sweeping { SOON } else { LATER };
+        let unlinking = job.as_ref().is_some_and(|job| job.unlink.len() >= UNLINKS_PER_JOB);
+        let again = if summing || sweeping || unlinking { SOON } else { LATER };
         Ok(Maintenance { job, again })
     }
 

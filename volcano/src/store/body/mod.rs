@@ -431,7 +431,7 @@ impl Bodies {
     }
 
     /// The entry that was to bring these bodies in was not taken.
-    pub(super) fn discard(&mut self, bodies: &[BodyId]) {
+    pub(super) fn discard(&mut self, bodies: &BTreeSet<BodyId>) {
         for &body in bodies {
             let path = self.path_in_use(body);
             self.remove_state(body);

@@ -93,6 +93,10 @@ impl BodyState {
 
     /// Whether the range was written for the record to come.
     pub(super) fn has_written(&self, start: u64, end: u64) -> bool {
+        if start == end {
+            // no bytes, but they must have been asked for: what lay behind the body's end was cut off then
+            return self.written.iter().any(|range| range.end == end);
+        }
         let mut reached = start;
         // in order of their starts each range takes the reach further, or leaves a gap
         let mut ranges: Vec<_> = self.written.iter().filter(|range| range.end > start).cloned().collect();

@@ -8,6 +8,8 @@
 //! What is left of a body must not mix with what comes of the same body anew, not in a replay of the log either. So a
 //! body that is brought in lies in a file of its own, named by the entry that began it, whatever became of an earlier one.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use magma_common::handle::Handle;
 use magma_common::key::KeyRange;
@@ -80,7 +82,7 @@ impl Store {
         let Some(state) = self.db.slices.get_mut(&slice) else { return };
         state.partial = partial;
         if part.last {
-            let waits = if bytes { Waits::ForBodies(last) } else { Waits::ForLog(last) };
+            let waits = if bytes { Waits::Bodies(last) } else { Waits::Log(last) };
             state.complete(part.range);
             state.landed.push(Landed { range: part.range, waits });
         }
@@ -104,22 +106,25 @@ impl Store {
 
     /// The ends of the sessions that a part does not have.
     fn ended_sessions(&self, slice: SliceId, part: &Part) -> Result<Vec<Change>, StoreError> {
-        let brought =
-            |id| part.changes.iter().any(|change| matches!(change, Change::PutSession(row) if row.id == id));
-        let here = self.export_sessions(slice)?;
-        Ok(here.into_iter().filter(|row| !brought(row.id)).map(|row| Change::EndSession(row.id)).collect())
+        let brought = part.changes.iter().filter_map(|change| match change {
+            Change::PutSession(row) => Some(row.id),
+            _ => None,
+        });
+        let brought: BTreeSet<_> = brought.collect();
+        let here = self.export_sessions(slice)?.into_iter().map(|row| row.id);
+        Ok(here.filter(|id| !brought.contains(id)).map(Change::EndSession).collect())
     }
 
     /// Writes the bytes of a part and logs its changes.
     fn take_part(&mut self, slice: SliceId, part: &Part, appends: &[Append]) -> Result<(), StoreError> {
         let born = self.last().next();
-        let mut begun = Vec::new();
+        let mut begun = BTreeSet::new();
         let mut take = || {
             for (append, bytes) in appends.iter().zip(&part.appended) {
                 let bodies = self.bodies.get_mut();
                 if part.first && !begun.contains(&append.body) {
                     bodies.begin(&self.db, append.body, born)?;
-                    begun.push(append.body);
+                    begun.insert(append.body);
                 }
                 self.write_append(append.body, append.offset, bytes)?;
             }

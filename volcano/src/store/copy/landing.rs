@@ -21,11 +21,11 @@ pub(in super::super) struct Landed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Waits {
     /// A sync of all bodies that began after this entry of the log.
-    ForBodies(Lsn),
+    Bodies(Lsn),
     /// An entry of the log that says so.
-    ForEntry,
+    Entry,
     /// That this entry, which says so, is on disk.
-    ForLog(Lsn),
+    Log(Lsn),
 }
 
 /// Which syncs would let copies be complete.
@@ -48,11 +48,11 @@ impl Store {
     pub(in super::super) fn note_landed(&mut self, through: Lsn, bodies: bool) {
         for state in self.db.slices.values_mut() {
             for landed in &mut state.landed {
-                if bodies && matches!(landed.waits, Waits::ForBodies(lsn) if lsn <= through) {
-                    landed.waits = Waits::ForEntry;
+                if bodies && matches!(landed.waits, Waits::Bodies(lsn) if lsn <= through) {
+                    landed.waits = Waits::Entry;
                 }
             }
-            state.landed.retain(|landed| !matches!(landed.waits, Waits::ForLog(lsn) if lsn <= through));
+            state.landed.retain(|landed| !matches!(landed.waits, Waits::Log(lsn) if lsn <= through));
         }
     }
 
@@ -62,16 +62,14 @@ impl Store {
         for slice in slices {
             let mut safe = Missing::NOTHING;
             let landed = self.db.slices.get(&slice).into_iter().flat_map(|state| &state.landed);
-            for landed in landed.filter(|landed| landed.waits == Waits::ForEntry) {
+            for landed in landed.filter(|landed| landed.waits == Waits::Entry) {
                 safe.insert(landed.range);
             }
             for &range in safe.ranges() {
                 let lsn = self.take(EntryRef::Copied { slice, changes: &[], complete: Some(range) })?;
                 if let Some(state) = self.db.slices.get_mut(&slice) {
-                    state
-                        .landed
-                        .retain(|landed| landed.waits != Waits::ForEntry || !range.covers(landed.range));
-                    state.landed.push(Landed { range, waits: Waits::ForLog(lsn) });
+                    state.landed.retain(|landed| landed.waits != Waits::Entry || !range.covers(landed.range));
+                    state.landed.push(Landed { range, waits: Waits::Log(lsn) });
                 }
             }
         }
@@ -83,8 +81,8 @@ impl Store {
         let whole = self.db.slices.values().filter(|state| state.missing.is_empty());
         let waits: Vec<_> = whole.flat_map(|state| &state.landed).map(|landed| landed.waits).collect();
         Landing {
-            bodies: waits.iter().any(|waits| matches!(waits, Waits::ForBodies(_))),
-            log: waits.iter().any(|waits| matches!(waits, Waits::ForLog(_))),
+            bodies: waits.iter().any(|waits| matches!(waits, Waits::Bodies(_))),
+            log: waits.iter().any(|waits| matches!(waits, Waits::Log(_))),
         }
     }
 }

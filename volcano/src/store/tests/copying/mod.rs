@@ -1,5 +1,6 @@
 //! Tests of copying slices.
 
+mod behaviour;
 mod crash;
 mod filter;
 mod random;

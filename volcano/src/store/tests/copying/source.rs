@@ -12,8 +12,9 @@ use magma_common::topology::Position;
 
 use super::super::super::Store;
 use super::super::super::simulated::{Dice, SimDisk};
-use super::super::making::{body_change, entry, flare, name, open_sim, record, reference, small, time};
-use super::world::SLICE;
+use super::super::making::{
+    SLICE, body_change, entry, flare, name, open_sim, record, reference, small, time,
+};
 use crate::node::message::SentRecord;
 use crate::record::{BodyChange, Change};
 use crate::rows::{BodyId, Content, FlareRow, LockRow, SessionRow};
@@ -139,12 +140,11 @@ impl Source {
             // one that is replaced keeps its cookie
             let there = self.store.entry(&key, &name(number)).unwrap();
             let is_new = !made.changes.iter().any(|change| is_about(change, &key, number));
-            let cookie = match there.filter(|_| is_new && self.dice.one_in(2)) {
-                Some(there) => there.cookie,
-                None => {
-                    dir.next_cookie += 1;
-                    dir.next_cookie
-                }
+            let cookie = if let Some(there) = there.filter(|_| is_new && self.dice.one_in(2)) {
+                there.cookie
+            } else {
+                dir.next_cookie += 1;
+                dir.next_cookie
             };
             made.changes.push(Change::PutEntry { dir: key, entry: entry(number, &child, cookie) });
         }

@@ -4,15 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use magma_common::key::KeyRange;
-use magma_common::topology::{Position, SliceId};
+use magma_common::topology::Position;
 
 use super::super::super::simulated::{Dice, SimDisk};
 use super::super::super::{Imported, Inside, Opened, Rewound, Store, StoreError, SyncBodies};
-use super::super::making::{open_sim, small};
+use super::super::making::{SLICE, open_sim, small};
 use super::source::Source;
 use crate::node::message::SentRecord;
-
-pub(super) const SLICE: SliceId = SliceId(1);
 
 /// The copy, on a disk that can lose what was not synced.
 pub(super) struct Follower {
