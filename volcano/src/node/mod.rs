@@ -226,7 +226,7 @@ impl Node {
         }
         self.slice.present(now, sender);
         self.coordinator.alive(sender.volcano, now.monotonic);
-        self.peers.heard(now.monotonic, sender, version);
+        self.peers.heard(now.monotonic, sender);
         self.compare_versions(now, from, sender, version);
         match message {
             Message::Alive(figures) => self.slice.hear_figures(sender.volcano, *figures),
