@@ -78,6 +78,7 @@ pub struct Node {
     greeted: Option<Duration>,
     entered: Option<Duration>,
     goodbyes: Option<u32>,
+    has_lost_vote: bool,
 }
 
 impl Node {
@@ -106,6 +107,7 @@ impl Node {
             greeted: None,
             entered: None,
             goodbyes: None,
+            has_lost_vote: false,
         };
         if topology.network != 0 {
             let is_member = topology.member(node.own.id).is_some();
@@ -184,11 +186,21 @@ impl Node {
         }
         self.say_goodbye();
         self.slice.tick(now);
-        if let Some(reason) = self.coordinator.failed() {
-            let reason = reason.to_owned();
-            self.slice.fail(&reason);
-        }
+        self.note_lost_vote();
         self.settle(now);
+    }
+
+    /// A coordinator that cannot save its state takes no part any more. The copies go on: they need it for changes only, and
+    /// the other voters, if there are any, make those.
+    fn note_lost_vote(&mut self) {
+        if let Some(reason) = self.coordinator.failed()
+            && !std::mem::replace(&mut self.has_lost_vote, true)
+        {
+            tracing::error!(
+                target: "magma::routing", %reason,
+                "this volcano votes no more until it is started again, since it cannot keep its vote on disk"
+            );
+        }
     }
 
     fn is_due(&self, now: Now, last: Option<Duration>, interval: Duration) -> bool {
@@ -214,7 +226,7 @@ impl Node {
         }
         self.slice.present(now, sender);
         self.coordinator.alive(sender.volcano, now.monotonic);
-        self.peers.heard(now.monotonic, sender, version);
+        self.peers.heard(now.monotonic, sender);
         self.compare_versions(now, from, sender, version);
         match message {
             Message::Alive(figures) => self.slice.hear_figures(sender.volcano, *figures),
