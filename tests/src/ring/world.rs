@@ -469,7 +469,7 @@ impl World {
                 self.send(place, to, &envelope);
                 Ok(())
             }
-            Effect::Shutdown => self.close(place),
+            Effect::Shutdown | Effect::Forgotten => self.close(place),
             Effect::Stop(reason) => self.stopped(place, &reason),
         }
     }
