@@ -8,6 +8,7 @@ use magma_common::topology::{Position, Seq, SliceId};
 use super::Store;
 use super::append::check_slice;
 use super::copy::filter;
+use super::doubts::Doubts;
 use super::error::StoreError;
 use super::log::{EntryRef, Lsn};
 use crate::missing::Missing;
@@ -142,20 +143,20 @@ impl Store {
         Ok(Some(sessions))
     }
 
-    /// What a copy has of these flares may lack bytes that other copies have: it is missing from now on. It must not be acted
+    /// What a copy has of flares in doubt may lack bytes that other copies have: it is missing from now on. It must not be acted
     /// upon before a sync, and then [`trust`](Self::trust) ends the doubts.
-    pub fn distrust(&mut self, slice: SliceId, flares: &Missing) -> Result<(), StoreError> {
+    pub fn distrust(&mut self, slice: SliceId, doubts: &Doubts) -> Result<(), StoreError> {
         self.alive()?;
         let Some(state) = self.db.slices.get(&slice) else { return Ok(()) };
         let (to, mut missing) = (state.position, state.missing_on_disk());
-        flares.ranges().iter().for_each(|range| missing.insert(*range));
+        doubts.flares().ranges().iter().for_each(|range| missing.insert(*range));
         self.take(EntryRef::Rewind { slice, to, missing: &missing })?;
         Ok(())
     }
 
-    /// What is here of the flares that were in doubt holds, or is counted as missing on disk by now.
+    /// Nothing is in doubt any more: what is here holds, or counts as missing, on disk.
     pub fn trust(&mut self) -> Result<(), StoreError> {
-        let nothing = postcard::to_stdvec(&Missing::NOTHING).unwrap_or_default();
+        let nothing = postcard::to_stdvec(&Doubts::default()).unwrap_or_default();
         self.set_meta(super::open::DOUBTFUL, &nothing)
     }
 
