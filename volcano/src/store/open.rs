@@ -168,6 +168,7 @@ impl Store {
             index,
             db,
             bodies: RefCell::new(bodies),
+            space_elsewhere: u64::MAX,
             upkeep: Upkeep::new(options, before, meta.content().sweep),
             meta,
             stable: last,

@@ -196,7 +196,7 @@ impl Slice {
     fn take_record(&mut self, now: Now, sent: SentRecord) -> Result<bool, Trouble> {
         let SentRecord { record, appended } = sent;
         match self.store.receive(&record, &appended) {
-            Ok(_) => {}
+            Ok(_) => crate::observed::note(false, &record),
             Err(StoreError::Rejected { reason, .. }) => {
                 tracing::error!(
                     target: "magma::volcano", slice = self.identity.slice.0, seq = record.seq.0, %reason,

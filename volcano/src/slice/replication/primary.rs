@@ -116,6 +116,7 @@ impl Slice {
             primary.copies.entry(*copy).or_insert_with(|| Progress::new(is_mirror, now)).is_mirror =
                 is_mirror;
         }
+        self.heed_space();
     }
 
     /// Whatever this copy was, it is that no more: nobody who waits can be told a success by it.
@@ -124,6 +125,7 @@ impl Slice {
             tracing::info!(target: "magma::routing", slice = self.identity.slice.0, "this volcano serves the slice no more");
             self.let_go();
             self.sessions = crate::slice::Sessions::default();
+            self.store.limit_space(u64::MAX);
         }
         self.replication.role = Role::Outside(super::Cold::default());
     }
@@ -245,8 +247,16 @@ impl Slice {
             }
             _ => {}
         }
+        self.heed_space();
         self.advance(now);
         Ok(())
+    }
+
+    /// What a copy that counts cannot store is refused here, before it is half-written.
+    fn heed_space(&mut self) {
+        let Role::Primary(primary) = &self.replication.role else { return };
+        let least = primary.counted().map(|copy| copy.space).min();
+        self.store.limit_space(least.unwrap_or(u64::MAX));
     }
 
     /// A mirror whose log is longer than this copy's: it becomes primary in its place. Nothing was served in between.
