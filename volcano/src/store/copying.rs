@@ -172,15 +172,4 @@ impl Store {
     ) -> Result<Lsn, StoreError> {
         self.take(EntryRef::Place { slice, range, position, history, outcomes })
     }
-
-    /// Takes changes that bring a copy what it lacks, or make room for it. They are no record of the slice. `complete` is not
-    /// missing any more. Bytes of appends must have been written by [`write_append`](Self::write_append) just before.
-    pub fn copied(
-        &mut self,
-        slice: SliceId,
-        changes: &[Change],
-        complete: Option<KeyRange>,
-    ) -> Result<Lsn, StoreError> {
-        self.take(EntryRef::Copied { slice, changes, complete })
-    }
 }

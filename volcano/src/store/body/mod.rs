@@ -289,14 +289,15 @@ impl Bodies {
         }
     }
 
-    /// Whether a record may make this change: what the caller must have kept to. Without `strict` the bytes of appends may be missing.
+    /// Whether a record may make this change: what the caller must have kept to. `by` whom it comes now; in
+    /// a replay nobody, and the bytes of appends may be missing.
     pub(super) fn check(
         &mut self,
         db: &Db,
         body: BodyId,
         change: &BodyChange,
         high: u64,
-        strict: bool,
+        by: Option<By>,
     ) -> Result<Result<u64, String>, ReadError> {
         let overflow = || Err("the range ends beyond all offsets".to_owned());
         Ok(match change {
@@ -305,7 +306,9 @@ impl Bodies {
                 let state = self.state(db, body)?;
                 if *offset < high {
                     Err(format!("it appends at {offset}, below {high}"))
-                } else if strict && !state.has_written(*offset, end) {
+                } else if by.is_some_and(|by| state.row.is_none() && state.born != by.born()) {
+                    Err("the bytes that begin a body went to another file than its own".to_owned())
+                } else if by.is_some() && !state.has_written(*offset, end) {
                     Err(format!("the bytes {offset}..{end} that it appends were not written"))
                 } else {
                     Ok(high.max(end))
