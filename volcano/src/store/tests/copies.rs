@@ -425,6 +425,7 @@ fn a_filled_copy_tells_what_came_after_it_was_complete() {
     assert!(!store.missing(SLICE).contains(range_of(1).start()));
     assert_eq!(read(&store, 100, 1 << 20), None, "the record may not be here as a whole");
     put_in_epoch(&mut store, 6, Vec::new());
+    store.begin_copied(BODY).unwrap();
     store.write_append(BODY, 0, &[7; 10]).unwrap();
     let append = body_change(BODY, &flare(1, Kind::File), BodyChange::Append { offset: 0, length: 10 });
     store.copied(SLICE, &[append], Some(KeyRange::ALL)).unwrap();

@@ -49,6 +49,8 @@ struct Run {
     abandoned: bool,
     /// The bytes of appends come with the record.
     receiving: bool,
+    /// The changes are brought in beside the records.
+    copying: bool,
     now: Duration,
 }
 
@@ -76,6 +78,7 @@ impl Run {
             next_body: 1,
             abandoned: false,
             receiving: false,
+            copying: false,
             now: Duration::ZERO,
         }
     }
@@ -231,8 +234,10 @@ impl Run {
             return Ok(());
         }
         let (mut changes, mut appended) = (Vec::new(), Vec::new());
-        (self.receiving, self.abandoned) = (false, false);
-        self.change(&mut changes, &mut appended)?;
+        (self.receiving, self.abandoned, self.copying) = (false, false, true);
+        let changed = self.change(&mut changes, &mut appended);
+        self.copying = false;
+        changed?;
         let one = flare(self.dice.below(FLARES), Kind::File).key().ino();
         let complete = match self.dice.below(3) {
             0 => None,
@@ -365,6 +370,9 @@ impl Run {
         let data = Bytes::from(vec![fill; 1 + self.dice.below(3000) as usize]);
         let length = data.len() as u64;
         if !self.receiving {
+            if self.copying && high == 0 {
+                self.store().begin_copied(body)?;
+            }
             self.store().write_append(body, offset, &data)?;
         }
         if !self.receiving && self.dice.one_in(10) {
