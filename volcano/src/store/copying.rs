@@ -13,6 +13,7 @@ use super::error::StoreError;
 use super::log::{EntryRef, Lsn};
 use crate::missing::Missing;
 use crate::record::{BodyChange, Change, Entry, Record};
+use crate::rows::BodyId;
 
 /// Bytes of the log that are read at once to find what a rewind takes back.
 const READ_AHEAD: usize = 1 << 20;
@@ -171,5 +172,28 @@ impl Store {
         outcomes: &[(Seq, Outcome)],
     ) -> Result<Lsn, StoreError> {
         self.take(EntryRef::Place { slice, range, position, history, outcomes })
+    }
+
+    /// The changes that are [`copied`](Self::copied) next begin this body, of which nothing is here. Comes before its first bytes
+    /// are written.
+    pub(super) fn begin_copied(&mut self, body: BodyId) -> Result<(), StoreError> {
+        let born = self.last().next();
+        let bodies = self.bodies.get_mut();
+        let begun = bodies.begin(&self.db, body, born);
+        if begun.is_err() {
+            bodies.abandon_writes();
+        }
+        self.stop_on_error(begun)
+    }
+
+    /// Takes changes that bring a copy what it lacks, or make room for it. They are no record of the slice. `complete` is not
+    /// missing any more. Bytes of appends must have been written by [`write_append`](Self::write_append) just before.
+    pub(super) fn copied(
+        &mut self,
+        slice: SliceId,
+        changes: &[Change],
+        complete: Option<KeyRange>,
+    ) -> Result<Lsn, StoreError> {
+        self.take(EntryRef::Copied { slice, changes, complete })
     }
 }

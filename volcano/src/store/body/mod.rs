@@ -282,10 +282,23 @@ impl Bodies {
     /// The record that the writes were for was not taken: what they left beyond the bodies' ends is cut off before the next append.
     pub(super) fn abandon_writes(&mut self) {
         for body in std::mem::take(&mut self.writing) {
-            if let Some(state) = self.states.get_mut(&body) {
-                state.written.clear();
-                state.tail = Tail::Unknown;
+            let Some(state) = self.states.get_mut(&body) else { continue };
+            if state.row.is_none() && state.born != Lsn(0) {
+                self.discard(body);
+                continue;
             }
+            state.written.clear();
+            state.tail = Tail::Unknown;
+        }
+    }
+
+    /// The entry that was to bring this body in was not taken.
+    fn discard(&mut self, body: BodyId) {
+        let path = self.path_in_use(body);
+        self.remove_state(body);
+        if let Err(error) = self.disk.unlink(&path) {
+            // it takes space until the next unclean stop
+            tracing::warn!(target: "garbage", file = %path.display(), %error, "a file that nothing needs stays");
         }
     }
 
@@ -430,19 +443,8 @@ impl Bodies {
         }
         self.remove_state(body);
         self.state(db, body)?.born = born;
+        self.writing.push(body);
         Ok(())
-    }
-
-    /// The entry that was to bring these bodies in was not taken.
-    pub(super) fn discard(&mut self, bodies: &BTreeSet<BodyId>) {
-        for &body in bodies {
-            let path = self.path_in_use(body);
-            self.remove_state(body);
-            if let Err(error) = self.disk.unlink(&path) {
-                // it takes space until the next unclean stop
-                tracing::warn!(target: "garbage", file = %path.display(), %error, "a file that nothing needs stays");
-            }
-        }
     }
 
     fn next_version(&mut self) -> u64 {
