@@ -389,7 +389,7 @@ impl World {
             }
             Input::Synced(done, purpose) => node.synced(now, *done, purpose),
             Input::Read(ticket, read) => node.read_done(now, ticket, read),
-            Input::Wanted(change) => node.propose(now, change),
+            Input::Wanted(change) => node.propose(now, &change),
             Input::ShutDown => node.shut_down(true),
         }
         volcano.node = Some(node);
