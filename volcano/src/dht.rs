@@ -36,7 +36,7 @@ pub const DHT_NAME: &[u8] = b".dht";
 pub struct Figures {
     /// Load average of its machine over the last minute.
     pub load: f64,
-    /// Flares that it is the primary of.
+    /// Flares in its copies.
     pub keys: u64,
     /// Bytes of storage that they use.
     pub bytes: u64,

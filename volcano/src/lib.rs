@@ -16,6 +16,7 @@ pub mod life;
 pub mod missing;
 pub mod namespace;
 pub mod node;
+pub mod observed;
 pub mod planted;
 pub mod record;
 pub mod rows;

@@ -41,6 +41,8 @@ const CLOSE_ROUNDS: u32 = 600;
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
 /// Between two looks at whom the slice waits for. A start in order never waits so long.
 const WAIT_PAUSE: Duration = Duration::from_secs(2);
+/// A volcano that was forgotten goes on for so long, for its consoles.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 /// The exit code of a start in a folder that has left its network: trying again is in vain.
 const EXIT_LEFT: u8 = 3;
 
@@ -236,7 +238,11 @@ async fn serve(
         () = administration.shutdown_asked() => Ok("shutdown of this volcano on the console"),
         stopped = edge.stopped() => match stopped {
             Stopped::Shutdown => Ok("the network stops"),
-            Stopped::Forgotten => Ok("the network has forgotten this volcano"),
+            Stopped::Forgotten => {
+                // Who asked for it at this volcano's console is told so.
+                tokio::time::sleep(LAST_WORDS).await;
+                Ok("the network has forgotten this volcano")
+            }
             Stopped::Failed(reason) => Err(StartError::Stopped(reason)),
         },
     };

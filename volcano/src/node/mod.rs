@@ -559,3 +559,6 @@ impl Node {
 fn is_administrators(change: &Change) -> bool {
     matches!(change, Change::Leave(..) | Change::Copies(_))
 }
+
+#[cfg(test)]
+mod tests;

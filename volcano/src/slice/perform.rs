@@ -237,6 +237,7 @@ impl Slice {
     ) -> Result<(), Trouble> {
         let record = self.next_record(now, changes, outcome);
         self.store.append(&record)?;
+        crate::observed::note(true, &record);
         self.last_time = record.time;
         for change in &record.changes {
             if let Change::PutLocks { flare, .. } | Change::DeleteFlare(flare) = change {

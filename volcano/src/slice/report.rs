@@ -87,6 +87,11 @@ impl Slice {
         self.epoch()
     }
 
+    /// The epoch in which this copy began to serve.
+    pub fn reign(&self) -> Epoch {
+        self.reign
+    }
+
     /// Another volcano has told its figures.
     pub fn hear_figures(&mut self, who: VolcanoId, figures: Figures) {
         self.others.insert(who, figures);

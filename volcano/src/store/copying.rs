@@ -142,6 +142,23 @@ impl Store {
         Ok(Some(sessions))
     }
 
+    /// What a copy has of these flares may lack bytes that other copies have: it is missing from now on. It must not be acted
+    /// upon before a sync, and then [`trust`](Self::trust) ends the doubts.
+    pub fn distrust(&mut self, slice: SliceId, flares: &Missing) -> Result<(), StoreError> {
+        self.alive()?;
+        let Some(state) = self.db.slices.get(&slice) else { return Ok(()) };
+        let (to, mut missing) = (state.position, state.missing_on_disk());
+        flares.ranges().iter().for_each(|range| missing.insert(*range));
+        self.take(EntryRef::Rewind { slice, to, missing: &missing })?;
+        Ok(())
+    }
+
+    /// What is here of the flares that were in doubt holds, or is counted as missing on disk by now.
+    pub fn trust(&mut self) -> Result<(), StoreError> {
+        let nothing = postcard::to_stdvec(&Missing::NOTHING).unwrap_or_default();
+        self.set_meta(super::open::DOUBTFUL, &nothing)
+    }
+
     /// Lets a copy begin anew at a position of another one: everything in its range is missing, and its sessions are gone. What
     /// rows it has stay until they are replaced. The copy need not have existed.
     pub fn place(

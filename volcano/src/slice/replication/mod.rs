@@ -38,6 +38,7 @@ use self::primary::Primary;
 use self::recent::Recent;
 use super::{Effect, Now, Slice, Trouble};
 use crate::coordinator::SliceChange;
+use crate::missing::Missing;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
 
@@ -72,6 +73,8 @@ pub(super) struct Replication {
     proposal: Option<Proposal>,
     /// The last stop may have cost what was not on disk.
     may_have_lost: bool,
+    /// Flares whose bytes here may not be what the other copies have.
+    doubtful: Missing,
     /// What is sent is numbered without a break as long as the process lives, whatever the role.
     beacons: Beacons,
     refreshes: u64,
@@ -82,13 +85,14 @@ pub(super) struct Replication {
 }
 
 impl Replication {
-    pub(super) fn new(may_have_lost: bool) -> Self {
+    pub(super) fn new(may_have_lost: bool, doubtful: Missing) -> Self {
         Self {
             role: Role::Outside(Cold::default()),
             config: None,
             present: BTreeMap::new(),
             proposal: None,
             may_have_lost,
+            doubtful,
             beacons: Beacons::default(),
             refreshes: 0,
             recent: Recent::default(),
@@ -238,6 +242,7 @@ impl Slice {
             history: self.store.history(self.identity.slice),
             missing: self.store.missing(self.identity.slice).clone(),
             may_have_lost: self.replication.may_have_lost,
+            is_doubtful: !self.replication.doubtful.is_empty(),
         }
     }
 }

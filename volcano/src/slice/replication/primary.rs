@@ -174,6 +174,11 @@ impl Slice {
 
     /// Every mirror stands at or before this copy's last record: the first record of the epoch follows it.
     fn begin_epoch(&mut self, now: Now) -> Result<(), Trouble> {
+        if !self.replication.doubtful.is_empty() {
+            // Its bytes are what the slice has from now on; every other copy that is in doubt gets them.
+            self.store.trust()?;
+            self.replication.doubtful = crate::missing::Missing::NOTHING;
+        }
         let changes = self.founding_changes(now)?;
         self.last_time = self.last_time.max(self.store.time(self.identity.slice));
         self.record(now, changes, None)?;

@@ -129,6 +129,12 @@ impl SimDisk {
         world.kill_at = Some(world.operations + n);
     }
 
+    /// Whether the process has died in the middle of an operation, and no other one has begun.
+    pub fn is_killed(&self) -> bool {
+        let world = self.world();
+        world.kill_at.is_some_and(|at| world.operations >= at)
+    }
+
     /// A new process, with the same machine still running.
     pub fn revive(&self) {
         self.world().kill_at = None;

@@ -1,0 +1,136 @@
+//! Runs seeds of the simulated ring: see `docs/guide/testing.md`.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use magma_tests::ring::sweep;
+use magma_tests::ring::trace::Trace;
+use magma_volcano::planted::Bug;
+
+/// Seeds that once failed.
+const CORPUS: &str = include_str!("../../corpus/ring-seeds.txt");
+/// A line about the progress comes after so many seeds.
+const PROGRESS: usize = 50;
+
+/// Simulates rings of volcanos, one for each seed, and checks that they keep what they promise.
+#[derive(Parser)]
+struct Cli {
+    /// How many seeds.
+    #[arg(long, default_value_t = 1000)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Threads; one for each core unless given.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// One seed only.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Shows what happens, and what volcanos say.
+    #[arg(long)]
+    trace: bool,
+    /// Plants this fault, or each of them (`all`), and looks for a seed that finds it.
+    #[arg(long)]
+    plant: Option<String>,
+    /// Leaves out the seeds that once failed.
+    #[arg(long)]
+    no_corpus: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if cli.trace {
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+        let filter = filter.unwrap_or_else(|_| "magma=debug,volcano=debug".into());
+        tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
+    } else if cli.seed.is_none() {
+        std::panic::set_hook(Box::new(|_| ()));
+    }
+    match (&cli.plant, cli.seed) {
+        (Some(name), seed) => plant(&cli, name, seed),
+        (None, Some(seed)) => one(seed, None, cli.trace),
+        (None, None) => many(&cli),
+    }
+}
+
+fn one(seed: u64, bug: Option<Bug>, trace: bool) -> ExitCode {
+    let begun = Instant::now();
+    match sweep::seed(seed, bug, Trace::new(trace)) {
+        Ok(summary) => {
+            println!("seed {seed} passed in {:.2} s: {summary:?}", begun.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            println!("seed {seed} FAILED: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn jobs(cli: &Cli) -> usize {
+    cli.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
+}
+
+fn many(cli: &Cli) -> ExitCode {
+    let corpus = if cli.no_corpus { Vec::new() } else { sweep::corpus(CORPUS) };
+    let seeds: Vec<u64> = corpus.into_iter().chain(cli.from..cli.from + cli.seeds).collect();
+    let begun = Instant::now();
+    let (mut passed, mut failed, mut operations) = (0, Vec::new(), 0);
+    sweep::seeds(&seeds, jobs(cli), None, |seed, outcome| {
+        match outcome {
+            Ok(summary) => {
+                passed += 1;
+                operations += summary.operations;
+            }
+            Err(why) => {
+                println!("seed {seed} FAILED: {why}\n    replay it: ./magma sweep --seed {seed} --trace");
+                failed.push(seed);
+            }
+        }
+        let done = passed + failed.len();
+        if done % PROGRESS == 0 {
+            let minutes = begun.elapsed().as_secs_f64() / 60.0;
+            println!("{done} of {} seeds, {:.0} a minute, {} failed", seeds.len(), done as f64 / minutes, failed.len());
+        }
+        true
+    });
+    println!("{operations} operations in {:.0} s", begun.elapsed().as_secs_f64());
+    println!("{passed} passed, {} failed", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn plant(cli: &Cli, name: &str, seed: Option<u64>) -> ExitCode {
+    let is_wanted = |bug: &&Bug| name == "all" || format!("{bug:?}").eq_ignore_ascii_case(name);
+    let bugs: Vec<Bug> = Bug::ALL.iter().filter(is_wanted).copied().collect();
+    if bugs.is_empty() {
+        println!("there is no fault {name}; there are: {:?}", Bug::ALL);
+        return ExitCode::FAILURE;
+    }
+    if let (Some(seed), [bug]) = (seed, bugs.as_slice()) {
+        return one(seed, Some(*bug), cli.trace);
+    }
+    let seeds: Vec<u64> = (cli.from..cli.from + cli.seeds).collect();
+    let mut missed = Vec::new();
+    for bug in bugs {
+        let mut tried = 0;
+        let mut found = None;
+        sweep::seeds(&seeds, jobs(cli), Some(bug), |seed, outcome| {
+            tried += 1;
+            if let Err(why) = outcome {
+                found = Some((seed, why.lines().next().unwrap_or_default().to_owned()));
+            }
+            found.is_none()
+        });
+        match found {
+            Some((seed, why)) => println!("{bug:?}: found after {tried} seeds (seed {seed}): {why}"),
+            None => {
+                println!("{bug:?}: NOT FOUND by {tried} seeds");
+                missed.push(bug);
+            }
+        }
+    }
+    println!("{} not found", missed.len());
+    if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

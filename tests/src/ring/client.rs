@@ -1,0 +1,453 @@
+//! A client: sessions, numbered operations that are repeated until they are answered, and what it makes of the answers.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use magma_common::attr::Kind;
+use magma_common::error::FlareError;
+use magma_common::handle::Handle;
+use magma_common::proto::frame::{RequestHeader, Tag};
+use magma_common::proto::operation::{EndSession, FetchTopology, KeepAlive, OpenSession, ReclaimOpens};
+use magma_common::proto::{Credentials, Durability, OpId, Reply, Request, SessionId};
+use magma_common::topology::{Epoch, Topology, VolcanoId};
+
+use super::clock::{MILLISECOND, SECOND, Time};
+use super::dice::Dice;
+use super::history::{Answered, Asked, History};
+use super::workload::{self, Known, Mix, Wish};
+
+/// A session is kept alive this often.
+const ALIVE_INTERVAL: Time = 8 * SECOND;
+/// A call without a session's number is given up after this time: volcanos keep its outcome for twice as long.
+const CALL_PATIENCE: Time = 60 * SECOND;
+
+/// A try of an operation, on its way to a volcano.
+#[derive(Clone, Debug)]
+pub struct Try {
+    /// To which volcano, by its place in the world.
+    pub to: usize,
+    /// Names the try.
+    pub tag: u64,
+    /// The try before it, which nobody waits for any more, and where it went.
+    pub before: Option<(u64, usize)>,
+    /// Its operation in the history.
+    pub operation: usize,
+    /// As it goes over the wire.
+    pub header: RequestHeader,
+    /// As it goes over the wire.
+    pub request: Request,
+    /// As it goes over the wire.
+    pub payload: Bytes,
+}
+
+/// What a client has to do with the world.
+pub struct Surroundings<'a> {
+    /// The time.
+    pub now: Time,
+    /// What was asked and heard.
+    pub history: &'a mut History,
+    /// The last record that was acknowledged.
+    pub floor: u64,
+    /// The machines that there are.
+    pub machines: &'a [usize],
+    /// Where each volcano is.
+    pub places: &'a dyn Fn(VolcanoId) -> Option<usize>,
+}
+
+/// An answer on its arrival.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The try that it answers.
+    pub tag: u64,
+    /// When it left the volcano that had evaluated it.
+    pub released: Time,
+    /// The newest topology known where it comes from.
+    pub version: u64,
+    /// What it says; none if nobody listened there.
+    pub answer: Option<Result<(Reply, Bytes), FlareError>>,
+}
+
+#[derive(Debug)]
+struct Task {
+    operation: usize,
+    wish: Wish,
+    session: SessionId,
+    sequence: u64,
+    call: Option<u128>,
+    tries: Vec<(u64, Time)>,
+    /// Where the last try went.
+    place: usize,
+    /// When it is sent (again).
+    due: Time,
+    begun: Time,
+}
+
+/// What a client is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It works.
+    Working,
+    /// It begins nothing new.
+    Finishing,
+    /// It ends its session.
+    Leaving,
+    /// It has left, or vanished.
+    Gone,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number.
+    pub index: usize,
+    /// What it is about.
+    pub phase: Phase,
+    dice: Dice,
+    mix: Mix,
+    session: Option<SessionId>,
+    sequence: u64,
+    /// Numbers above the low-water mark whose answers it has.
+    answered: BTreeSet<u64>,
+    acknowledged: u64,
+    primary: Option<usize>,
+    version: u64,
+    reign: Option<Epoch>,
+    must_reclaim: bool,
+    tasks: Vec<Task>,
+    known: Known,
+    next_tag: u64,
+    /// Operations at a time.
+    width: usize,
+    /// Time between operations, about.
+    pace: Time,
+    next_wish: Time,
+    next_alive: Time,
+    wants_topology: bool,
+    /// What is still to be read of the whole tree, at the end.
+    to_read: Option<Vec<(Handle, Kind)>>,
+}
+
+impl Client {
+    /// A client that is about to begin.
+    pub fn new(index: usize, mut dice: Dice) -> Self {
+        let mix = Mix::draw(&mut dice);
+        Self {
+            index,
+            phase: Phase::Working,
+            mix,
+            session: None,
+            sequence: 0,
+            answered: BTreeSet::new(),
+            acknowledged: 0,
+            primary: None,
+            version: 0,
+            reign: None,
+            must_reclaim: false,
+            tasks: Vec::new(),
+            known: Known::default(),
+            next_tag: 0,
+            width: dice.range(1, 4) as usize,
+            pace: dice.magnitude(20 * MILLISECOND, 3 * SECOND),
+            next_wish: dice.below(SECOND),
+            next_alive: 0,
+            wants_topology: true,
+            to_read: None,
+            dice,
+        }
+    }
+
+    /// Operations without an answer: the time when the oldest of them was begun.
+    pub fn oldest(&self) -> Option<Time> {
+        self.tasks.iter().map(|task| task.begun).min()
+    }
+
+    /// Whether it has nothing to do any more.
+    pub fn is_done(&self) -> bool {
+        self.tasks.is_empty() && self.to_read.is_none() && self.phase != Phase::Working
+            && (self.phase != Phase::Leaving || self.session.is_none())
+    }
+
+    /// It is to read the whole tree.
+    pub fn read_everything(&mut self) {
+        self.to_read = Some(vec![(Handle::root(), Kind::Directory)]);
+    }
+
+    /// It vanishes.
+    pub fn vanish(&mut self) {
+        self.phase = Phase::Gone;
+        self.tasks.clear();
+        self.to_read = None;
+    }
+
+    /// Its idle time, if any, is over; or it is to be idle for this long.
+    pub fn idle_until(&mut self, time: Time) {
+        self.next_wish = self.next_wish.max(time);
+    }
+
+    /// When it has something to do next.
+    pub fn due(&self, now: Time) -> Time {
+        let tasks = self.tasks.iter().map(|task| task.due).min().unwrap_or(Time::MAX);
+        let wish = if self.may_wish() { self.next_wish } else { Time::MAX };
+        let alive = if self.session.is_some() { self.next_alive } else { now + SECOND };
+        let reading = if self.to_read.is_some() && self.tasks.is_empty() { now } else { Time::MAX };
+        tasks.min(wish).min(alive).min(reading).max(now + MILLISECOND)
+    }
+
+    fn may_wish(&self) -> bool {
+        self.phase == Phase::Working && self.session.is_some() && self.tasks.len() < self.width && !self.must_reclaim
+    }
+
+    /// Does what is due: what is to be sent now.
+    pub fn act(&mut self, world: &mut Surroundings<'_>) -> Vec<Try> {
+        if self.phase == Phase::Gone {
+            return Vec::new();
+        }
+        self.control(world);
+        if self.may_wish() && world.now >= self.next_wish {
+            self.next_wish = world.now + self.dice.below(2 * self.pace) + 1;
+            let number = world.history.operations.len();
+            let wish = workload::wish(&self.mix, &self.known, self.index, number, &mut self.dice);
+            self.begin(world, wish);
+        }
+        if let Some(to_read) = &mut self.to_read
+            && self.session.is_some()
+            && self.tasks.is_empty()
+        {
+            match to_read.pop() {
+                None => self.to_read = None,
+                Some((handle, kind)) => {
+                    let request = match kind {
+                        Kind::Directory => workload::listing(handle),
+                        _ => workload::read(handle),
+                    };
+                    self.begin(world, plain(request));
+                }
+            }
+        }
+        self.send_due(world)
+    }
+
+    /// Sessions, signs of life, what is open.
+    fn control(&mut self, world: &mut Surroundings<'_>) {
+        let has = |tasks: &[Task], what: fn(&Request) -> bool| tasks.iter().any(|task| what(&task.wish.request));
+        if self.wants_topology && !has(&self.tasks, |request| matches!(request, Request::FetchTopology(_))) {
+            self.wants_topology = false;
+            self.begin(world, plain(FetchTopology.into()));
+        }
+        let Some(session) = self.session else {
+            let wants = self.phase == Phase::Working || self.to_read.is_some();
+            if wants && !has(&self.tasks, |request| matches!(request, Request::OpenSession(_))) {
+                self.begin(world, plain(OpenSession { client: format!("client {}", self.index) }.into()));
+            }
+            return;
+        };
+        if self.phase == Phase::Leaving {
+            if self.tasks.is_empty() && self.to_read.is_none() {
+                self.begin(world, plain(EndSession.into()));
+            }
+            return;
+        }
+        if world.now >= self.next_alive && !has(&self.tasks, |request| matches!(request, Request::KeepAlive(_))) {
+            self.next_alive = world.now + ALIVE_INTERVAL;
+            self.begin(world, plain(KeepAlive { acknowledged: self.acknowledged }.into()));
+        }
+        let is_settling = |request: &Request| {
+            matches!(request, Request::ReclaimOpens(_) | Request::Open(_) | Request::Release(_))
+                || matches!(request, Request::Create(create) if create.open)
+        };
+        if self.must_reclaim && !has(&self.tasks, is_settling) {
+            self.must_reclaim = false;
+            let opens = self.known.opens.clone();
+            self.begin(world, plain(ReclaimOpens { opens, last: true }.into()));
+        }
+        let _ = session;
+    }
+
+    fn begin(&mut self, world: &mut Surroundings<'_>, wish: Wish) {
+        let session = self.session.unwrap_or(SessionId::NONE);
+        let (mut sequence, mut call) = (0, None);
+        if wish.request.mutates() {
+            let may_call = !matches!(wish.request, Request::Lock(_) | Request::Open(_) | Request::Release(_));
+            if may_call && !wish.request.opens() && self.dice.one_in(5) {
+                call = Some(u128::from(self.dice.next()) << 64 | u128::from(self.dice.next()));
+            } else {
+                self.sequence += 1;
+                sequence = self.sequence;
+            }
+        }
+        if let Request::Release(release) = &wish.request {
+            self.known.releases(release.handle, release.count);
+        }
+        let id = match (call, sequence) {
+            (Some(call), _) => Some(OpId::Call(call)),
+            (None, 0) => None,
+            (None, sequence) => Some(OpId::Session { session, sequence }),
+        };
+        let asked = Asked {
+            client: self.index,
+            session,
+            id,
+            request: wish.request.clone(),
+            payload: wish.payload.clone(),
+            durability: wish.durability,
+        };
+        let operation = world.history.begin(asked, world.now, world.floor);
+        let (tries, place, due, begun) = (Vec::new(), 0, world.now, world.now);
+        self.tasks.push(Task { operation, wish, session, sequence, call, tries, place, due, begun });
+    }
+
+    fn send_due(&mut self, world: &mut Surroundings<'_>) -> Vec<Try> {
+        let mut sent = Vec::new();
+        let (now, machines) = (world.now, world.machines);
+        self.tasks.retain(|task| {
+            let is_given_up = task.call.is_some() && now.saturating_sub(task.begun) > CALL_PATIENCE && task.due <= now;
+            if is_given_up {
+                world.history.operations[task.operation].in_doubt = true;
+            }
+            !is_given_up
+        });
+        for task in self.tasks.iter_mut().filter(|task| task.due <= now) {
+            self.next_tag += 1;
+            let anywhere = *self.dice.pick(machines);
+            let to = self.primary.filter(|_| !self.dice.one_in(4)).unwrap_or(anywhere);
+            let before = task.tries.last().map(|(tag, _)| (*tag, task.place));
+            task.place = to;
+            task.tries.push((self.next_tag, now));
+            let wait = task.wish.deadline_ms.map_or(0, |ms| u64::from(ms) * MILLISECOND);
+            task.due = now + wait + self.dice.magnitude(SECOND, 6 * SECOND);
+            let header = RequestHeader {
+                tag: Tag(self.next_tag as u32),
+                durability: task.wish.durability,
+                topology_version: self.version,
+                session: task.session,
+                sequence: task.sequence,
+                acknowledged: if task.session == SessionId::NONE { 0 } else { self.acknowledged },
+                call: task.call,
+                deadline_ms: task.wish.deadline_ms,
+                credentials: Credentials::ROOT,
+                forwarded: false,
+            };
+            let (request, payload) = (task.wish.request.clone(), task.wish.payload.clone());
+            sent.push(Try { to, tag: self.next_tag, before, operation: task.operation, header, request, payload });
+        }
+        sent
+    }
+
+    /// An answer has come.
+    pub fn hear(&mut self, world: &mut Surroundings<'_>, arrival: Arrival) {
+        if arrival.version > self.version {
+            self.wants_topology = true;
+        }
+        let of_try = |task: &Task| task.tries.iter().any(|(tag, _)| *tag == arrival.tag);
+        let Some(at) = self.tasks.iter().position(of_try) else { return };
+        let sent = self.tasks[at].tries.iter().find(|(tag, _)| *tag == arrival.tag).map_or(0, |(_, sent)| *sent);
+        let pause = self.dice.magnitude(20 * MILLISECOND, 500 * MILLISECOND);
+        let answer = match arrival.answer {
+            Some(answer) if !is_passing(&answer) => answer,
+            _ => {
+                if self.primary == Some(self.tasks[at].place) {
+                    self.primary = None;
+                }
+                self.tasks[at].due = self.tasks[at].due.min(world.now + pause);
+                return;
+            }
+        };
+        let task = self.tasks.remove(at);
+        let is_end = matches!(task.wish.request, Request::EndSession(_));
+        match &answer {
+            Err(FlareError::SessionEnded) if !is_end && task.session != SessionId::NONE => {
+                world.history.operations[task.operation].in_doubt = true;
+                if self.session == Some(task.session) {
+                    self.lose_session(world);
+                }
+                return;
+            }
+            Err(FlareError::Io) => {
+                world.history.operations[task.operation].in_doubt = true;
+                self.note_answered(task.sequence);
+                return;
+            }
+            _ => {}
+        }
+        self.note_answered(task.sequence);
+        if is_end {
+            self.session = None;
+        }
+        if let Ok((reply, _)) = &answer {
+            self.take(world, &task, reply);
+        } else if answer.as_ref().is_err_and(|error| *error == FlareError::Stale) {
+            self.known.is_stale(&task.wish.request);
+        }
+        let answered = Answered { at: world.now, sent, released: arrival.released, answer };
+        world.history.operations[task.operation].answered = Some(answered);
+    }
+
+    fn note_answered(&mut self, sequence: u64) {
+        self.answered.insert(sequence);
+        while self.answered.remove(&(self.acknowledged + 1)) {
+            self.acknowledged += 1;
+        }
+    }
+
+    fn lose_session(&mut self, world: &mut Surroundings<'_>) {
+        for task in self.tasks.drain(..).filter(|task| task.session != SessionId::NONE) {
+            world.history.operations[task.operation].in_doubt = true;
+        }
+        self.session = None;
+        self.must_reclaim = false;
+        self.known.forget_session();
+    }
+
+    fn take(&mut self, world: &mut Surroundings<'_>, task: &Task, reply: &Reply) {
+        match reply {
+            Reply::OpenSession(opened) => {
+                self.session = Some(opened.session);
+                self.reign = Some(opened.reign);
+                (self.sequence, self.acknowledged) = (0, 0);
+                self.answered.clear();
+                self.next_alive = world.now + ALIVE_INTERVAL;
+                self.learn_topology(world, &opened.topology);
+            }
+            Reply::KeepAlive(alive) => {
+                if self.reign != Some(alive.reign) {
+                    self.reign = Some(alive.reign);
+                    self.must_reclaim = true;
+                }
+            }
+            Reply::FetchTopology(topology) => self.learn_topology(world, topology),
+            Reply::Readdir(listing) if self.to_read.is_some() => {
+                let found = listing.entries.iter().map(|entry| (entry.handle, entry.kind));
+                let found = found.filter(|(_, kind)| matches!(kind, Kind::Directory | Kind::File));
+                self.to_read.get_or_insert_default().extend(found);
+            }
+            reply => self.known.learn(&task.wish.request, reply),
+        }
+    }
+
+    fn learn_topology(&mut self, world: &Surroundings<'_>, topology: &Topology) {
+        if topology.version < self.version {
+            return;
+        }
+        self.version = topology.version;
+        let primary = topology.slices.first().map(|slice| slice.primary.volcano);
+        self.primary = primary.and_then(|primary| (world.places)(primary));
+        // Another one may serve now.
+        self.next_alive = self.next_alive.min(world.now);
+    }
+}
+
+fn plain(request: Request) -> Wish {
+    Wish { request, payload: Bytes::new(), durability: Durability::Replicated, deadline_ms: None }
+}
+
+/// Whether the client is to ask again.
+fn is_passing(answer: &Result<(Reply, Bytes), FlareError>) -> bool {
+    let passing = [
+        FlareError::Unavailable,
+        FlareError::NotOwner,
+        FlareError::TimedOut,
+        FlareError::TooManyOutstanding,
+        FlareError::Interrupted,
+    ];
+    answer.as_ref().is_err_and(|error| passing.contains(error))
+}

@@ -1,0 +1,125 @@
+//! A ring of volcanos in a simulation: real volcanos (consensus, replication, namespace, store) and clients in one thread, on a
+//! simulated clock, network and disk, with faults; everything is decided by one seed, and the same seed does the same again.
+//!
+//! | file | concern |
+//! |---|---|
+//! | `scenario` | what kind of world a seed has |
+//! | `world` | what happens next, and to whom |
+//! | `volcano` | a machine with its disk and process |
+//! | `client`, `workload` | who asks, and for what |
+//! | `network`, `clock`, `dice` | how messages travel, what time it is, chance |
+//! | `faults` | what goes wrong |
+//! | `history`, `oracle` | what clients heard; every record, every life, and what may be lost |
+//! | `namespace`, `linearizability` | whether what clients heard makes sense |
+//! | `invariants` | what must hold at rest |
+//! | `digest`, `trace` | whether it was the same again; what happened, for people |
+//! | `sweep` | many seeds, and planted faults |
+
+pub mod client;
+pub mod clock;
+pub mod dice;
+pub mod digest;
+mod faults;
+pub mod history;
+pub mod invariants;
+pub mod linearizability;
+pub mod namespace;
+pub mod network;
+pub mod oracle;
+pub mod scenario;
+pub mod sweep;
+pub mod trace;
+pub mod volcano;
+pub mod workload;
+pub mod world;
+
+use std::path::Path;
+
+use self::client::Phase;
+use self::clock::{SECOND, Time};
+use self::history::{Violation, violation};
+use self::trace::Trace;
+use self::world::World;
+
+/// Clients go on for so long when faults are over.
+const AFTERWARDS: Time = 4 * SECOND;
+/// Then everything that was asked is answered within this time.
+const PATIENCE: Time = 30 * SECOND;
+/// And everything is at rest within this time: a copy that was lost often is taken back after five minutes at the latest, and
+/// a session ends a minute after its client has vanished.
+const SETTLING: Time = 480 * SECOND;
+
+/// What a seed came to.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The hash over all that happened.
+    pub digest: String,
+    /// Operations that clients began.
+    pub operations: usize,
+    /// Events.
+    pub events: u64,
+    /// Simulated time, in seconds.
+    pub seconds: u64,
+    /// Times that all power was lost with something that was acknowledged.
+    pub losses: usize,
+}
+
+/// Runs the world of a seed. Its databases lie in this folder.
+pub fn run(seed: u64, folder: &Path, trace: Trace) -> (Summary, Result<(), Violation>) {
+    let mut world = World::new(seed, folder, trace);
+    let outcome = go_through(&mut world);
+    let summary = Summary {
+        digest: world.digest(),
+        operations: world.history().operations.len(),
+        events: world.events,
+        seconds: world.now / SECOND,
+        losses: world.oracle.segments.len(),
+    };
+    (summary, outcome)
+}
+
+fn go_through(world: &mut World) -> Result<(), Violation> {
+    let end = world.scenario.duration;
+    world.run_until(end)?;
+    world.end_troubles();
+    world.run_until(end + AFTERWARDS)?;
+    world.all_clients(Phase::Finishing);
+    wait(world, PATIENCE, "progress: everything that was asked is answered", |world| {
+        world.clients.iter().find_map(|client| {
+            let since = client.oldest()?;
+            Some(format!("client {} has waited since {:.3}", client.index, since as f64 / SECOND as f64))
+        })
+    })?;
+    let reader = world.clients.iter().position(|client| client.phase != Phase::Gone).unwrap_or(0);
+    world.clients[reader].read_everything();
+    world.client_acts(reader);
+    wait(world, PATIENCE, "progress: the whole tree is read", |world| {
+        (!world.clients[reader].is_done()).then(|| "it is not".into())
+    })?;
+    world.all_clients(Phase::Leaving);
+    wait(world, PATIENCE, "progress: clients leave", |world| {
+        let stays = |client: &&client::Client| client.phase == Phase::Leaving && !client.is_done();
+        world.clients.iter().find(stays).map(|client| format!("client {} is still there", client.index))
+    })?;
+    let checked = linearizability::check(world.history(), &world.oracle.all_segments())?;
+    world.trace.say(world.now, || format!("{checked} operations make sense"));
+    wait(world, SETTLING, "rest", |world| invariants::unrest(&world.volcanos))?;
+    invariants::check(&world.volcanos)
+}
+
+/// Lets time pass until nothing is missing any more.
+fn wait(
+    world: &mut World,
+    patience: Time,
+    what: &str,
+    missing: impl Fn(&World) -> Option<String>,
+) -> Result<(), Violation> {
+    let end = world.now + patience;
+    while let Some(lack) = missing(world) {
+        if world.now >= end {
+            return violation(format!("{what}: after {} seconds, {lack}", patience / SECOND));
+        }
+        world.run_until(world.now + SECOND / 2)?;
+    }
+    Ok(())
+}

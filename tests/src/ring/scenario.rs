@@ -1,0 +1,142 @@
+//! What kind of world a seed has.
+
+use super::clock::{SECOND, Time};
+use super::dice::Dice;
+use super::network::Weather;
+
+/// The faults that are chosen from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A process dies.
+    Crash,
+    /// A process dies in the middle of writing.
+    Kill,
+    /// A machine loses power.
+    PowerCut,
+    /// All machines lose power.
+    PowerCutAll,
+    /// All processes die.
+    CrashAll,
+    /// A process stops for a while.
+    Pause,
+    /// A disk is slow for a while.
+    SlowDisk,
+    /// A disk is full for a while.
+    FullDisk,
+    /// A sync fails.
+    FailSync,
+    /// A disk is lost for ever.
+    LoseDisk,
+    /// The coordinator's leader dies.
+    CrashLeader,
+    /// The primary dies.
+    CrashPrimary,
+    /// Two parts of the network do not hear each other.
+    Split,
+    /// A part of the network does not hear the other.
+    OneWay,
+    /// Some pairs do not hear each other.
+    Holes,
+    /// Clocks are disturbed.
+    Clocks,
+    /// Another volcano joins.
+    Join,
+    /// A volcano leaves.
+    Leave,
+    /// Another number of copies is wanted.
+    Copies,
+    /// The network is stopped in order, and started again.
+    Shutdown,
+    /// A client vanishes, and another one comes.
+    Client,
+    /// Clients are idle for a while.
+    Idle,
+}
+
+/// All of them, with how often they are chosen in an ordinary world.
+const KINDS: [(Kind, u32); 22] = [
+    (Kind::Crash, 12),
+    (Kind::Kill, 8),
+    (Kind::PowerCut, 8),
+    (Kind::PowerCutAll, 3),
+    (Kind::CrashAll, 2),
+    (Kind::Pause, 8),
+    (Kind::SlowDisk, 4),
+    (Kind::FullDisk, 2),
+    (Kind::FailSync, 1),
+    (Kind::LoseDisk, 2),
+    (Kind::CrashLeader, 3),
+    (Kind::CrashPrimary, 6),
+    (Kind::Split, 6),
+    (Kind::OneWay, 5),
+    (Kind::Holes, 4),
+    (Kind::Clocks, 3),
+    (Kind::Join, 2),
+    (Kind::Leave, 2),
+    (Kind::Copies, 2),
+    (Kind::Shutdown, 1),
+    (Kind::Client, 3),
+    (Kind::Idle, 3),
+];
+
+/// See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Volcanos at first.
+    pub volcanos: usize,
+    /// Copies wanted at first.
+    pub copies: u8,
+    /// Clients.
+    pub clients: usize,
+    /// How long faults go on.
+    pub duration: Time,
+    /// Time between faults, about.
+    pub pause: Time,
+    /// No more than all copies but one are down at a time, but when everybody is.
+    pub is_careful: bool,
+    /// The clock of a stopped machine stands still.
+    pub frozen_clocks: bool,
+    /// The network.
+    pub weather: Weather,
+    /// How often each fault is chosen.
+    pub faults: Vec<(Kind, u32)>,
+    /// Nothing goes back to its disk for longer than this, at first.
+    pub longest_outage: Time,
+}
+
+impl Scenario {
+    /// The world of a seed.
+    pub fn draw(dice: &mut Dice) -> Self {
+        let volcanos = *dice.pick(&[1, 2, 2, 3, 3, 3, 3, 4, 5]);
+        let copies = *dice.pick(&[1, 2, 2, 2, 3, 3]);
+        let mut faults = KINDS.to_vec();
+        match dice.below(4) {
+            // A few kinds of faults, again and again.
+            0 => {
+                let loved: Vec<usize> = (0..3).map(|_| dice.below(faults.len() as u64) as usize).collect();
+                for (at, (_, weight)) in faults.iter_mut().enumerate() {
+                    *weight = if loved.contains(&at) { 10 } else { 0 };
+                }
+            }
+            1 => {
+                for (_, weight) in &mut faults {
+                    *weight *= dice.below(3) as u32;
+                }
+            }
+            _ => {}
+        }
+        let is_calm = dice.one_in(15);
+        Self {
+            volcanos,
+            copies,
+            clients: dice.range(3, 7) as usize,
+            duration: dice.range(40, 160) * SECOND,
+            pause: if is_calm { 1000 * SECOND } else { dice.magnitude(2 * SECOND, 20 * SECOND) },
+            is_careful: !dice.one_in(4),
+            frozen_clocks: dice.one_in(20),
+            weather: Weather::draw(dice),
+            faults,
+            longest_outage: dice.magnitude(SECOND, 60 * SECOND),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Many seeds, and faults that are planted to see whether they are found.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use magma_volcano::observed;
+use magma_volcano::planted::{Bug, plant};
+
+use super::Summary;
+use super::history::Violation;
+use super::trace::Trace;
+
+/// What a seed came to.
+pub type Outcome = Result<Summary, String>;
+
+/// Where databases lie: in memory if there is a place for it.
+fn scratch() -> std::io::Result<tempfile::TempDir> {
+    let memory = PathBuf::from("/dev/shm");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("magma-ring-").tempdir_in(&memory).or_else(|_| builder.prefix("magma-ring-").tempdir())
+}
+
+/// Runs one seed with this fault planted, if any.
+pub fn seed(seed: u64, bug: Option<Bug>, trace: Trace) -> Outcome {
+    let folder = scratch().map_err(|error| format!("there is no place for databases: {error}"))?;
+    plant(bug);
+    drop(observed::taken());
+    let ran = catch_unwind(AssertUnwindSafe(|| super::run(seed, folder.path(), trace)));
+    plant(None);
+    match ran {
+        Ok((summary, Ok(()))) => Ok(summary),
+        Ok((_, Err(Violation(sentence)))) => Err(sentence),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(format!("a panic: {}", text.unwrap_or_default()))
+        }
+    }
+}
+
+/// Runs seeds on so many threads; `heard` is told of each.
+pub fn seeds(seeds: &[u64], jobs: usize, bug: Option<Bug>, heard: impl FnMut(u64, &Outcome) -> bool + Send) {
+    let next = AtomicU64::new(0);
+    let heard = Mutex::new((heard, false));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    let Some(&number) = seeds.get(at) else { return };
+                    let outcome = seed(number, bug, Trace::default());
+                    let Ok(mut heard) = heard.lock() else { return };
+                    if heard.1 || !(heard.0)(number, &outcome) {
+                        heard.1 = true;
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// The seeds that once failed: one a line, with what they found behind a `#`.
+pub fn corpus(text: &str) -> Vec<u64> {
+    let number = |line: &str| line.split('#').next().unwrap_or_default().trim().parse().ok();
+    text.lines().filter_map(number).collect()
+}

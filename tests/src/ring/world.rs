@@ -1,0 +1,580 @@
+//! Volcanos, clients and the network between them, in one thread, on a simulated clock.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use magma_common::error::FlareError;
+use magma_common::proto::Reply;
+use magma_common::topology::{Topology, VolcanoId};
+use magma_volcano::node::Effect;
+use magma_volcano::node::message::{Envelope, Message};
+use magma_volcano::observed;
+use magma_volcano::slice::{Answer, Call, SyncFor, Ticket};
+use magma_volcano::store::{BodyRead, SyncJob};
+
+use super::client::{Arrival, Client, Surroundings, Try};
+use super::clock::{MICROSECOND, MILLISECOND, SECOND, Time};
+use super::dice::Dice;
+use super::digest::Digest;
+use super::faults::{Faults, Trouble};
+use super::history::{History, Violation, describe, describe_answer, violation};
+use super::network::{Host, Network};
+use super::oracle::Oracle;
+use super::scenario::Scenario;
+use super::trace::Trace;
+use super::volcano::{Beginning, Input, PATIENCE_OF_FORWARDS, Passed, Route, SLICE, Volcano, node_address, place_of};
+
+/// Something that happens at a time.
+pub(super) enum Event {
+    /// A message of a volcano arrives.
+    Deliver(usize, SocketAddr, Bytes),
+    /// A request arrives; how long the caller waits.
+    Request(usize, Route, Option<Duration>, Box<Call>),
+    /// Who asked has gone away.
+    Cancel(usize, usize, u64),
+    /// An answer arrives at a client; none if nobody was there to be asked.
+    Answer(usize, u64, Option<Passed>),
+    /// An answer to a request that was passed on arrives where it was passed on.
+    Back((usize, u64, u64), Option<Passed>),
+    /// A process looks at what waits for it.
+    Call(usize, u64),
+    /// A process is told the time.
+    Tick(usize, u64),
+    /// A sync ends.
+    Sync(usize, u64, SyncJob, SyncFor),
+    /// A read ends.
+    Read(usize, u64, Ticket, BodyRead),
+    /// A client has something to do.
+    Client(usize, u64),
+    /// A fault begins or ends.
+    Trouble(Trouble),
+}
+
+/// See the module's documentation.
+pub struct World {
+    pub(super) now: Time,
+    queue: BTreeMap<(Time, u64), Event>,
+    count: u64,
+    pub(super) scenario: Scenario,
+    pub(super) volcanos: Vec<Volcano>,
+    pub(super) clients: Vec<Client>,
+    client_calls: Vec<u64>,
+    pub(super) network: Network,
+    pub(super) oracle: Oracle,
+    pub(super) history: History,
+    pub(super) faults: Faults,
+    pub(super) trace: Trace,
+    digest: Digest,
+    dice: Dice,
+    pub(super) folder: std::path::PathBuf,
+    seed: u64,
+    /// Events that have happened.
+    pub events: u64,
+}
+
+type Done = Result<(), Violation>;
+
+impl World {
+    /// The world of a seed, whose databases lie in this folder.
+    pub fn new(seed: u64, folder: &Path, trace: Trace) -> Self {
+        let scenario = Scenario::draw(&mut Dice::new(seed, "scenario"));
+        trace.say(0, || format!("seed {seed}: {scenario:?}"));
+        let clients = (0..scenario.clients).map(|index| Client::new(index, Dice::new(seed, &format!("client {index}"))));
+        let network = Network::new(Dice::new(seed, "network"), scenario.weather.clone());
+        let mut oracle = Oracle::default();
+        oracle.is_fair = scenario.weather.loss == 0 && scenario.weather.slow == 0;
+        oracle.frozen_clocks = scenario.frozen_clocks;
+        let mut world = Self {
+            now: 0,
+            queue: BTreeMap::new(),
+            count: 0,
+            volcanos: Vec::new(),
+            client_calls: vec![0; scenario.clients],
+            clients: clients.collect(),
+            network,
+            oracle,
+            history: History::default(),
+            faults: Faults::new(Dice::new(seed, "faults")),
+            trace,
+            digest: Digest::default(),
+            dice: Dice::new(seed, "world"),
+            folder: folder.to_path_buf(),
+            seed,
+            events: 0,
+            scenario,
+        };
+        for place in 0..world.scenario.volcanos {
+            let beginning = if place == 0 { Beginning::Found } else { Beginning::Join };
+            world.add_volcano(beginning);
+            world.after(place as Time * 300 * MILLISECOND, Event::Trouble(Trouble::Start(place)));
+        }
+        for client in 0..world.clients.len() {
+            world.after(SECOND, Event::Client(client, 0));
+        }
+        world.begin_troubles();
+        world
+    }
+
+    /// Another machine; its place.
+    pub(super) fn add_volcano(&mut self, beginning: Beginning) -> usize {
+        let place = self.volcanos.len();
+        let folder = self.folder.join(format!("volcano{place}"));
+        let dice = Dice::new(self.seed, &format!("volcano {place}"));
+        self.volcanos.push(Volcano::new(place, folder, dice, beginning));
+        self.volcanos[place].is_expected = true;
+        place
+    }
+
+    pub(super) fn after(&mut self, delay: Time, event: Event) {
+        self.count += 1;
+        self.queue.insert((self.now + delay, self.count), event);
+    }
+
+    /// The hash over all that happened.
+    pub fn digest(&self) -> String {
+        self.digest.value()
+    }
+
+    /// What clients asked and heard.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Lets time pass up to this moment.
+    pub fn run_until(&mut self, end: Time) -> Done {
+        while let Some(entry) = self.queue.first_entry() {
+            if entry.key().0 > end {
+                break;
+            }
+            self.now = entry.key().0;
+            let event = entry.remove();
+            self.events += 1;
+            self.happen(event)?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) -> Done {
+        match event {
+            Event::Deliver(place, from, bytes) => {
+                self.digest.note(self.now, "message", place, stable_part(&bytes));
+                if self.volcanos[place].is_up() {
+                    self.put(place, Input::Message(from, bytes));
+                }
+            }
+            Event::Request(place, route, patience, call) => self.request_arrives(place, route, patience, call),
+            Event::Cancel(place, client, tag) => {
+                if self.volcanos[place].is_up() {
+                    self.put(place, Input::Cancel(client, tag));
+                }
+            }
+            Event::Answer(client, tag, passed) => self.answer_arrives(client, tag, passed),
+            Event::Back(hop, passed) => self.comes_back(hop, passed),
+            Event::Call(place, run) => {
+                if self.volcanos[place].run == run && self.volcanos[place].paused.is_none() {
+                    return self.process(place);
+                }
+                if self.volcanos[place].run == run {
+                    self.volcanos[place].is_called = false;
+                }
+            }
+            Event::Tick(place, run) => return self.tick(place, run),
+            Event::Sync(place, run, job, purpose) => {
+                if self.volcanos[place].run == run {
+                    let done = job.run();
+                    self.put(place, Input::Synced(Box::new(done), purpose));
+                    if self.volcanos[place].disk.is_killed() {
+                        self.crash(place, "in the middle of a sync");
+                    }
+                }
+            }
+            Event::Read(place, run, ticket, read) => {
+                if self.volcanos[place].run == run {
+                    self.put(place, Input::Read(ticket, read.run()));
+                }
+            }
+            Event::Client(client, call) => {
+                if self.client_calls[client] == call {
+                    self.client_acts(client);
+                }
+            }
+            Event::Trouble(trouble) => {
+                self.digest.note(self.now, "trouble", 0, format!("{trouble:?}").as_bytes());
+                return self.trouble(trouble);
+            }
+        }
+        Ok(())
+    }
+
+    // ---- clients ----
+
+    fn with_client<T>(&mut self, client: usize, act: impl FnOnce(&mut Client, &mut Surroundings<'_>) -> T) -> T {
+        let volcanos = &self.volcanos;
+        let places = |id: VolcanoId| volcanos.iter().rposition(|volcano| volcano.life.is_some_and(|life| life.volcano == id));
+        let there = volcanos.iter().filter(|volcano| !volcano.is_gone).map(|volcano| volcano.place);
+        let machines: Vec<usize> = there.collect();
+        let mut surroundings = Surroundings {
+            now: self.now,
+            history: &mut self.history,
+            floor: self.oracle.acknowledged,
+            machines: &machines,
+            places: &places,
+        };
+        act(&mut self.clients[client], &mut surroundings)
+    }
+
+    pub(super) fn client_acts(&mut self, client: usize) {
+        let tries = self.with_client(client, Client::act);
+        for sent in tries {
+            self.send_request(client, sent);
+        }
+        self.call_client(client);
+    }
+
+    fn call_client(&mut self, client: usize) {
+        let due = self.clients[client].due(self.now);
+        self.client_calls[client] += 1;
+        let call = self.client_calls[client];
+        self.after(due.saturating_sub(self.now).min(SECOND), Event::Client(client, call));
+    }
+
+    fn send_request(&mut self, client: usize, sent: Try) {
+        let Try { to, tag, before, operation, header, request, payload } = sent;
+        let asked = &self.history.operations[operation].asked;
+        self.trace.say(self.now, || format!("client {client} asks {to} (try {tag}): {}", describe(asked)));
+        self.digest.note(self.now, "ask", client, &tag.to_le_bytes());
+        let patience = header.deadline_ms.map(|ms| Duration::from_millis(ms.into()));
+        if let Some((before, place)) = before
+            && self.dice.one_in(2)
+            && let Some(delay) = self.network.carry(Host::Client(client), Host::Volcano(place)).first()
+        {
+            self.after(*delay, Event::Cancel(place, client, before));
+        }
+        let route = Route { client, tag, operation, through: None };
+        let call = Box::new(Call { header, deadline: None, request, payload });
+        if let Some(delay) = self.network.carry(Host::Client(client), Host::Volcano(to)).first() {
+            self.after(*delay, Event::Request(to, route, patience, call));
+        }
+    }
+
+    fn request_arrives(&mut self, place: usize, route: Route, patience: Option<Duration>, mut call: Box<Call>) {
+        let volcano = &mut self.volcanos[place];
+        if !volcano.is_up() {
+            // Sometimes the machine says that nobody listens.
+            if self.dice.one_in(2) {
+                self.answer_goes(place, route, None);
+            }
+            return;
+        }
+        let now = volcano.clock.now(self.now).monotonic;
+        call.deadline = patience.map(|patience| now + patience);
+        self.put(place, Input::Request(route, call));
+    }
+
+    /// An answer leaves a machine, on its way to who asked there.
+    fn answer_goes(&mut self, place: usize, route: Route, passed: Option<Passed>) {
+        let from = Host::Volcano(place);
+        let (to, event) = match route.through {
+            Some(hop) => (Host::Volcano(hop.0), Event::Back(hop, passed)),
+            None => (Host::Client(route.client), Event::Answer(route.client, route.tag, passed)),
+        };
+        if let Some(delay) = self.network.carry(from, to).first() {
+            self.after(*delay, event);
+        }
+    }
+
+    fn comes_back(&mut self, hop: (usize, u64, u64), passed: Option<Passed>) {
+        let (place, run, number) = hop;
+        let volcano = &mut self.volcanos[place];
+        if volcano.run != run {
+            return;
+        }
+        if volcano.paused.is_some() {
+            self.after(50 * MILLISECOND, Event::Back(hop, passed));
+            return;
+        }
+        let Some(route) = volcano.forwards.remove(&number) else { return };
+        let unavailable =
+            Passed { released: self.now, version: 0, answer: Err(FlareError::Unavailable) };
+        self.answer_goes(place, route, Some(passed.unwrap_or(unavailable)));
+    }
+
+    fn answer_arrives(&mut self, client: usize, tag: u64, passed: Option<Passed>) {
+        self.digest.note(self.now, "answer", client, &tag.to_le_bytes());
+        let released = passed.as_ref().map_or(self.now, |passed| passed.released);
+        let version = passed.as_ref().map_or(0, |passed| passed.version);
+        let answer = passed.map(|passed| passed.answer);
+        self.trace.say(self.now, || {
+            let said = answer.as_ref().map_or("nobody listens".to_owned(), describe_answer);
+            format!("client {client} hears (try {tag}): {said}")
+        });
+        self.with_client(client, |client, world| client.hear(world, Arrival { tag, released, version, answer }));
+        self.call_client(client);
+    }
+
+    // ---- processes ----
+
+    pub(super) fn put(&mut self, place: usize, input: Input) {
+        let delay = self.dice.below(200 * MICROSECOND);
+        let volcano = &mut self.volcanos[place];
+        volcano.put(input);
+        self.call(place, delay);
+    }
+
+    pub(super) fn call(&mut self, place: usize, delay: Time) {
+        let volcano = &mut self.volcanos[place];
+        if !volcano.is_called && volcano.paused.is_none() && volcano.is_up() {
+            volcano.is_called = true;
+            let run = volcano.run;
+            self.after(delay, Event::Call(place, run));
+        }
+    }
+
+    /// A process takes what waits for it.
+    fn process(&mut self, place: usize) -> Done {
+        self.volcanos[place].is_called = false;
+        let inputs = std::mem::take(&mut self.volcanos[place].inbox);
+        for input in inputs {
+            self.take(place, input);
+            self.settle(place)?;
+        }
+        let volcano = &mut self.volcanos[place];
+        let now = volcano.clock.now(self.now);
+        if let Some(node) = &mut volcano.node {
+            node.batch_end(now);
+        }
+        self.settle(place)
+    }
+
+    fn take(&mut self, place: usize, input: Input) {
+        let volcano = &mut self.volcanos[place];
+        let now = volcano.clock.now(self.now);
+        let Some(mut node) = volcano.node.take() else { return };
+        match input {
+            Input::Message(from, bytes) => match postcard::from_bytes::<Envelope>(&bytes) {
+                Ok(envelope) => node.receive(now, from, envelope),
+                Err(error) => panic!("a message that was sent does not decode: {error}"),
+            },
+            Input::Request(route, call) => {
+                let ticket = volcano.take_in(route);
+                node.request(now, ticket, *call);
+            }
+            Input::Cancel(client, tag) => {
+                let of_try = |(_, route): &(&Ticket, &Route)| route.client == client && route.tag == tag;
+                if let Some(ticket) = volcano.waiting.iter().find(of_try).map(|(ticket, _)| *ticket) {
+                    node.cancel(ticket);
+                }
+            }
+            Input::Synced(done, purpose) => node.synced(now, *done, purpose),
+            Input::Read(ticket, read) => node.read_done(now, ticket, read),
+            Input::Wanted(change) => node.propose(now, change),
+            Input::ShutDown => node.shut_down(true),
+        }
+        volcano.node = Some(node);
+    }
+
+    fn tick(&mut self, place: usize, run: u64) -> Done {
+        let volcano = &mut self.volcanos[place];
+        if volcano.run != run {
+            return Ok(());
+        }
+        if volcano.paused.is_some() {
+            volcano.missed_tick = true;
+            return Ok(());
+        }
+        let now = volcano.clock.now(self.now);
+        if let Some(node) = &mut volcano.node {
+            node.tick(now);
+        }
+        self.settle(place)?;
+        if self.volcanos[place].run == run {
+            let delay = self.volcanos[place].next_tick();
+            self.after(delay, Event::Tick(place, run));
+        }
+        Ok(())
+    }
+
+    /// The process has done something: watches it and carries out what it wants done.
+    pub(super) fn settle(&mut self, place: usize) -> Done {
+        for (made, record) in observed::taken() {
+            self.oracle.record(self.now, &self.history, made, &record)?;
+        }
+        if self.volcanos[place].disk.is_killed() {
+            self.crash(place, "in the middle of writing");
+            return Ok(());
+        }
+        self.watch(place)?;
+        let Some(node) = &mut self.volcanos[place].node else { return Ok(()) };
+        for effect in node.effects() {
+            if self.volcanos[place].is_up() {
+                self.carry_out(place, effect)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, place: usize) -> Done {
+        let is_any_paused = self.volcanos.iter().any(|volcano| volcano.paused.is_some());
+        let volcano = &mut self.volcanos[place];
+        let version = volcano.topology().map_or(0, |topology| topology.version);
+        if version > volcano.shown {
+            volcano.shown = version;
+            volcano.beginning = Beginning::Resume;
+            let topology = volcano.topology().cloned().unwrap_or_default();
+            if version > self.oracle.version() {
+                self.trace.say(self.now, || format!("volcano {place} knows {}", show_topology(&topology)));
+            }
+            self.oracle.topology(self.now, &topology, is_any_paused)?;
+        }
+        let volcano = &mut self.volcanos[place];
+        let (Some(node), Some(life)) = (&volcano.node, volcano.life) else { return Ok(()) };
+        let serves = node.slice().is_serving().then(|| node.slice().reign());
+        if serves != volcano.serves {
+            volcano.serves = serves;
+            let store = node.slice().store();
+            let last = store.position(SLICE).unwrap_or_default();
+            self.trace.say(self.now, || match serves {
+                Some(reign) => format!("volcano {place} serves, reign {}, last record {last:?}", reign.0),
+                None => format!("volcano {place} serves no more"),
+            });
+            if let Some(reign) = serves {
+                self.oracle.serves(self.now, life, reign, |seq| store.position_at(SLICE, seq), last.seq)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, place: usize, effect: Effect) -> Done {
+        match effect {
+            Effect::Answer(ticket, answer) => self.answer(place, ticket, answer),
+            Effect::Forward(ticket, to, call) => {
+                self.forward(place, ticket, to, call);
+                Ok(())
+            }
+            Effect::Sync(job, purpose) => {
+                let delay = self.volcanos[place].next_sync_time();
+                self.after(delay, Event::Sync(place, self.volcanos[place].run, job, purpose));
+                Ok(())
+            }
+            Effect::Read(ticket, read) => {
+                let delay = self.volcanos[place].next_sync_time();
+                self.after(delay, Event::Read(place, self.volcanos[place].run, ticket, read));
+                Ok(())
+            }
+            Effect::Send(to, envelope) => {
+                self.send(place, to, &envelope);
+                Ok(())
+            }
+            Effect::Shutdown | Effect::Forgotten => self.close(place),
+            Effect::Stop(reason) => self.stopped(place, &reason),
+        }
+    }
+
+    fn send(&mut self, place: usize, to: SocketAddr, envelope: &Envelope) {
+        let Some(target) = place_of(to).filter(|target| *target < self.volcanos.len()) else { return };
+        if self.trace.prints() && is_telling(&envelope.message) {
+            let mut line = format!("volcano {place} to {target}: {:?}", envelope.message);
+            line.truncate(300);
+            self.trace.say(self.now, || line);
+        }
+        let bytes = Bytes::from(postcard::to_stdvec(envelope).expect("messages can be encoded"));
+        let from = node_address(place);
+        for delay in self.network.carry(Host::Volcano(place), Host::Volcano(target)) {
+            self.after(delay, Event::Deliver(target, from, bytes.clone()));
+        }
+    }
+
+    fn answer(&mut self, place: usize, ticket: Ticket, answer: Answer) -> Done {
+        let volcano = &mut self.volcanos[place];
+        let Some(route) = volcano.waiting.remove(&ticket) else {
+            return violation(format!("answers: volcano {place} answers {ticket:?} twice, or nobody asked"));
+        };
+        let answer = answer.map_err(|failure| failure.error);
+        let reign = volcano.node.as_ref().map(|node| node.slice().reign()).unwrap_or_default();
+        let version = volcano.node.as_ref().map_or(0, |node| node.topology().version);
+        self.trace.say(self.now, || {
+            format!("volcano {place} answers client {} (try {}): {}", route.client, route.tag, describe_answer(&answer))
+        });
+        if is_evaluated(&answer) {
+            self.oracle.released(self.now, &self.history, route.operation, reign, &answer)?;
+        }
+        self.answer_goes(place, route, Some(Passed { released: self.now, version, answer }));
+        Ok(())
+    }
+
+    fn forward(&mut self, place: usize, ticket: Ticket, to: SocketAddr, mut call: Box<Call>) {
+        let now = self.volcanos[place].clock.now(self.now).monotonic;
+        let volcano = &mut self.volcanos[place];
+        let Some(route) = volcano.waiting.remove(&ticket) else { return };
+        let number = volcano.pass_on(route.clone());
+        let hop = (place, volcano.run, number);
+        let route = Route { through: Some(hop), ..route };
+        let patience = call.deadline.take().map(|deadline| deadline.saturating_sub(now));
+        call.header.forwarded = true;
+        let wait = patience.map_or(0, |patience| patience.as_nanos() as Time);
+        self.after(PATIENCE_OF_FORWARDS + wait, Event::Back(hop, None));
+        let Some(target) = place_of(to).filter(|target| *target < self.volcanos.len()) else { return };
+        if let Some(delay) = self.network.carry(Host::Volcano(place), Host::Volcano(target)).first() {
+            self.after(*delay, Event::Request(target, route, patience, call));
+        }
+    }
+}
+
+/// Whether an answer says anything about the namespace.
+fn is_evaluated(answer: &Result<(Reply, Bytes), FlareError>) -> bool {
+    let passing = [FlareError::Unavailable, FlareError::NotOwner, FlareError::Interrupted, FlareError::Io];
+    !answer.as_ref().is_err_and(|error| passing.contains(error))
+}
+
+/// Messages worth a line: not the signs of life.
+fn is_telling(message: &Message) -> bool {
+    !matches!(message, Message::Alive(_) | Message::Consensus(_) | Message::Topology(_) | Message::FetchTopology)
+}
+
+/// What of a message is the same for the same seed: not the load of this machine.
+fn stable_part(bytes: &Bytes) -> &[u8] {
+    match postcard::from_bytes::<Envelope>(bytes) {
+        Ok(envelope) if matches!(envelope.message, Message::Alive(_)) => b"alive",
+        _ => bytes,
+    }
+}
+
+/// For people.
+pub(super) fn show_topology(topology: &Topology) -> String {
+    let name = |volcano: VolcanoId| {
+        let member = topology.member(volcano).map(|member| member.nickname.clone());
+        member.unwrap_or_else(|| format!("{:x}", volcano.0))
+    };
+    let slice = topology.slices.first().map(|slice| {
+        let life = |copy: &magma_common::topology::Replica| format!("{}/{}", name(copy.volcano), copy.boot.0 >> 32);
+        let list = |copies: &[magma_common::topology::Replica]| copies.iter().map(life).collect::<Vec<_>>().join(" ");
+        format!(
+            "epoch {}: primary {}, mirrors [{}], joining [{}]",
+            slice.epoch.0, life(&slice.primary), list(&slice.mirrors), list(&slice.joining)
+        )
+    });
+    format!(
+        "topology {} (loss {}, copies {}, voters {:?}): {}",
+        topology.version,
+        topology.loss_counter,
+        topology.copies,
+        topology.voters.iter().map(|voter| name(*voter)).collect::<Vec<_>>(),
+        slice.unwrap_or_default()
+    )
+}
+
+impl World {
+    /// All clients that are there are about this now.
+    pub fn all_clients(&mut self, phase: super::client::Phase) {
+        for client in 0..self.clients.len() {
+            if self.clients[client].phase != super::client::Phase::Gone {
+                self.clients[client].phase = phase;
+                self.client_acts(client);
+            }
+        }
+    }
+}
