@@ -140,7 +140,6 @@ fn get_into(
     // Whatever the load says, the volcano gets out of its trouble.
     end(ring, number, trouble)?;
     went_on?;
-    load.goes_on(GOES_ON)?;
     let settled = ring.settle(SETTLES)?;
     load.goes_on(GOES_ON)?;
     let stall = load.slowest()?;

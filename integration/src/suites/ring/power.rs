@@ -78,7 +78,7 @@ fn cut(
         ring.start(late)?;
     }
     let back = load.goes_on(GOES_ON)?;
-    if let Err(missing) = load.look(context, &field.check, "append")? {
+    if let Err(missing) = load.look(context, &field.check)? {
         return Ok(Err(missing));
     }
     // Half of the time the next cut comes before the copies are in sync again.

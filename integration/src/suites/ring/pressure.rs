@@ -170,22 +170,27 @@ impl Pressure {
     ) -> Result<()> {
         for worker in self.workers.keys().filter(|name| !name.starts_with("git") && !name.starts_with("fsx"))
         {
-            let outcome = self.look(context, mount, worker)?;
+            let outcome = self.look_closely(context, mount, worker, &[])?;
             tally.check(&format!("everything that {worker} was promised is there {when}"), outcome);
         }
         Ok(())
     }
 
-    /// Looks for what these workers were promised; those that append may be running. What is missing is the inner error.
-    pub(super) fn look(
+    /// Looks for what the appending workers were promised while they run. What is missing is the inner error.
+    pub(super) fn look(&self, context: &Context, mount: &Path) -> Result<std::result::Result<(), String>> {
+        self.look_closely(context, mount, "append", &["--quick"])
+    }
+
+    fn look_closely(
         &self,
         context: &Context,
         mount: &Path,
         workers: &str,
+        options: &[&str],
     ) -> Result<std::result::Result<(), String>> {
         for worker in self.workers.keys().filter(|name| name.starts_with(workers)) {
             let mut command = self.script(context, worker, mount);
-            command.arg("--verify");
+            command.arg("--verify").args(options);
             let log = context.log(&format!("verify-{worker}"))?;
             let outcome = command::succeed("the verification", &mut command, &log, Show::No, VERIFIES);
             if outcome.is_err() || script::tally(&log)?.passed == 0 {
