@@ -119,7 +119,7 @@ fn items(history: &History, segments: &[Segment], number: usize) -> Result<Vec<I
             }
             (_, Some(answered), record) => {
                 let elsewhere = || asked.id.and_then(|id| record_of(segments, id, number));
-                if record.is_none() && elsewhere().is_some_and(|(_, seq)| is_kept(segments, number, seq)) {
+                if record.is_none() && elsewhere().is_some_and(|(of, seq)| is_kept(&segments[of..number], seq)) {
                     continue;
                 }
                 if answered.answer.is_err() && record.is_some_and(|seq| seq <= segment.survived) {
@@ -148,9 +148,9 @@ fn items(history: &History, segments: &[Segment], number: usize) -> Result<Vec<I
     Ok(items)
 }
 
-/// Whether a record of an earlier segment was still there when this one began.
-fn is_kept(segments: &[Segment], number: usize, seq: u64) -> bool {
-    segments.iter().take(number).all(|segment| seq <= segment.survived)
+/// Whether a record of the first of these segments was still there at the end of the last.
+fn is_kept(segments: &[Segment], seq: u64) -> bool {
+    segments.iter().all(|segment| seq <= segment.survived)
 }
 
 fn unheard(segment: &Segment, seq: u64) -> Result<What, Violation> {
