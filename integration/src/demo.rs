@@ -112,8 +112,11 @@ fn explain(lava: &mut Lava, folder: &Path, point: &Path) -> Result<()> {
     for number in 0..VOLCANOS {
         let (name, id) = (ring.name(number), ring.process(number)?.id());
         let address = loopback(number).unwrap_or(ADDRESS);
-        volcanos +=
-            &format!("  {name:<22} {address}:{}, console: telnet {address} {}, process {id}\n", ports.volcano, ports.console());
+        volcanos += &format!(
+            "  {name:<22} {address}:{}, console: telnet {address} {}, process {id}\n",
+            ports.volcano,
+            ports.console()
+        );
     }
     // The one that serves: its death costs most.
     let victim = ring.primary()?;

@@ -46,7 +46,9 @@ impl Door {
     pub(crate) fn mount(self, host: &str, ports: Ports) -> Vec<String> {
         let (kind, options, source) = match self {
             Self::Nfs => ("nfs", nfs_options(ports), format!("{host}:/")),
-            Self::NfsFresh | Self::NfsMoving => ("nfs", nfs_options(ports) + ",actimeo=1", format!("{host}:/")),
+            Self::NfsFresh | Self::NfsMoving => {
+                ("nfs", nfs_options(ports) + ",actimeo=1", format!("{host}:/"))
+            }
             Self::NinepClient => ("9p", ninep_options(ports, "client"), host.to_owned()),
             Self::NinepUser => ("9p", ninep_options(ports, "user"), host.to_owned()),
         };
@@ -105,7 +107,8 @@ impl<'a> Guest<'a> {
 /// The command that mounts a door in the guest, at its usual place.
 pub(crate) fn mount_line(door: Door, ports: Ports) -> String {
     let host = if door == Door::NfsMoving { MOVING_HOST } else { HOST };
-    let quoted: Vec<String> = door.mount(&host.to_string(), ports).iter().map(|word| format!("'{word}'")).collect();
+    let quoted: Vec<String> =
+        door.mount(&host.to_string(), ports).iter().map(|word| format!("'{word}'")).collect();
     format!("mount {} /mnt/{}", quoted.join(" "), door.name())
 }
 

@@ -8,6 +8,7 @@ use magma_common::logging::{Channel, Channels, Logging, LoggingError};
 use tokio::sync::Notify;
 
 use crate::console::{AclRule, Admin, CacheFigures, Inspection, Lava, SliceFigures};
+use crate::coordinator::{Change, Refusal};
 use crate::server::Edge;
 use crate::view::ReadError;
 
@@ -24,7 +25,7 @@ impl Administration {
         Rc::new(Self { edge, logging, shutdown: Notify::new() })
     }
 
-    /// Waits until somebody asks for a shutdown.
+    /// Waits until somebody asks this volcano alone to stop.
     pub async fn shutdown_asked(&self) {
         self.shutdown.notified().await;
     }
@@ -32,6 +33,7 @@ impl Administration {
 
 impl Admin for Administration {
     fn lava(&self) -> Lava {
+        let now = self.edge.clock().now();
         self.edge.look(|node| {
             let slice = node.slice();
             let volcanos = slice.all_figures();
@@ -40,7 +42,15 @@ impl Admin for Administration {
                 Some(SliceFigures { slice: ring.id, keys: figures.keys, bytes: figures.bytes })
             };
             let slices = node.topology().slices.iter().filter_map(of_slice).collect();
-            Lava { topology: Arc::new(node.topology().clone()), volcanos, slices }
+            Lava {
+                topology: Arc::new(node.topology().clone()),
+                slices,
+                volcanos,
+                own: node.replica().volcano,
+                silences: node.silences(now.monotonic),
+                leader: node.leader(now.monotonic),
+                now: now.wall,
+            }
         })
     }
 
@@ -86,7 +96,19 @@ impl Admin for Administration {
         self.logging.set(channel, on)
     }
 
-    fn shutdown(&self) {
-        self.shutdown.notify_one();
+    fn propose(&self, change: Change) {
+        self.edge.act(|node, clock| node.propose(clock.now(), &change));
+    }
+
+    fn refusal(&self, change: &Change) -> Option<Refusal> {
+        self.edge.look(|node| node.refusal(change).cloned())
+    }
+
+    fn shutdown(&self, everywhere: bool) {
+        if everywhere {
+            self.edge.act(|node, _| node.shut_down(true));
+        } else {
+            self.shutdown.notify_one();
+        }
     }
 }

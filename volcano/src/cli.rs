@@ -16,24 +16,25 @@ use crate::config::{Contents, Folder, FolderError, Nickname, Port, ServerName, V
 ///
 /// Found a network:    magmad -b -n wallace -i 10.0.0.1 -d /srv/magma
 /// Join it:            magmad -r 10.0.0.1 -n gromit -i 10.0.0.2 -d /srv/magma --key-file key
+/// Join as a witness:  magmad --witness -r 10.0.0.1 -n shaun -i 10.0.0.3 -d /srv/magma --key-file key
 /// Start again:        magmad -d /srv/magma
 #[derive(Clone, Debug, Default, clap::Parser)]
 #[command(name = "magmad", version, verbatim_doc_comment)]
 pub struct Cli {
-    /// Short name of this volcano [default when founding: the host's name].
+    /// Short name of this volcano [default when new: the host's name].
     #[arg(short, long, value_name = "NAME")]
     pub nickname: Option<Nickname>,
-    /// Host name of this volcano [default when founding: the host's name].
+    /// Host name of this volcano [default when new: the host's name].
     #[arg(short, long, value_name = "NAME")]
     pub servername: Option<ServerName>,
     /// The cluster key.
     #[command(flatten)]
     pub key: KeyOptions,
-    /// Address to listen on, as others reach it [default when founding: 127.0.0.1].
+    /// Address to listen on, as others reach it [default when new: 127.0.0.1].
     #[arg(short = 'i', long, value_name = "ADDR")]
     pub address: Option<IpAddr>,
     /// UDP port of the flare protocol; the node protocol, the console and the status page follow at +1, +2 and +3
-    /// [default when founding: 12000].
+    /// [default when new: 12000].
     #[arg(short, long, value_name = "PORT")]
     pub port: Option<Port>,
     /// Folder for the volcano's data and configuration.
@@ -51,7 +52,7 @@ pub struct Cli {
     /// What this volcano's link carries, in KiB/s; 0 if unknown.
     #[arg(short = 'w', long, value_name = "KIB/S")]
     pub bandwidth: Option<u64>,
-    /// Address of the console [default when founding: --address if that is a loopback address, else 127.0.0.1].
+    /// Address of the console [default when new: --address if that is a loopback address, else 127.0.0.1].
     /// On any other address the console asks for the key.
     #[arg(short = 'A', long, value_name = "ADDR")]
     pub console_address: Option<IpAddr>,
@@ -91,6 +92,15 @@ pub enum CliError {
         "-r {0}: the key of the network is needed to join it; give it with --key-file FILE, MAGMA_KEY or /etc/magma/key"
     )]
     NoKey(HostPort),
+    /// Nobody could reach the new volcano.
+    #[error("-r {0}: say with -i ADDR under which address of this machine the other volcanos reach it")]
+    NoAddress(HostPort),
+    /// What stores cannot turn into a witness.
+    #[error("the volcano in {directory} stores, and cannot become a witness; join one with an empty folder")]
+    Stores {
+        /// The folder.
+        directory: String,
+    },
     /// Nothing names a folder.
     #[error("say with -d DIR where this volcano keeps its data")]
     NoDirectory,
@@ -178,7 +188,11 @@ pub struct Launch {
 impl Launch {
     /// Notes in the folder that a network is being founded, if one is.
     pub fn begin(&self) -> Result<(), FolderError> {
-        if self.is_new() { self.folder.begin_bootstrap(&self.config) } else { Ok(()) }
+        match self.beginning {
+            Beginning::Found => self.folder.begin_bootstrap(&self.config, false),
+            Beginning::Join(_) => self.folder.begin_bootstrap(&self.config, true),
+            Beginning::Resume => Ok(()),
+        }
     }
 
     /// Whether the folder holds nothing yet.
@@ -225,21 +239,22 @@ impl Cli {
         let folder = Folder::claim(&directory, self.bootstrap || self.join.is_some())?;
         let mut warnings = Vec::new();
         let beginning = self.beginning(&folder)?;
-        let (config, stored, generated_key) = if beginning != Beginning::Resume {
-            folder.check_free()?;
-            let key = self.key.resolve(&file, surroundings, &mut warnings)?;
-            let generated = key.is_none();
-            if let (Beginning::Join(host), true) = (&beginning, generated) {
-                return Err(CliError::NoKey(host.clone()));
+        let (config, stored, generated_key) = match &beginning {
+            Beginning::Resume => {
+                let stored = folder.network()?;
+                let config =
+                    self.changed(&stored, &given, &directory.display().to_string(), &mut warnings)?;
+                (config, Some(stored), false)
             }
-            (new_volcano(&given, key, self.witness)?, None, generated)
-        } else {
-            let stored = folder.network()?;
-            (
-                self.changed(&stored, &given, &directory.display().to_string(), &mut warnings)?,
-                Some(stored),
-                false,
-            )
+            Beginning::Found | Beginning::Join(_) => {
+                folder.check_free(self.join.is_some())?;
+                let key = self.key.resolve(&file, surroundings, &mut warnings)?;
+                let generated = key.is_none();
+                if let Beginning::Join(host) = &beginning {
+                    check_join(host, &given, generated)?;
+                }
+                (new_volcano(&given, key, self.witness)?, None, generated)
+            }
         };
         if config.key.is_weak() && !self.weak_key {
             warnings.push(format!(
@@ -291,6 +306,9 @@ impl Cli {
         directory: &str,
         warnings: &mut Vec<String>,
     ) -> Result<VolcanoConfig, CliError> {
+        if self.witness && !stored.witness {
+            return Err(CliError::Stores { directory: directory.to_owned() });
+        }
         if let Some(name) = given.nickname.as_ref().filter(|&name| *name != stored.nickname) {
             let (directory, found, given) = (directory.to_owned(), stored.nickname.clone(), name.clone());
             return Err(CliError::OtherNickname { directory, found, given });
@@ -353,6 +371,22 @@ fn new_volcano(given: &Section, key: Option<Secret>, witness: bool) -> Result<Vo
         witness,
         key,
     })
+}
+
+/// What a volcano that joins cannot make up itself: the network's key, and where the others reach it.
+fn check_join(host: &HostPort, given: &Section, lacks_key: bool) -> Result<(), CliError> {
+    if lacks_key {
+        return Err(CliError::NoKey(host.clone()));
+    }
+    if given.address.is_none() && !is_loopback(host) {
+        return Err(CliError::NoAddress(host.clone()));
+    }
+    Ok(())
+}
+
+/// Whether a host that was named is this machine, and reached by nobody else.
+fn is_loopback(host: &HostPort) -> bool {
+    host.host == "localhost" || host.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Where the console listens if nobody says: where the volcano does, but never beyond this machine.

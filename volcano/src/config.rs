@@ -24,6 +24,8 @@ use crate::store::FILES;
 const CONFIG: &str = "config.toml";
 /// The configuration of a network that is being founded.
 const BOOTSTRAP: &str = "bootstrap.toml";
+/// The configuration of a volcano that the network has forgotten.
+const LEFT: &str = "left.toml";
 /// What a folder may contain and still count as empty: a file system's own.
 const IGNORED: &[&str] = &["lost+found"];
 /// The version of the file's format that is written and understood.
@@ -88,19 +90,19 @@ pub enum ValueError {
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// It does not exist.
-    #[error("{} does not exist; found a network there with -b, or say with -d where the volcano's data is", .0.display())]
+    #[error("{} does not exist; found a network there with -b, join one with -r, or say with -d where the volcano's data is", .0.display())]
     Missing(PathBuf),
     /// A second process on the same folder.
     #[error("another magmad uses {} already", .0.display())]
     InUse(PathBuf),
     /// It holds a network.
-    #[error("{} holds a network already; start it without -b, or found another one in an empty folder", .0.display())]
+    #[error("{} holds a network already; start it without -b, or choose an empty folder", .0.display())]
     HoldsNetwork(PathBuf),
     /// It holds a store, but not the configuration that belongs to it.
     #[error("{} holds a volcano's data but no {CONFIG}; put that file back (every start needs it), or choose an empty folder", .0.display())]
     Orphaned(PathBuf),
     /// It holds something else.
-    #[error("{} is not empty (it has {name:?}); a network is founded in a folder of its own", path.display())]
+    #[error("{} is not empty (it has {name:?}); a volcano needs a folder of its own", path.display())]
     Foreign {
         /// Which folder.
         path: PathBuf,
@@ -108,11 +110,14 @@ pub enum FolderError {
         name: String,
     },
     /// It holds nothing to start.
-    #[error("{} holds no network yet; found one with -b", .0.display())]
+    #[error("{} holds no network yet; found one with -b or join one with -r", .0.display())]
     NoNetwork(PathBuf),
-    /// An attempt to found a network did not end.
-    #[error("the network in {} was not founded to the end; start again with -b", .0.display())]
+    /// An attempt to found a network, or to join one, did not end.
+    #[error("the network in {} was not founded or joined to the end; start again with -b or -r", .0.display())]
     Unfinished(PathBuf),
+    /// The volcano is no member of its network any more.
+    #[error("the volcano in {} has left its network, which has all that it had; join again with -r (that empties the folder first), or remove it", .0.display())]
+    Left(PathBuf),
     /// The system refuses.
     #[error("{}: {error}", path.display())]
     Io {
@@ -150,6 +155,8 @@ pub enum Contents {
     Unfinished,
     /// A store without its configuration.
     Orphaned,
+    /// What is left of a volcano that the network has forgotten.
+    Left,
     /// Something else, of this name.
     Foreign(String),
 }
@@ -196,7 +203,9 @@ impl Folder {
             let name = entry.map_err(|error| self.io(error))?.file_name().to_string_lossy().into_owned();
             if name == BOOTSTRAP {
                 return Ok(Contents::Unfinished);
-            } else if FILES.contains(&name.as_str()) {
+            } else if name == LEFT {
+                found = Contents::Left;
+            } else if found != Contents::Left && FILES.contains(&name.as_str()) {
                 found = Contents::Orphaned;
             } else if found == Contents::Empty && !IGNORED.contains(&name.as_str()) {
                 found = Contents::Foreign(name);
@@ -224,26 +233,31 @@ impl Folder {
             Contents::Network(config) => Ok(*config),
             Contents::Unfinished => Err(FolderError::Unfinished(path)),
             Contents::Orphaned => Err(FolderError::Orphaned(path)),
+            Contents::Left => Err(FolderError::Left(path)),
             Contents::Empty | Contents::Foreign(_) => Err(FolderError::NoNetwork(path)),
         }
     }
 
-    /// Whether a network can be founded here; `true` if an unfinished attempt has to be cleared first.
-    pub fn check_free(&self) -> Result<bool, FolderError> {
+    /// Whether a network can be founded here or, with `join`, joined; `true` if the folder has to be cleared first.
+    pub fn check_free(&self, join: bool) -> Result<bool, FolderError> {
         let path = self.path.clone();
         match self.contents()? {
             Contents::Empty => Ok(false),
             Contents::Unfinished => Ok(true),
+            // The network has all that is here, and who says -r was told that the folder is emptied.
+            Contents::Left if join => Ok(true),
+            Contents::Left => Err(FolderError::Left(path)),
             Contents::Network(_) => Err(FolderError::HoldsNetwork(path)),
             Contents::Orphaned => Err(FolderError::Orphaned(path)),
             Contents::Foreign(name) => Err(FolderError::Foreign { path, name }),
         }
     }
 
-    /// Before the store is made: removes what an unfinished attempt left, and notes that this is one.
-    pub fn begin_bootstrap(&self, config: &VolcanoConfig) -> Result<(), FolderError> {
-        // Only a folder that says of itself that it never served anybody is cleared.
-        if self.check_free()? {
+    /// Before the store is made: removes what an unfinished attempt, or with `join` a volcano that has left, left behind, and
+    /// notes that this is an attempt.
+    pub fn begin_bootstrap(&self, config: &VolcanoConfig, join: bool) -> Result<(), FolderError> {
+        // Only a folder that says of itself that nobody depends on it is cleared.
+        if self.check_free(join)? {
             for name in FILES {
                 let path = self.path.join(name);
                 let gone = match std::fs::symlink_metadata(&path) {
@@ -261,6 +275,16 @@ impl Folder {
     /// After the store is on disk: from now on the folder holds a network.
     pub fn finish_bootstrap(&self) -> Result<(), FolderError> {
         std::fs::rename(self.path.join(BOOTSTRAP), self.path.join(CONFIG)).map_err(|error| self.io(error))?;
+        match std::fs::remove_file(self.path.join(LEFT)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(self.io(error)),
+            _ => {}
+        }
+        self.directory.sync_all().map_err(|error| self.io(error))
+    }
+
+    /// The network has forgotten this volcano: the folder cannot be started any more as what it was.
+    pub fn retire(&self) -> Result<(), FolderError> {
+        std::fs::rename(self.path.join(CONFIG), self.path.join(LEFT)).map_err(|error| self.io(error))?;
         self.directory.sync_all().map_err(|error| self.io(error))
     }
 

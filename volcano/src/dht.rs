@@ -21,11 +21,12 @@ use magma_common::proto::operation::{
 use magma_common::proto::{Failure, Reply};
 use magma_common::time::Timestamp;
 use magma_common::topology::{
-    CONSOLE_PORT_OFFSET, Member, NODE_PORT_OFFSET, STATUS_PORT_OFFSET, Topology, VolcanoId,
+    CONSOLE_PORT_OFFSET, Member, NODE_PORT_OFFSET, Replica, STATUS_PORT_OFFSET, Slice, Topology, VolcanoId,
 };
 
+use crate::health::{doing, role};
 use crate::rows::FIRST_COOKIE;
-use crate::slice::report::CopyReport;
+use crate::slice::report::{CopyReport, Doing};
 
 /// The directory's name in the root.
 pub const DHT_NAME: &[u8] = b".dht";
@@ -35,7 +36,7 @@ pub const DHT_NAME: &[u8] = b".dht";
 pub struct Figures {
     /// Load average of its machine over the last minute.
     pub load: f64,
-    /// Flares that it is the primary of.
+    /// Flares in its copies.
     pub keys: u64,
     /// Bytes of storage that they use.
     pub bytes: u64,
@@ -49,6 +50,8 @@ pub struct Figures {
     pub version: String,
     /// Its copies of slices.
     pub copies: Vec<CopyReport>,
+    /// It coordinates changes of the topology.
+    pub coordinates: bool,
 }
 
 /// What `/.dht` is made from.
@@ -280,7 +283,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A volcano's file: configuration first, then figures.
+/// A volcano's file: configuration first, then its part in the network, then figures.
 fn content(state: &DhtState, member: &Member) -> String {
     let mut text = String::new();
     let mut line = |key: &str, value: &dyn std::fmt::Display| {
@@ -298,6 +301,7 @@ fn content(state: &DhtState, member: &Member) -> String {
     line("bandwidth", &member.bandwidth);
     line("volcano_id", &format_args!("{:016x}", member.id.0));
     line("boot_id", &format_args!("{:016x}", member.boot.0));
+    line("boot", &(member.boot.0 >> 32));
     line("network", &format_args!("{:016x}", state.topology.network));
     line("lineage", &format_args!("{:016x}", state.topology.lineage));
     line("topology_version", &state.topology.version);
@@ -313,6 +317,15 @@ fn content(state: &DhtState, member: &Member) -> String {
         let value = format_args!("{} {} epoch {epoch}", range.first_key(), range.last_key()).to_string();
         line(&format!("slice.{}", slice.id.0), &value);
     }
+    line("role", &role(state.topology, state.figures, member));
+    line("leaving", &if member.leaving { "yes" } else { "no" });
+    for slice in &state.topology.slices {
+        if slice.copies().any(|copy| copy.volcano == member.id) {
+            for (key, value) in copies(state, slice) {
+                line(&format!("slice.{}.{key}", slice.id.0), &value);
+            }
+        }
+    }
     match state.figures.iter().find(|(id, _)| *id == member.id) {
         Some((_, figures)) => {
             line("load", &format_args!("{:.2}", figures.load));
@@ -326,6 +339,28 @@ fn content(state: &DhtState, member: &Member) -> String {
         None => line("load", &"unknown"),
     }
     text
+}
+
+/// Who has copies of a slice, and whether they are enough.
+fn copies(state: &DhtState, slice: &Slice) -> [(&'static str, String); 4] {
+    let name = |copy: Replica| {
+        let member = state.topology.member(copy.volcano);
+        member.map_or_else(
+            || format!("{:016x}", copy.volcano.0),
+            |member| member.nickname.escape_default().to_string(),
+        )
+    };
+    let names: Vec<String> = slice.copies().map(name).collect();
+    let degraded = match doing(state.figures, slice.primary.volcano, slice) {
+        Some(Doing::Serving { degraded, .. }) => *degraded,
+        _ => None,
+    };
+    [
+        ("copies", names.join(" ")),
+        ("epoch", slice.epoch.0.to_string()),
+        ("in_sync", format!("{} of {}", slice.in_sync().count(), state.topology.copies)),
+        ("degraded_since", degraded.map_or_else(|| "none".to_owned(), |since| since.seconds().to_string())),
+    ]
 }
 
 /// What a request names: one or two flares, with the name in each where the request has one.

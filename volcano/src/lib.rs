@@ -11,6 +11,7 @@ pub mod config;
 pub mod console;
 pub mod coordinator;
 pub mod dht;
+pub mod health;
 pub mod life;
 pub mod missing;
 pub mod namespace;

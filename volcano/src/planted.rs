@@ -31,6 +31,8 @@ pub enum Bug {
     KeepVerifierOverLoss,
     /// Records of a lost tail stay when a copy comes back.
     SkipRewind,
+    /// A copy that comes back after a power cut keeps bytes that it never synced.
+    KeepDoubtfulBytes,
     /// What a lost tail had touched is not fetched again.
     RewindWithoutRefresh,
     /// Of the records that arrive while a copy is being filled, all changes are thrown away.
@@ -62,6 +64,7 @@ impl Bug {
         Self::ColdStartWithShortestLog,
         Self::KeepVerifierOverLoss,
         Self::SkipRewind,
+        Self::KeepDoubtfulBytes,
         Self::RewindWithoutRefresh,
         Self::DropRecordsWhileCopying,
         Self::StableWithoutMirrors,

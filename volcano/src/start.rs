@@ -1,12 +1,14 @@
 //! From the command line to a serving volcano, and back down again.
 
+mod joining;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use magma_common::auth::{ClusterKeys, KeyError};
-use magma_common::client::{Client, ClientConfig, HostPort};
+use magma_common::auth::{ClientKeys, ClusterKeys, KeyError};
+use magma_common::client::{ClientConfig, ConnectError, HostPort};
 use magma_common::logging::{Logging, LoggingError};
 use magma_common::options::Surroundings;
 use magma_common::topology::{CONSOLE_PORT_OFFSET, NODE_PORT_OFFSET};
@@ -37,8 +39,12 @@ const CONSOLE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often, and how long apart, a stop looks whether the last sync has ended.
 const CLOSE_ROUNDS: u32 = 600;
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
-/// How often a volcano that joins looks whether it was taken in.
-const JOIN_PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks at whom the slice waits for. A start in order never waits so long.
+const WAIT_PAUSE: Duration = Duration::from_secs(2);
+/// A volcano that was forgotten goes on for so long, for its consoles.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+/// The exit code of a start in a folder that has left its network: trying again is in vain.
+const EXIT_LEFT: u8 = 3;
 
 /// Why a volcano does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +88,12 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The host to join does not go with this volcano.
+    #[error("cannot join: {0}")]
+    Join(#[from] ConnectError),
+    /// The operator has stopped it before it was taken in.
+    #[error("stopped by a signal before the network had taken it in; start it again with -r")]
+    Interrupted,
     /// The network does not take this volcano in.
     #[error("the network does not take this volcano in: {0}")]
     NotTaken(String),
@@ -96,6 +108,18 @@ pub enum StartError {
     /// The store failed while serving.
     #[error("stopped: {0}")]
     Stopped(String),
+}
+
+impl StartError {
+    /// The process's exit code: 3 if the folder has left its network, so that no service manager tries again, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Folder(FolderError::Left(_)) | Self::Cli(CliError::Folder(FolderError::Left(_))) => {
+                EXIT_LEFT
+            }
+            _ => 1,
+        }
+    }
 }
 
 fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
@@ -119,7 +143,14 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
         .max_blocking_threads(DISK_THREADS)
         .build()
         .map_err(system("cannot start a runtime"))?;
-    LocalSet::new().block_on(&runtime, serve(launch, logging, cluster, node, clock))
+    let keys = Keys { client: keys.client().clone(), cluster };
+    LocalSet::new().block_on(&runtime, serve(launch, logging, keys, node, clock))
+}
+
+/// What the key of the network is stretched to.
+struct Keys {
+    client: ClientKeys,
+    cluster: ClusterKeys,
 }
 
 /// Opens what is on disk and puts the volcano together.
@@ -168,11 +199,12 @@ fn random() -> Box<dyn FnMut() -> u64> {
 async fn serve(
     launch: Launch,
     logging: Logging,
-    cluster: ClusterKeys,
+    keys: Keys,
     node: Node,
     clock: Clock,
 ) -> Result<(), StartError> {
     let config = &launch.config;
+    let Keys { client, cluster } = keys;
     let address = SocketAddr::new(config.address, u16::from(config.port));
     let volcano = node.replica().volcano;
     let max_connections = DEFAULT_MAX_CONNECTIONS;
@@ -185,10 +217,12 @@ async fn serve(
     let console = TcpListener::bind(console)
         .await
         .map_err(|source| StartError::Console { address: console, source })?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut signals = Signals::listen()?;
     let time = tokio::task::spawn_local(Rc::clone(&edge).tell_time());
-    taken_in(&launch, &edge).await?;
+    tokio::select! {
+        taken = joining::taken_in(&launch, &edge, &client) => taken?,
+        _ = signals.any() => return Err(StartError::Interrupted),
+    }
     launch.commit()?;
 
     let closer = server.closer();
@@ -197,13 +231,18 @@ async fn serve(
     let consoles =
         tokio::task::spawn_local(run_console(launch.config.clone(), console, Rc::clone(&administration)));
     ready(&launch, address);
+    let waits = tokio::task::spawn_local(say_whom_we_wait_for(Rc::clone(&edge)));
 
     let outcome = tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
-        () = administration.shutdown_asked() => Ok("shutdown on the console"),
+        signal = signals.any() => Ok(signal),
+        () = administration.shutdown_asked() => Ok("shutdown of this volcano on the console"),
         stopped = edge.stopped() => match stopped {
             Stopped::Shutdown => Ok("the network stops"),
+            Stopped::Forgotten => {
+                // Who asked for it at this volcano's console is told so.
+                tokio::time::sleep(LAST_WORDS).await;
+                Ok("the network has forgotten this volcano")
+            }
             Stopped::Failed(reason) => Err(StartError::Stopped(reason)),
         },
     };
@@ -211,7 +250,7 @@ async fn serve(
         tracing::info!(target: "magma::boot", why, "stopping");
     }
     closer.close();
-    for task in [consoles, time] {
+    for task in [consoles, time, waits] {
         task.abort();
         // A task that was told to end has nothing left to say.
         drop(task.await);
@@ -220,39 +259,75 @@ async fn serve(
     drop(administration);
     edge.disconnect().await;
     outcome?;
-    close(edge).await
+    let is_forgotten = edge.look(Node::is_forgotten);
+    close(edge).await?;
+    if is_forgotten { retire(&launch) } else { Ok(()) }
 }
 
-/// Waits until the volcano is part of a network: one that joins is so when the others say so.
-async fn taken_in(launch: &Launch, edge: &Rc<Edge>) -> Result<(), StartError> {
-    let Beginning::Join(host) = &launch.beginning else { return Ok(()) };
-    let mut told = false;
+/// The network has forgotten this volcano.
+fn retire(launch: &Launch) -> Result<(), StartError> {
+    launch.folder.retire()?;
+    println!(
+        "{} has left the network, which has all that it had. {} is not needed any more: remove it, or join again with -r, \
+         which empties it first.",
+        launch.config.nickname,
+        launch.folder.path().display()
+    );
+    Ok(())
+}
+
+/// Says for whom the slice waits after everybody has started anew, as long as it does.
+async fn say_whom_we_wait_for(edge: Rc<Edge>) {
+    let mut said = String::new();
     loop {
-        let (is_member, refusal) =
-            edge.look(|node| (node.topology().network != 0, node.not_taken().map(str::to_owned)));
-        if is_member {
-            return Ok(());
+        tokio::time::sleep(WAIT_PAUSE).await;
+        let awaited = edge.look(|node| {
+            let nickname = |id| node.topology().member(id).map(|member| member.nickname.clone());
+            let awaited: Vec<String> = node.slice().waits_for().into_iter().filter_map(nickname).collect();
+            awaited.join(" and ")
+        });
+        if awaited == said {
+            continue;
         }
-        if let Some(reason) = refusal {
-            return Err(StartError::NotTaken(reason));
+        if awaited.is_empty() {
+            println!("nobody is waited for any more");
+        } else {
+            println!("waiting for {awaited}, which has the other copy; nothing is served until it is back");
         }
-        if !std::mem::replace(&mut told, true) {
-            tracing::info!(target: "magma::boot", %host, "asking to be taken into the network");
-        }
-        tokio::time::sleep(JOIN_PAUSE).await;
+        said = awaited;
     }
 }
 
-fn listen(kind: SignalKind) -> Result<Signal, StartError> {
-    signal(kind).map_err(system("cannot listen for signals"))
+/// The signals that stop a volcano.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, StartError> {
+        let listen = |kind| signal(kind).map_err(system("cannot listen for signals"));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them.
+    async fn any(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 fn ready(launch: &Launch, address: SocketAddr) {
     if let Some(announcement) = launch.announcement() {
         println!("{announcement}\n");
     }
-    let VolcanoConfig { nickname, console_address, port, .. } = &launch.config;
+    let VolcanoConfig { nickname, console_address, port, witness, .. } = &launch.config;
     let console = SocketAddr::new(*console_address, u16::from(*port) + CONSOLE_PORT_OFFSET);
+    if *witness {
+        println!("{nickname} is a witness: it votes on who serves what, and stores nothing");
+    }
     println!(
         "magmad ready: {nickname} serves the flare protocol on UDP {address}, the console on TCP {console}"
     );
@@ -264,15 +339,8 @@ async fn run_console(config: VolcanoConfig, listener: TcpListener, administratio
     let name = format!("console of {}", config.nickname);
     let client =
         ClientConfig { hosts: vec![own], key: config.key.clone(), name, patience: Some(CONSOLE_PATIENCE) };
-    match Client::connect(client).await {
-        Ok(client) => {
-            let console = ConsoleConfig::new(config.nickname, config.servername, config.key);
-            console::serve(listener, console, administration, client).await;
-        }
-        Err(error) => {
-            tracing::error!(target: "magma::boot", %error, "there is no console: it cannot reach its own volcano");
-        }
-    }
+    let console = ConsoleConfig::new(config.nickname, config.servername, config.key);
+    console::serve(listener, console, administration, client).await;
 }
 
 /// Everything on disk, and a mark that the stop was in order.

@@ -101,6 +101,14 @@ pub enum ConnectError {
     },
 }
 
+/// Whether a volcano answers at this host and has the same key. Opens no session; takes up to some seconds. Must be called
+/// inside a tokio runtime.
+pub async fn probe(host: &HostPort, keys: &crate::auth::ClientKeys) -> Result<(), ConnectError> {
+    let unreachable = |reason: String| ConnectError::Unreachable { hosts: host.to_string(), reason };
+    let dialer = Dialer::new(keys).map_err(|error| unreachable(error.to_string()))?;
+    reach::probe(&dialer, host).await
+}
+
 /// How long [`Client::close`] waits for the volcano to hear of it.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 

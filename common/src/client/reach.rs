@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 
 use super::line::Ready;
 use super::network::{Network, Unready};
-use super::{ConnectError, HostPort};
+use super::{ConnectError, HostPort, control};
+use crate::proto::operation::FetchTopology;
 use crate::topology::{Member, VolcanoId};
 use crate::transport::link::{Dialer, Link, LinkError};
 
@@ -62,11 +63,7 @@ impl Network {
         };
         let hosts: Vec<_> = self.hosts.iter().map(|host| format!("{}:{}", host.host, host.port)).collect();
         let host = failed.host.map_or_else(String::new, |host| format!("{}:{}", host.host, host.port));
-        Err(match failed.error {
-            Unready::Link(LinkError::WrongKey) => ConnectError::WrongKey { host },
-            Unready::Link(LinkError::Version) => ConnectError::Version { host },
-            error => ConnectError::Unreachable { hosts: hosts.join(", "), reason: error.to_string() },
-        })
+        Err(told(failed.error, host, &hosts.join(", ")))
     }
 
     /// Tries all hosts and members; `left` is the volcano that was lost last and comes last.
@@ -131,6 +128,29 @@ impl Network {
                 Err(error) => failed = failed.or(Failed { host: Some(host), error }),
             }
         }
+    }
+}
+
+/// Whether a volcano answers there and has the same key.
+pub(super) async fn probe(dialer: &Dialer, host: &HostPort) -> Result<(), ConnectError> {
+    let place = format!("{}:{}", host.host, host.port);
+    let asked = async {
+        let link = dial_host(dialer, host, DIAL_LIMIT).await?;
+        // Only an answer shows that it knows our key, too.
+        let answered = control::ask(&link, None, FetchTopology.into()).await;
+        link.close();
+        answered
+    };
+    let answered = asked.await.map_err(|error| told(error, place.clone(), &place));
+    dialer.finish().await;
+    answered.map(drop)
+}
+
+fn told(error: Unready, host: String, hosts: &str) -> ConnectError {
+    match error {
+        Unready::Link(LinkError::WrongKey) => ConnectError::WrongKey { host },
+        Unready::Link(LinkError::Version) => ConnectError::Version { host },
+        error => ConnectError::Unreachable { hosts: hosts.to_owned(), reason: error.to_string() },
     }
 }
 

@@ -116,6 +116,18 @@ async fn another_key_is_named_as_the_reason() {
 }
 
 #[tokio::test]
+async fn a_probe_tells_whether_a_volcano_answers_and_has_the_same_key() {
+    let volcano = FakeVolcano::start();
+    let host = &volcano.config().hosts[0];
+    let keys = |key| Secret::new(key).stretch().unwrap();
+    probe(host, keys(KEY).client()).await.unwrap();
+    assert!(matches!(probe(host, keys("not that key").client()).await, Err(ConnectError::WrongKey { .. })));
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let silent = HostPort { host: "127.0.0.1".into(), port: silent.local_addr().unwrap().port() };
+    assert!(matches!(probe(&silent, keys(KEY).client()).await, Err(ConnectError::Unreachable { .. })));
+}
+
+#[tokio::test]
 async fn a_client_that_the_volcano_does_not_know_is_told_so() {
     let volcano = FakeVolcano::start();
     let text = keys().client_key().expose().to_owned();

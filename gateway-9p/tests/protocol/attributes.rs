@@ -69,7 +69,8 @@ async fn the_space_of_the_network_is_told() {
     let setup = Setup::new().await;
     let mut client = setup.attached(0).await;
     let space = ask!(client, Rstatfs, Tstatfs { fid: 0 });
-    assert_eq!((space.kind, space.namelen, space.fsid), (0x0102_1997, 255, 7));
+    assert_eq!((space.kind, space.namelen), (0x0102_1997, 255));
+    assert_ne!(space.fsid, 0, "the network has a number");
     assert!(space.blocks > 0 && space.bfree <= space.blocks && space.files >= space.ffree);
 }
 

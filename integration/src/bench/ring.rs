@@ -75,7 +75,10 @@ pub(super) fn run(options: &Options, programs: &Programs, scratch: &Scratch) -> 
     let names: Vec<PathBuf> = places.iter().map(|place| place.name.into()).collect();
     println!("{}", table::text(&names, &rates));
     let served = names.get(1..).unwrap_or_default();
-    println!("Processor time of all magmads for one of them (a ratio above 1 costs more):\n\n{}", table::text(served, &costs));
+    println!(
+        "Processor time of all magmads for one of them (a ratio above 1 costs more):\n\n{}",
+        table::text(served, &costs)
+    );
     for lava in places.iter_mut().filter_map(|place| place.lava.take()) {
         lava.stop()?;
     }
@@ -109,16 +112,19 @@ fn measure(place: &mut Place, divisor: u64) -> Result<Vec<Figure>> {
     let own = Scratch::fresh(&place.folder, "bench")?;
     let folder = own.path();
     let scaled = |count: u64| (count / divisor).max(8);
-    let figure = |name: &'static str, unit, amount, work: &mut dyn FnMut() -> std::io::Result<()>| -> Result<Figure> {
-        let before = processor_time(&ids)?;
-        let rate = Rate::of(amount, || work().doing(|| name.to_owned()))?;
-        Ok(Figure { name, unit, rate, cpu: processor_time(&ids)?.saturating_sub(before) })
-    };
+    let figure =
+        |name: &'static str, unit, amount, work: &mut dyn FnMut() -> std::io::Result<()>| -> Result<Figure> {
+            let before = processor_time(&ids)?;
+            let rate = Rate::of(amount, || work().doing(|| name.to_owned()))?;
+            Ok(Figure { name, unit, rate, cpu: processor_time(&ids)?.saturating_sub(before) })
+        };
     let (files, syncs, blocks) = (scaled(FILES), scaled(SYNCS), scaled(BLOCKS));
     let (one, eight, big) = (folder.join("one"), folder.join("eight"), folder.join("big"));
     let figures = vec![
         figure("create a 1 KiB file, 1 thread", "files/s", files, &mut || make_files(&one, files, 1))?,
-        figure("create a 1 KiB file, 8 threads", "files/s", files, &mut || make_files(&eight, files, THREADS))?,
+        figure("create a 1 KiB file, 8 threads", "files/s", files, &mut || {
+            make_files(&eight, files, THREADS)
+        })?,
         figure("stat", "files/s", files, &mut || {
             (0..files).try_for_each(|number| std::fs::metadata(path_of(&one, number, 1)).map(|_| ()))
         })?,

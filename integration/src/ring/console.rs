@@ -8,7 +8,12 @@ use std::time::{Duration, Instant};
 const MAX_ANSWER: usize = 1 << 20;
 
 /// Types commands, one a line, and reads until the console closes. The key is typed where it is asked for.
-pub(super) fn ask(mut stream: TcpStream, commands: &str, key: &str, limit: Duration) -> std::io::Result<String> {
+pub(super) fn ask(
+    mut stream: TcpStream,
+    commands: &str,
+    key: &str,
+    limit: Duration,
+) -> std::io::Result<String> {
     let deadline = Instant::now() + limit;
     stream.set_read_timeout(Some(Duration::from_millis(200)))?;
     stream.set_write_timeout(Some(limit))?;

@@ -34,7 +34,9 @@ impl Switch {
     pub(crate) fn up() -> Result<Self> {
         // `guest/network` sets this when it makes the namespace: nothing here may touch the network of the host.
         if std::env::var_os("GUEST_TAP").is_none() {
-            return wrong("machines of their own need a network namespace: run this under integration/guest/network");
+            return wrong(
+                "machines of their own need a network namespace: run this under integration/guest/network",
+            );
         }
         run(Command::new("ip").args(["link", "add", BRIDGE, "type", "bridge", "forward_delay", "0"]))?;
         let switch = Self(());
@@ -107,7 +109,6 @@ impl Machine {
         Ok(machine)
     }
 
-
     /// A command that runs on this machine and ends with the harness.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = tied("nsenter".as_ref());
@@ -145,7 +146,8 @@ impl Machine {
     /// else everything.
     pub(crate) fn cut(&self, cut: Cut, whom: &[Ipv4Addr]) -> Result<()> {
         let list = || whom.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ");
-        let matching = |word: &str| if whom.is_empty() { String::new() } else { format!("ip {word} {{ {} }} ", list()) };
+        let matching =
+            |word: &str| if whom.is_empty() { String::new() } else { format!("ip {word} {{ {} }} ", list()) };
         self.heal()?;
         if cut.speaking() {
             // At the other end of the cable: a rule in the machine would have its sendmsg fail, which no cable does.
@@ -179,7 +181,8 @@ impl Machine {
     /// Delays what it sends by so much; `false` if this kernel has no `netem`.
     pub(crate) fn delay(&self, time: Duration) -> Result<bool> {
         let millis = format!("{}ms", time.as_millis());
-        let mut command = self.plain("tc", &["qdisc", "replace", "dev", OWN_END, "root", "netem", "delay", &millis]);
+        let mut command =
+            self.plain("tc", &["qdisc", "replace", "dev", OWN_END, "root", "netem", "delay", &millis]);
         let output = command.output().doing(|| "cannot run tc".to_owned())?;
         let said = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() && said.contains("Specified qdisc kind is unknown") {
@@ -198,8 +201,10 @@ impl Machine {
         )?;
         run_with(&mut self.plain("nft", &["-f", "-"]), "add table inet cut\ndelete table inet cut\n")?;
         // Without a queue of ours this fails, and is of no consequence.
-        let _nothing_to_delete =
-            self.plain("tc", &["qdisc", "del", "dev", OWN_END, "root"]).output().doing(|| "cannot run tc".to_owned())?;
+        let _nothing_to_delete = self
+            .plain("tc", &["qdisc", "del", "dev", OWN_END, "root"])
+            .output()
+            .doing(|| "cannot run tc".to_owned())?;
         Ok(())
     }
 
@@ -255,12 +260,8 @@ fn run(command: &mut Command) -> Result<()> {
 fn run_with(command: &mut Command, input: &str) -> Result<()> {
     let shown = format!("{command:?}");
     let doing = || format!("cannot run {shown}");
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .doing(doing)?;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().doing(doing)?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input.as_bytes()).doing(doing)?;
     }

@@ -31,8 +31,7 @@ const LEAVES: Duration = Duration::from_secs(120);
 /// Copies of a slice, unless the console is told otherwise.
 const DEFAULT_COPIES: usize = 2;
 /// The volcanos' nicknames, in the order in which they join.
-const NAMES: [&str; 8] =
-    ["wallace", "gromit", "shaun", "preston", "feathers", "timmy", "bitzer", "shirley"];
+const NAMES: [&str; 8] = ["wallace", "gromit", "shaun", "preston", "feathers", "timmy", "bitzer", "shirley"];
 
 /// Where the volcanos of a network are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +117,17 @@ impl Ring {
             }
         };
         let (folder, process, frozen) = (self.folder.join(name), None, false);
-        self.volcanos.push(Volcano { name, address, folder, log, machine, process, witness, frozen, gone: false });
+        self.volcanos.push(Volcano {
+            name,
+            address,
+            folder,
+            log,
+            machine,
+            process,
+            witness,
+            frozen,
+            gone: false,
+        });
         Ok(number)
     }
 
@@ -303,7 +312,10 @@ impl Ring {
 
     /// An error if one that was started has ended by itself.
     pub(crate) fn must_run(&mut self) -> Result<()> {
-        self.volcanos.iter_mut().filter_map(|volcano| volcano.process.as_mut()).try_for_each(Process::must_run)
+        self.volcanos
+            .iter_mut()
+            .filter_map(|volcano| volcano.process.as_mut())
+            .try_for_each(Process::must_run)
     }
 
     /// Those that somebody has killed since this was last asked; an error if one has ended otherwise.
@@ -423,7 +435,8 @@ impl Ring {
             }
             last = format!("{states:?}");
             let known = |state: &State| (state.version, state.slices.clone());
-            let agreed = states.windows(2).all(|pair| matches!(pair, [one, other] if known(one) == known(other)));
+            let agreed =
+                states.windows(2).all(|pair| matches!(pair, [one, other] if known(one) == known(other)));
             let settled = |state: &State| state.is_in_sync(copies) && (state.well || !must_be_well);
             Ok((agreed && states.iter().all(settled)).then_some(()))
         });

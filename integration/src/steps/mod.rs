@@ -173,7 +173,12 @@ fn choose(all: Vec<Step>, names: &[String]) -> Result<Vec<Step>> {
 }
 
 /// Runs a suite as a process of its own, in a network namespace of its own; with a seed, in its long form.
-pub(crate) fn in_namespace(programs: &Programs, suite: &Suite, logs: &Path, long: Option<u64>) -> Result<Tally> {
+pub(crate) fn in_namespace(
+    programs: &Programs,
+    suite: &Suite,
+    logs: &Path,
+    long: Option<u64>,
+) -> Result<Tally> {
     let report = logs.join("report.json");
     let mut command = Command::new(programs.integration().join("guest/network"));
     command.arg(programs.binary("magma-integration")?).arg("suite").arg(suite.name);

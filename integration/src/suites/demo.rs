@@ -40,7 +40,10 @@ pub(super) fn run(context: &Context) -> Result<Tally> {
     std::fs::write(&note, "kept").doing(|| format!("cannot write {}", note.display()))?;
     tally.check("the console answers", console().map_err(|error| error.to_string()));
     let killed = kill_as_told(&demo, &text, &note);
-    tally.check("files stay there when a volcano is killed as it says", killed.map_err(|error| error.to_string()));
+    tally.check(
+        "files stay there when a volcano is killed as it says",
+        killed.map_err(|error| error.to_string()),
+    );
     tally.check("Ctrl-C ends it", end(&mut demo, &folder, Signal::INT).map_err(|error| error.to_string()));
     tally.check("nothing stays behind", leftovers());
 
@@ -77,7 +80,9 @@ fn kill_as_told(demo: &Process, text: &str, note: &Path) -> Result<()> {
     }
     std::fs::write(note, "kept still").doing(doing)?;
     std::fs::write(note, "kept").doing(doing)?;
-    wait::until("the volcano to be brought back", BACK, || Ok(demo.printed()?.contains(" is back, as process ").then_some(())))
+    wait::until("the volcano to be brought back", BACK, || {
+        Ok(demo.printed()?.contains(" is back, as process ").then_some(()))
+    })
 }
 
 fn end(demo: &mut Process, folder: &Path, signal: Signal) -> Result<()> {

@@ -57,13 +57,17 @@ pub fn check(history: &History, segments: &[Segment]) -> Result<usize, Violation
 
 /// The state that the next segment begins with.
 fn survivors(items: &[Item], segment: &Segment, mut state: Namespace) -> Result<Namespace, Violation> {
-    let mut recorded: Vec<&Item> = items.iter().filter(|item| item.hint.is_some_and(|seq| seq <= segment.survived)).collect();
+    let mut recorded: Vec<&Item> =
+        items.iter().filter(|item| item.hint.is_some_and(|seq| seq <= segment.survived)).collect();
     recorded.sort_by_key(|item| item.hint);
     for item in recorded {
         if let What::Answered(Ok(answer)) = &item.what
             && let Err(mismatch) = state.step_unheard(&item.asked, &answer.0)
         {
-            return violation(format!("the log: in its order {} is not possible: {mismatch}", describe(&item.asked)));
+            return violation(format!(
+                "the log: in its order {} is not possible: {mismatch}",
+                describe(&item.asked)
+            ));
         }
     }
     state.lose_power(&segment.unsynced);
@@ -90,7 +94,8 @@ fn items(history: &History, segments: &[Segment], number: usize) -> Result<Vec<I
         let asked = &operation.asked;
         let record = asked.id.and_then(|id| index.get(&id)).copied();
         let answered = operation.answered.as_ref();
-        let here = answered.filter(|answered| start <= answered.released && answered.released < segment.ended);
+        let here =
+            answered.filter(|answered| start <= answered.released && answered.released < segment.ended);
         let mut item = Item {
             asked: asked.clone(),
             begun: operation.sent,
@@ -100,7 +105,10 @@ fn items(history: &History, segments: &[Segment], number: usize) -> Result<Vec<I
         };
         match (&asked.request, here, record) {
             (
-                Request::OpenSession(_) | Request::KeepAlive(_) | Request::ReclaimOpens(_) | Request::FetchTopology(_),
+                Request::OpenSession(_)
+                | Request::KeepAlive(_)
+                | Request::ReclaimOpens(_)
+                | Request::FetchTopology(_),
                 ..,
             ) => {}
             (Request::EndSession(_), ..) => {
@@ -172,7 +180,10 @@ fn ended_sessions(segment: &Segment) -> Vec<Item> {
         hint: matches!(what, What::Answered(_)).then_some(seq),
         what,
     };
-    let ended = segment.line.iter().flat_map(|(seq, entry)| entry.ended.iter().map(move |of| (*seq, *of, entry.made)));
+    let ended = segment
+        .line
+        .iter()
+        .flat_map(|(seq, entry)| entry.ended.iter().map(move |of| (*seq, *of, entry.made)));
     ended
         .flat_map(|(seq, session, made)| {
             let done = What::Answered(Ok((Reply::EndSession(()), Bytes::new())));

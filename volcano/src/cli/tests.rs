@@ -125,7 +125,9 @@ fn options_of_a_successful_restart_are_kept() {
 fn an_interrupted_founding_is_done_again() {
     let home = Home::new();
     home.magmad("-n wallace -b -d @").unwrap().begin().unwrap();
-    assert!(home.refusal("-d @").ends_with("was not founded to the end; start again with -b"));
+    assert!(
+        home.refusal("-d @").ends_with("was not founded or joined to the end; start again with -b or -r")
+    );
     let launch = home.magmad("-n wallace -b -d @").unwrap();
     launch.begin().unwrap();
     launch.commit().unwrap();
@@ -139,29 +141,102 @@ fn bad_combinations_are_refused_with_a_sentence() {
         home.refusal("-b -r 10.0.0.1 -d @"),
         "-b founds a new network and -r joins an existing one: give only one of them"
     );
-    assert!(
-        home.refusal("-r 10.0.0.1:12000 -d @")
-            .starts_with("-r 10.0.0.1:12000: this release runs networks of one")
-    );
     assert_eq!(home.refusal("-b"), "say with -d DIR where this volcano keeps its data");
     assert!(
-        home.refusal("-b -d @").ends_with(
-            "holds a network already; start it without -b, or found another one in an empty folder"
-        )
+        home.refusal("-b -d @")
+            .ends_with("holds a network already; start it without -b, or choose an empty folder")
     );
     assert!(home.refusal("-d @ -n gromit").contains("is called wallace, not gromit; leave -n out"));
     assert!(home.refusal("-d @ -k other").starts_with("the key given is not the key of the network in"));
     assert!(home.refusal("-d @ -i 0.0.0.0").starts_with("-i 0.0.0.0: give one address of this machine"));
-    assert!(home.refusal("-d @/nothing").contains("does not exist; found a network there with -b"));
+    assert!(
+        home.refusal("-d @/nothing")
+            .contains("does not exist; found a network there with -b, join one with -r")
+    );
     let empty = tempfile::tempdir().unwrap();
     let empty = empty.path().display();
-    assert!(home.refusal(&format!("-d {empty}")).ends_with("holds no network yet; found one with -b"));
+    assert!(
+        home.refusal(&format!("-d {empty}"))
+            .ends_with("holds no network yet; found one with -b or join one with -r")
+    );
     let client = magma_common::auth::Secret::new("k").stretch().unwrap().client_key();
     assert!(
         Home::new()
             .refusal(&format!("-b -n w -d @ -k {}", client.expose()))
             .starts_with("this is a client key")
     );
+}
+
+#[test]
+fn joining_needs_a_key_and_an_address_that_others_reach() {
+    let home = Home::new();
+    let join = "-r 10.0.0.1 -n gromit -d @";
+    assert!(
+        home.refusal(&format!("{join} -i 10.0.0.2"))
+            .starts_with("-r 10.0.0.1:12000: the key of the network is needed")
+    );
+    assert!(
+        home.refusal(&format!("{join} -k m4gm4"))
+            .starts_with("-r 10.0.0.1:12000: say with -i ADDR under which address")
+    );
+    assert!(home.refusal(&format!("{join} -k m4gm4 -i 0.0.0.0")).starts_with("-i 0.0.0.0: give one address"));
+    let launch = home.magmad(&format!("{join} -k m4gm4 -i 10.0.0.2")).unwrap();
+    let host = "10.0.0.1:12000".parse().unwrap();
+    assert_eq!((&launch.beginning, launch.announcement()), (&Beginning::Join(host), None));
+    assert!(!launch.config.witness);
+    drop(launch);
+    let launch = home.magmad("-r localhost:13000 -n gromit -d @ -k m4gm4 -p 14000").unwrap();
+    assert_eq!(launch.config.address.to_string(), "127.0.0.1");
+}
+
+#[test]
+fn a_folder_that_has_joined_goes_on_whatever_r_says() {
+    let join = "-r 10.0.0.1 -n gromit -d @ -k m4gm4 -i 10.0.0.2";
+    let home = Home::founded(join);
+    assert_eq!(home.magmad(join).unwrap().beginning, Beginning::Resume);
+    assert_eq!(home.magmad("-r 10.0.0.7 -d @").unwrap().beginning, Beginning::Resume);
+    assert!(home.refusal("-r 10.0.0.1 -n shaun -d @").contains("is called gromit, not shaun"));
+    assert!(home.refusal("-b -d @").contains("holds a network already"));
+}
+
+#[test]
+fn a_join_that_was_interrupted_is_done_again() {
+    let home = Home::new();
+    let join = "-r 10.0.0.1 -n gromit -d @ -k m4gm4 -i 10.0.0.2";
+    home.magmad(join).unwrap().begin().unwrap();
+    assert!(home.refusal("-d @").ends_with("start again with -b or -r"));
+    let launch = home.magmad(join).unwrap();
+    assert!(matches!(launch.beginning, Beginning::Join(_)));
+    launch.begin().unwrap();
+    launch.commit().unwrap();
+    assert!(matches!(launch.folder.contents(), Ok(Contents::Network(_))));
+}
+
+#[test]
+fn a_volcano_becomes_a_witness_when_it_joins_and_never_else() {
+    let founding = Cli::try_parse_from(["magmad", "--witness", "-b", "-d", "x"]).unwrap_err().to_string();
+    assert!(founding.contains("--join"), "{founding}");
+    let home = Home::founded("--witness -r 10.0.0.1 -n shaun -d @ -k m4gm4 -i 10.0.0.3");
+    assert!(home.magmad("-d @").unwrap().config.witness, "the folder knows");
+    assert!(home.magmad("--witness -r 10.0.0.1 -d @").unwrap().config.witness);
+    let storing = Home::founded("-n wallace -b -d @");
+    assert!(
+        storing
+            .refusal("--witness -r 10.0.0.1 -d @")
+            .ends_with("stores, and cannot become a witness; join one with an empty folder")
+    );
+}
+
+#[test]
+fn a_folder_that_has_left_its_network_needs_r_to_start() {
+    let home = Home::founded("-n gromit -r 10.0.0.1 -d @ -k m4gm4 -i 10.0.0.2");
+    home.magmad("-d @").unwrap().folder.retire().unwrap();
+    assert!(
+        home.refusal("-d @").contains("has left its network, which has all that it had; join again with -r")
+    );
+    assert!(home.refusal("-b -d @").contains("has left its network"));
+    let again = home.magmad("-r 10.0.0.1 -n gromit -d @ -k m4gm4 -i 10.0.0.2").unwrap();
+    assert!(matches!(again.beginning, Beginning::Join(_)));
 }
 
 #[test]

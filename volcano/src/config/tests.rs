@@ -23,7 +23,7 @@ fn a_founded_network_comes_back_from_the_folder_alone() {
     let path = dir.path().join("deep/magma");
     let folder = Folder::claim(&path, true).unwrap();
     assert_eq!(folder.contents().unwrap(), Contents::Empty);
-    folder.begin_bootstrap(&config()).unwrap();
+    folder.begin_bootstrap(&config(), false).unwrap();
     folder.finish_bootstrap().unwrap();
     drop(folder);
 
@@ -47,6 +47,7 @@ address = \"10.0.0.1\"
 port = 12000
 bandwidth = 0
 console-address = \"127.0.0.1\"
+witness = false
 key = 'a key with \"quotes\" and # more'
 ";
     assert_eq!(*config().to_text().unwrap(), expected);
@@ -56,25 +57,49 @@ key = 'a key with \"quotes\" and # more'
 fn an_unfinished_bootstrap_is_cleared_by_the_next_one() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::claim(dir.path(), true).unwrap();
-    folder.begin_bootstrap(&config()).unwrap();
+    folder.begin_bootstrap(&config(), false).unwrap();
     std::fs::create_dir(dir.path().join("log")).unwrap();
     std::fs::write(dir.path().join("log/1"), "half").unwrap();
     std::fs::write(dir.path().join("magma.db"), "half").unwrap();
     assert_eq!(folder.contents().unwrap(), Contents::Unfinished);
-    folder.begin_bootstrap(&config()).unwrap();
+    folder.begin_bootstrap(&config(), false).unwrap();
     assert!(!dir.path().join("log").exists() && !dir.path().join("magma.db").exists());
+}
+
+#[test]
+fn a_folder_that_has_left_its_network_can_only_join_again_and_is_cleared_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::claim(dir.path(), true).unwrap();
+    folder.begin_bootstrap(&config(), false).unwrap();
+    folder.finish_bootstrap().unwrap();
+    std::fs::write(dir.path().join("magma.db"), "given away").unwrap();
+    folder.retire().unwrap();
+    assert!(matches!(folder.network(), Err(FolderError::Left(_))));
+    assert!(matches!(folder.begin_bootstrap(&config(), false), Err(FolderError::Left(_))));
+    assert!(dir.path().join("magma.db").exists());
+    folder.begin_bootstrap(&config(), true).unwrap();
+    assert!(!dir.path().join("magma.db").exists());
+    assert_eq!(folder.contents().unwrap(), Contents::Unfinished);
+    folder.finish_bootstrap().unwrap();
+    assert_eq!(folder.contents().unwrap(), Contents::Network(Box::new(config())));
+    folder.retire().unwrap();
+    assert_eq!(
+        folder.contents().unwrap(),
+        Contents::Left,
+        "the mark of the first time is gone, this is the second"
+    );
 }
 
 #[test]
 fn a_folder_with_a_network_is_never_cleared() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::claim(dir.path(), true).unwrap();
-    folder.begin_bootstrap(&config()).unwrap();
+    folder.begin_bootstrap(&config(), false).unwrap();
     folder.finish_bootstrap().unwrap();
     std::fs::write(dir.path().join("magma.db"), "precious").unwrap();
-    assert!(matches!(folder.begin_bootstrap(&config()), Err(FolderError::HoldsNetwork(_))));
+    assert!(matches!(folder.begin_bootstrap(&config(), false), Err(FolderError::HoldsNetwork(_))));
     std::fs::remove_file(dir.path().join("config.toml")).unwrap();
-    assert!(matches!(folder.begin_bootstrap(&config()), Err(FolderError::Orphaned(_))));
+    assert!(matches!(folder.begin_bootstrap(&config(), false), Err(FolderError::Orphaned(_))));
     assert_eq!(std::fs::read(dir.path().join("magma.db")).unwrap(), b"precious");
 }
 

@@ -1,12 +1,15 @@
 //! What the console asks the volcano that it runs in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use magma_common::key::Key;
 use magma_common::logging::{Channel, Channels, LoggingError};
 use magma_common::name::Name;
+use magma_common::time::Timestamp;
 use magma_common::topology::{SliceId, Topology, VolcanoId};
 
+use crate::coordinator::{Change, Refusal};
 use crate::dht::Figures;
 use crate::rows::{FlareRow, LockRow, ReferenceRow};
 use crate::view::{ReadError, View};
@@ -36,8 +39,14 @@ pub trait Admin {
     /// Switches a debug channel.
     fn set_channel(&self, channel: Channel, on: bool) -> Result<(), LoggingError>;
 
-    /// Begins an orderly shutdown of the network, as SIGTERM does.
-    fn shutdown(&self);
+    /// Asks for a change of the network. That it was made is seen from the topology; it may be asked for again until then.
+    fn propose(&self, change: Change);
+
+    /// Why that change was refused, if it was since it was first asked for.
+    fn refusal(&self, change: &Change) -> Option<Refusal>;
+
+    /// Begins an orderly shutdown: of the whole network, or of this volcano as SIGTERM does.
+    fn shutdown(&self, everywhere: bool);
 }
 
 /// The network, for the command `lava`.
@@ -49,6 +58,14 @@ pub struct Lava {
     pub volcanos: Vec<(VolcanoId, Figures)>,
     /// Figures of the slices that are known.
     pub slices: Vec<SliceFigures>,
+    /// The volcano that was asked.
+    pub own: VolcanoId,
+    /// How long each other volcano has not been heard from.
+    pub silences: Vec<(VolcanoId, Duration)>,
+    /// Who coordinates.
+    pub leader: Option<VolcanoId>,
+    /// When this was true.
+    pub now: Timestamp,
 }
 
 /// What a slice holds.

@@ -1,6 +1,7 @@
 //! The commands: what can be typed, and what it means.
 
 use magma_common::logging::{Channel, Channels};
+use magma_common::topology::MAX_COPIES;
 
 use super::text::escape_name;
 use super::words;
@@ -33,11 +34,15 @@ pub(super) enum Command {
     /// `exit` and `quit`.
     Exit,
     /// `help [COMMAND]`.
-    Help(Option<&'static Entry>),
+    Help(Option<&'static str>),
     /// `inspect PATH|KEY`.
     Inspect(Vec<u8>),
     /// `lava`.
     Lava,
+    /// `lava health`.
+    Health,
+    /// `lava leave`, `stay`, `evict` and `copies`.
+    Network(NetworkCommand),
     /// `ls [-l] [PATH...]`.
     Ls(Vec<Vec<u8>>),
     /// `print acl`.
@@ -48,8 +53,24 @@ pub(super) enum Command {
     PrintDebug,
     /// `pwd`.
     Pwd,
-    /// `shutdown`.
-    Shutdown,
+    /// `shutdown [--local]`.
+    Shutdown {
+        /// The whole network, not this volcano alone.
+        everywhere: bool,
+    },
+}
+
+/// A change of the network. Volcanos go by their nicknames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NetworkCommand {
+    /// `lava leave [NICK]`: a volcano, or this one, gives its copies away and goes.
+    Leave(Option<String>),
+    /// `lava stay NICK`: it stays after all.
+    Stay(String),
+    /// `lava evict NICK`: it is gone and will not come back.
+    Evict(String),
+    /// `lava copies N`.
+    Copies(u8),
 }
 
 /// A command's line in the help.
@@ -59,6 +80,13 @@ pub(super) struct Entry {
     pub(super) usage: &'static str,
     /// What it does.
     pub(super) about: &'static str,
+}
+
+impl Entry {
+    /// The command's name.
+    pub(super) fn first_word(&self) -> &'static str {
+        self.usage.split(' ').next().unwrap_or_default()
+    }
 }
 
 const fn entry(usage: &'static str, about: &'static str) -> Entry {
@@ -77,13 +105,18 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry("help [COMMAND]", "show this list"),
     entry("inspect PATH|KEY", "show everything known of a flare"),
     entry("lava", "show the network: volcanos, slices, what they hold"),
+    entry("lava copies N", "keep N copies of everything (1 to 5)"),
+    entry("lava evict NICK", "give up a volcano that is gone and will not come back"),
+    entry("lava health", "show what is degraded, what is done about it, and who waits"),
+    entry("lava leave [NICK]", "let a volcano, or this one, give its copies away and leave the network"),
+    entry("lava stay NICK", "keep a volcano that was to leave"),
     entry("ls [-l] [PATH...]", "list a directory: mode, owner, group, size, time (UTC), name"),
     entry("print acl", "show who may mount what"),
     entry("print cache", "show the caches' figures"),
     entry("print debug", "show the debug channels"),
     entry("pwd", "show the directory we are in"),
     entry("quit", "leave the console"),
-    entry("shutdown", "shut the network down in order"),
+    entry("shutdown [--local]", "stop all volcanos of the network in order; with --local only this one"),
 ];
 
 /// Understands a line; the error is what to tell the user.
@@ -131,9 +164,13 @@ pub(super) fn parse(line: &[u8]) -> Result<Command, String> {
             "print acl, print cache, print debug",
         ),
         b"exit" | b"quit" => alone(rest, "exit", Command::Exit),
-        b"lava" => alone(rest, "lava", Command::Lava),
+        b"lava" => lava(rest),
         b"pwd" => alone(rest, "pwd", Command::Pwd),
-        b"shutdown" => alone(rest, "shutdown", Command::Shutdown),
+        b"shutdown" => match rest {
+            [] => Ok(Command::Shutdown { everywhere: true }),
+            [option] if option == b"--local" => Ok(Command::Shutdown { everywhere: false }),
+            _ => Err(usage("shutdown [--local]")),
+        },
         _ => Err(format!("there is no command {}; `help` lists them", escape_name(name))),
     }
 }
@@ -196,11 +233,35 @@ fn debug(on: bool, words: &[Vec<u8>]) -> Result<Command, String> {
     Ok(Command::Debug { on, channels })
 }
 
+fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
+    const USAGE: &str =
+        "lava, lava health, lava leave [NICK], lava stay NICK, lava evict NICK, lava copies N";
+    let words: Vec<&[u8]> = rest.iter().map(Vec::as_slice).collect();
+    let nick = |bytes: &[u8]| escape_name(bytes);
+    let change = match *words {
+        [] => return Ok(Command::Lava),
+        [b"health"] => return Ok(Command::Health),
+        [b"leave"] => NetworkCommand::Leave(None),
+        [b"leave", who] => NetworkCommand::Leave(Some(nick(who))),
+        [b"stay", who] => NetworkCommand::Stay(nick(who)),
+        [b"evict", who] => NetworkCommand::Evict(nick(who)),
+        [b"copies", number] => {
+            let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+            let copies = number.filter(|copies| (1..=MAX_COPIES).contains(copies));
+            NetworkCommand::Copies(
+                copies.ok_or_else(|| format!("there can be 1 to {MAX_COPIES} copies: lava copies N"))?,
+            )
+        }
+        _ => return Err(usage(USAGE)),
+    };
+    Ok(Command::Network(change))
+}
+
 fn help_for(command: &[u8]) -> Result<Command, String> {
-    let first_word = |entry: &Entry| entry.usage.split(' ').next().map(str::as_bytes) == Some(command);
-    let entry = ENTRIES.iter().find(|entry| first_word(entry));
-    entry
-        .map(|entry| Command::Help(Some(entry)))
+    let first_words = ENTRIES.iter().map(Entry::first_word);
+    let known = first_words.into_iter().find(|word| word.as_bytes() == command);
+    known
+        .map(|word| Command::Help(Some(word)))
         .ok_or_else(|| format!("there is no command {}; `help` lists them", escape_name(command)))
 }
 
@@ -227,7 +288,7 @@ mod tests {
         for entry in ENTRIES {
             let line = entry.usage.replace("[-r] ", "-r ").replace("[-l] ", "-l ").replace(['[', ']'], "");
             let line = line.replace(" X", " cache").replace("PATH|KEY", "/").replace("PATH...", "a b");
-            let line = line.replace("COMMAND", "ls");
+            let line = line.replace("COMMAND", "ls").replace("copies N", "copies 2");
             assert!(parse(line.as_bytes()).is_ok(), "{line}");
         }
     }
@@ -240,6 +301,25 @@ mod tests {
         assert_eq!(ok("erase -- -r"), Command::Erase { recursive: false, paths: paths(&["-r"]) });
         assert_eq!(refusal("ls -x"), "ls: unknown option -x");
         assert_eq!(refusal("erase -r"), "usage: erase [-r] PATH...");
+    }
+
+    #[test]
+    fn the_network_is_changed_by_nicknames_and_numbers() {
+        let change = |line| match ok(line) {
+            Command::Network(change) => change,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((ok("lava"), ok("lava health")), (Command::Lava, Command::Health));
+        assert_eq!(change("lava leave"), NetworkCommand::Leave(None));
+        assert_eq!(change("lava leave gromit"), NetworkCommand::Leave(Some("gromit".into())));
+        assert_eq!(change("lava copies 5"), NetworkCommand::Copies(5));
+        for line in ["lava copies 0", "lava copies 6", "lava copies many", "lava copies -1"] {
+            assert_eq!(refusal(line), "there can be 1 to 5 copies: lava copies N");
+        }
+        assert!(refusal("lava evict").starts_with("usage: lava, lava health, lava leave [NICK]"));
+        assert_eq!(ok("shutdown"), Command::Shutdown { everywhere: true });
+        assert_eq!(ok("shutdown --local"), Command::Shutdown { everywhere: false });
+        assert_eq!(refusal("shutdown now"), "usage: shutdown [--local]");
     }
 
     #[test]

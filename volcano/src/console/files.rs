@@ -1,17 +1,19 @@
 //! The file system as the console's commands see it: through the client library, as root.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use magma_common::attr::{Attr, Kind};
-use magma_common::client::{Client, Context};
+use magma_common::client::{Client, ClientConfig, Context};
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::name::{Name, PATH_MAX};
 use magma_common::proto::operation::{Getattr, Lookup, Read, ReadReply, Readlink};
 use magma_common::proto::{Credentials, Durability, Failure, Operation};
+use tokio::sync::OnceCell;
 
 /// How long the console waits for one answer. An administrator would rather be told than wait.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,13 +31,35 @@ pub(super) trait Files: Clone + 'static {
     async fn read(&self, read: Read) -> Result<(ReadReply, Bytes), Failure>;
 }
 
-impl Files for Client {
+/// A client that is connected when it is needed first.
+#[derive(Clone)]
+pub(super) struct LateClient {
+    config: Rc<ClientConfig>,
+    client: Rc<OnceCell<Client>>,
+}
+
+impl LateClient {
+    /// A client of these hosts, not connected yet.
+    pub(super) fn new(config: ClientConfig) -> Self {
+        Self { config: Rc::new(config), client: Rc::default() }
+    }
+
+    async fn client(&self) -> Result<&Client, Failure> {
+        let connected = self.client.get_or_try_init(|| Client::connect((*self.config).clone())).await;
+        connected.map_err(|error| {
+            tracing::debug!(target: "magma::network", %error, "the console cannot reach the files");
+            FlareError::Unavailable.into()
+        })
+    }
+}
+
+impl Files for LateClient {
     async fn call<O: Operation>(&self, operation: O) -> Result<O::Reply, Failure> {
-        Client::call(self, &context(), operation).await
+        self.client().await?.call(&context(), operation).await
     }
 
     async fn read(&self, read: Read) -> Result<(ReadReply, Bytes), Failure> {
-        Client::read(self, &context(), read).await
+        self.client().await?.read(&context(), read).await
     }
 }
 

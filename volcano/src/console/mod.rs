@@ -10,6 +10,7 @@ mod commands;
 mod editor;
 mod files;
 mod gate;
+mod health;
 mod input;
 mod output;
 mod session;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use magma_common::auth::Secret;
-use magma_common::client::Client;
+use magma_common::client::ClientConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -33,7 +34,7 @@ use tokio::task::JoinSet;
 pub use admin::{AclRule, Admin, CacheFigures, Inspection, Lava, SliceFigures};
 
 use commands::Shell;
-use files::Files;
+use files::{Files, LateClient};
 use gate::Gate;
 use output::Gone;
 use session::Session;
@@ -66,11 +67,12 @@ impl ConsoleConfig {
     }
 }
 
-/// Serves the console until it is dropped, which ends all its sessions. Must run in a `LocalSet`.
-pub async fn serve(listener: TcpListener, config: ConsoleConfig, admin: Rc<dyn Admin>, client: Client) {
+/// Serves the console until it is dropped, which ends all its sessions. Must run in a `LocalSet`. The client is connected when a
+/// command needs it first: an administrator wants the console most when nothing is served.
+pub async fn serve(listener: TcpListener, config: ConsoleConfig, admin: Rc<dyn Admin>, client: ClientConfig) {
     // If the address cannot be had, the careful answer is the right one.
     let remote = !listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    serve_files(listener, config, admin, client, remote).await;
+    serve_files(listener, config, admin, LateClient::new(client), remote).await;
 }
 
 /// What the sessions of a console share.

@@ -1,5 +1,7 @@
 //! How names, modes, sizes and times are written on the console.
 
+use std::time::Duration;
+
 use magma_common::attr::{Attr, Kind};
 use magma_common::key::Key;
 use magma_common::time::Timestamp;
@@ -150,6 +152,23 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// A length of time for people: `12 s`, `3 min`, `2 h 5 min`, `3 d 4 h`.
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{minutes} min"),
+        7200..172_800 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// A number of things.
+pub(super) fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// The key's part that slice bounds are made of, as 16 hexadecimal digits.
 pub(super) fn bound(key: &Key) -> String {
     format!("{:016x}", key.ino().0)
@@ -213,6 +232,14 @@ mod tests {
         assert_eq!(at(1_709_251_199), "2024-02-29 23:59:59");
         assert_eq!(at(4_107_542_400), "2100-03-01 00:00:00");
         assert_eq!(at(1_795_409_333), "2026-11-23 04:48:53");
+    }
+
+    #[test]
+    fn lengths_of_time_have_two_units_at_most() {
+        let text = |seconds| duration(Duration::from_secs(seconds));
+        assert_eq!([text(0), text(119), text(120)], ["0 s", "119 s", "2 min"]);
+        assert_eq!([text(7199), text(7200), text(90_000)], ["119 min", "2 h 0 min", "25 h 0 min"]);
+        assert_eq!(text(3 * 86_400 + 4 * 3600), "3 d 4 h");
     }
 
     #[test]

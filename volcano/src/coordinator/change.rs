@@ -49,12 +49,12 @@ pub enum SliceChange {
     InSync(Replica),
     /// A mirror or a joining copy is no member any more.
     Remove(Replica),
-    /// All in-sync copies have started anew: this one, whose log is the longest, becomes primary; the others, in their new
-    /// lives, are mirrors. The loss counter goes up if anything that was not on disk may be lost.
+    /// All in-sync copies have started anew: this one, whose log is the longest, becomes primary; those of the others that have
+    /// every byte for certain, in their new lives, are mirrors, and the rest are no members. The loss counter goes up if anything that was not on disk may be lost.
     ColdStart {
         /// The primary.
         primary: Replica,
-        /// The mirrors: every other in-sync copy's volcano, in its new life.
+        /// The mirrors: other in-sync copies' volcanos, in their new lives.
         mirrors: Vec<Replica>,
         /// Whether the loss counter goes up.
         lost: bool,

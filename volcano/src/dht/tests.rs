@@ -22,7 +22,7 @@ fn at(seconds: i64) -> Timestamp {
 fn member(id: u64, nickname: &str) -> Member {
     Member {
         id: VolcanoId(id),
-        boot: BootId(0xb0),
+        boot: BootId(0x3_0000_00b0),
         nickname: nickname.to_owned(),
         servername: format!("{nickname}.intranet"),
         address: "10.0.0.1".parse().unwrap(),
@@ -39,9 +39,9 @@ impl World {
             id: SliceId(1),
             range: KeyRange::ALL,
             epoch: Epoch(1),
-            primary: Replica { volcano: VolcanoId(1), boot: BootId(0xb0) },
+            primary: Replica { volcano: VolcanoId(1), boot: BootId(0x3_0000_00b0) },
             mirrors: Vec::new(),
-            joining: Vec::new(),
+            joining: vec![Replica { volcano: VolcanoId(2), boot: BootId(0x3_0000_00b0) }],
         };
         let figures = Figures {
             load: 0.5,
@@ -51,7 +51,12 @@ impl World {
             free: 1 << 29,
             started: at(900),
             version: "0.1.0".to_owned(),
-            copies: Vec::new(),
+            copies: vec![CopyReport {
+                slice: SliceId(1),
+                epoch: Epoch(1),
+                doing: Doing::Serving { degraded: Some(at(950)), others: Vec::new() },
+            }],
+            coordinates: true,
         };
         Self {
             topology: Topology {
@@ -62,7 +67,7 @@ impl World {
                 members: vec![member(1, "wallace"), member(2, "gromit")],
                 slices: vec![slice],
                 handle_key: [0x5e; 32],
-                copies: 1,
+                copies: 2,
                 voters: Vec::new(),
             },
             figures: vec![(VolcanoId(1), figures)],
@@ -168,13 +173,20 @@ console_port = 12002
 status_port = 12003
 bandwidth = 1024
 volcano_id = 0000000000000001
-boot_id = 00000000000000b0
+boot_id = 00000003000000b0
+boot = 3
 network = 0000000000000abc
 lineage = 0000000000000001
 topology_version = 7
 start_key = 0000000000000000000000000000000000000000
 stop_key = ffffffffffffffffffffffffffffffffffffffff
 slice.1 = 0000000000000000000000000000000000000000 ffffffffffffffffffffffffffffffffffffffff epoch 1
+role = serving
+leaving = no
+slice.1.copies = wallace gromit
+slice.1.epoch = 1
+slice.1.in_sync = 1 of 2
+slice.1.degraded_since = 950
 load = 0.50
 keys = 3
 bytes = 4096
@@ -187,6 +199,16 @@ version = 0.1.0
     assert!(eof && size == text.len() as u64 && !text.contains("5e5e"));
     assert_eq!(read(11, 7), ("wallace".to_owned(), false, size));
     assert_eq!(read(u64::MAX, u32::MAX), (String::new(), true, size));
+}
+
+#[test]
+fn a_volcano_that_was_not_heard_from_shows_its_part_in_the_slice_all_the_same() {
+    let world = World::new();
+    let handle = world.ask(Lookup { dir: dht_handle(), name: name("gromit") }).unwrap().attr.handle;
+    let (_, data) = world.answer(Read { handle, offset: 0, length: 4096, opened: true }).unwrap().unwrap();
+    let text = String::from_utf8(data.to_vec()).unwrap();
+    let part = "role = joining\nleaving = no\nslice.1.copies = wallace gromit\nslice.1.epoch = 1\n";
+    assert!(text.contains(part) && text.ends_with("load = unknown\n"), "{text}");
 }
 
 #[test]

@@ -155,6 +155,8 @@ pub struct Stand {
     pub missing: Missing,
     /// Its last stop may have cost it what was not on disk.
     pub may_have_lost: bool,
+    /// Bytes that it has records of may be missing from its bodies: other copies may differ from it.
+    pub is_doubtful: bool,
 }
 
 /// A part of a slice as it is at some position.

@@ -8,6 +8,7 @@
 
 pub mod message;
 mod peers;
+mod report;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use magma_common::topology::{Member, Replica, Topology, VolcanoId};
 use self::message::{Envelope, Message};
 use self::peers::Peers;
 use crate::coordinator::{Change, Coordinator, Output, Proposing, Refusal};
+use crate::dht::Figures;
 use crate::slice::{self, Answer, Call, Now, Slice, SyncFor, Ticket};
 use crate::store::{BodyRead, StoreError, SyncDone, SyncJob};
 use crate::view::ReadError;
@@ -47,6 +49,8 @@ pub enum Effect {
     Send(SocketAddr, Box<Envelope>),
     /// The network stops: stop this volcano in order.
     Shutdown,
+    /// The network has forgotten this volcano: stop it in order, and do not start it again as a member.
+    Forgotten,
     /// Stop serving, and why.
     Stop(String),
 }
@@ -63,10 +67,17 @@ pub struct Node {
     contacts: Vec<SocketAddr>,
     /// Why it was not taken in.
     not_taken: Option<String>,
+    /// An administrator's last change, if it was refused.
+    refusal: Option<(Change, Refusal)>,
+    /// It was a member and is none any more.
+    is_forgotten: bool,
+    /// When this life began.
+    began: Duration,
     effects: Vec<Effect>,
     greeted: Option<Duration>,
     entered: Option<Duration>,
     goodbyes: Option<u32>,
+    has_lost_vote: bool,
 }
 
 impl Node {
@@ -88,13 +99,22 @@ impl Node {
             peers: Peers::default(),
             contacts,
             not_taken: None,
+            refusal: None,
+            is_forgotten: false,
+            began: now.monotonic,
             effects: Vec::new(),
             greeted: None,
             entered: None,
             goodbyes: None,
+            has_lost_vote: false,
         };
         if topology.network != 0 {
+            let is_member = topology.member(node.own.id).is_some();
             node.adopt(now, topology);
+            if !is_member {
+                // Its last life heard that it was forgotten, and had no time to act on it.
+                node.be_forgotten();
+            }
         }
         node.settle(now);
         node
@@ -157,7 +177,7 @@ impl Node {
         self.settle(now);
         if self.is_due(now, self.greeted, ALIVE_INTERVAL) {
             self.greeted = Some(now.monotonic);
-            self.greet();
+            self.greet(now);
         }
         if self.is_due(now, self.entered, SAY_AGAIN) {
             self.entered = Some(now.monotonic);
@@ -165,11 +185,21 @@ impl Node {
         }
         self.say_goodbye();
         self.slice.tick(now);
-        if let Some(reason) = self.coordinator.failed() {
-            let reason = reason.to_owned();
-            self.slice.fail(&reason);
-        }
+        self.note_lost_vote();
         self.settle(now);
+    }
+
+    /// A coordinator that cannot save its state takes no part any more. The copies go on: they need it for changes only, and
+    /// the other voters, if there are any, make those.
+    fn note_lost_vote(&mut self) {
+        if let Some(reason) = self.coordinator.failed()
+            && !std::mem::replace(&mut self.has_lost_vote, true)
+        {
+            tracing::error!(
+                target: "magma::routing", %reason,
+                "this volcano votes no more until it is started again, since it cannot keep its vote on disk"
+            );
+        }
     }
 
     fn is_due(&self, now: Now, last: Option<Duration>, interval: Duration) -> bool {
@@ -195,7 +225,7 @@ impl Node {
         }
         self.slice.present(now, sender);
         self.coordinator.alive(sender.volcano, now.monotonic);
-        self.peers.heard(now.monotonic, sender, version);
+        self.peers.heard(now.monotonic, sender);
         self.compare_versions(now, from, sender, version);
         match message {
             Message::Alive(figures) => self.slice.hear_figures(sender.volcano, *figures),
@@ -213,10 +243,13 @@ impl Node {
     }
 
     /// Asks for a change of the topology on an administrator's behalf. Whether it was made is seen from the topology.
-    pub fn propose(&mut self, now: Now, change: Change) {
+    pub fn propose(&mut self, now: Now, change: &Change) {
+        if is_administrators(change) {
+            self.refusal = None;
+        }
         if self.coordinator.is_leader() {
             if let Proposing::Refused(refusal) = self.coordinator.propose(now.monotonic, change.clone()) {
-                self.refused(&change, &refusal);
+                self.refused(change, &refusal);
             }
             return;
         }
@@ -305,7 +338,7 @@ impl Node {
             }
             slice::Effect::Propose(epoch, change) => {
                 let slice = self.slice.identity().slice;
-                self.propose(now, Change::Slice(slice, epoch, change));
+                self.propose(now, &Change::Slice(slice, epoch, change));
             }
         }
     }
@@ -317,7 +350,11 @@ impl Node {
         if !is_ours || topology.version <= self.topology.version {
             return;
         }
+        let was_member = self.topology.member(self.own.id).is_some();
         self.topology = topology;
+        if was_member && self.topology.member(self.own.id).is_none() {
+            self.be_forgotten();
+        }
         self.peers.keep(&self.topology);
         match postcard::to_stdvec(&self.topology) {
             Ok(encoded) => self.slice.keep_value(TOPOLOGY, &encoded),
@@ -325,6 +362,12 @@ impl Node {
         }
         tracing::debug!(target: "magma::routing", version = self.topology.version, "a newer topology");
         self.slice.configure(now, &self.topology);
+    }
+
+    fn be_forgotten(&mut self) {
+        tracing::info!(target: "magma::routing", version = self.topology.version, "the network has forgotten this volcano");
+        self.is_forgotten = true;
+        self.effects.push(Effect::Forgotten);
     }
 
     /// Without a network: the only thing to be heard is whether this volcano was taken into one.
@@ -349,13 +392,20 @@ impl Node {
         if self.topology.member(member.id).is_some_and(|known| known.boot == member.boot) {
             return self.send_topology(from, Some(member.replica()));
         }
-        self.propose(now, Change::Enter(Box::new(member)));
+        self.propose(now, &Change::Enter(Box::new(member)));
     }
 
     /// A change was asked for here.
     fn consider(&mut self, now: Now, from: SocketAddr, sender: Replica, change: Change) {
         if !self.coordinator.is_leader() {
             return;
+        }
+        // Who was forgotten while it was down learns so, instead of coming back by itself. A newcomer asks through a member.
+        if let Change::Enter(member) = &change
+            && member.id == sender.volcano
+            && self.topology.member(member.id).is_none()
+        {
+            return self.send_topology(from, Some(sender));
         }
         if let Proposing::Refused(refusal) = self.coordinator.propose(now.monotonic, change.clone()) {
             self.send(from, Some(sender), Message::Refused(change, refusal));
@@ -373,12 +423,16 @@ impl Node {
                 self.send(address, Some(member.replica()), Message::NotTaken(refusal.to_string()));
             }
             Change::Enter(_) => self.not_taken = Some(refusal.to_string()),
+            change if is_administrators(change) => self.refusal = Some((change.clone(), refusal.clone())),
             _ => {}
         }
     }
 
     /// Makes this life of the volcano known, until it is.
     fn enter(&mut self, now: Now) {
+        if self.is_forgotten {
+            return;
+        }
         if self.topology.network == 0 {
             for contact in self.contacts.clone() {
                 self.send(contact, None, Message::Join(Box::new(self.own.clone())));
@@ -387,12 +441,13 @@ impl Node {
         }
         let known = self.topology.member(self.own.id);
         if known.is_none_or(|known| known.boot < self.own.boot) {
-            self.propose(now, Change::Enter(Box::new(self.own.clone())));
+            self.propose(now, &Change::Enter(Box::new(self.own.clone())));
         }
     }
 
-    fn greet(&mut self) {
-        let figures = self.slice.figures().clone();
+    fn greet(&mut self, now: Now) {
+        self.slice.renew_copies(now);
+        let figures = Figures { coordinates: self.coordinator.is_leader(), ..self.slice.figures().clone() };
         for id in self.others() {
             self.send_to(id, Message::Alive(Box::new(figures.clone())));
         }
@@ -471,3 +526,11 @@ impl Node {
         Envelope { network, lineage, from: self.own.replica(), to, boot, version, message }
     }
 }
+
+/// Whether such changes are an administrator's alone.
+fn is_administrators(change: &Change) -> bool {
+    matches!(change, Change::Leave(..) | Change::Copies(_))
+}
+
+#[cfg(test)]
+mod tests;

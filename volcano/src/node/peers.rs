@@ -17,8 +17,6 @@ pub(super) struct Peer {
     pub(super) boot: BootId,
     /// When, on the monotonic clock.
     pub(super) heard: Duration,
-    /// The topology that it knew then.
-    pub(super) version: u64,
     exchanged: Option<Duration>,
 }
 
@@ -30,8 +28,8 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn heard(&mut self, now: Duration, who: Replica, version: u64) {
-        let fresh = Peer { boot: who.boot, heard: now, version, exchanged: None };
+    pub(super) fn heard(&mut self, now: Duration, who: Replica) {
+        let fresh = Peer { boot: who.boot, heard: now, exchanged: None };
         let peer = self.known.entry(who.volcano).or_insert(fresh);
         if who.boot >= peer.boot {
             *peer = Peer { exchanged: peer.exchanged, ..fresh };

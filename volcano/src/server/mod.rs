@@ -45,6 +45,8 @@ pub enum Stopped {
     Failed(String),
     /// The whole network stops.
     Shutdown,
+    /// It is no member of the network any more.
+    Forgotten,
 }
 
 /// A volcano behind its sockets. Lives on one thread.
@@ -165,6 +167,7 @@ impl Edge {
                 }
                 Effect::Send(to, envelope) => self.send(to, &envelope),
                 Effect::Shutdown => self.stop(Stopped::Shutdown),
+                Effect::Forgotten => self.stop(Stopped::Forgotten),
                 Effect::Stop(reason) => {
                     tracing::error!(target: "magma::volcano", %reason, "this volcano stops serving");
                     self.stop(Stopped::Failed(reason));

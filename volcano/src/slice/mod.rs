@@ -244,7 +244,7 @@ impl Slice {
         random: Box<dyn FnMut() -> u64>,
         now: Now,
     ) -> Self {
-        let may_have_lost = opened.may_have_lost_unsynced();
+        let replication = Replication::new(opened.may_have_lost_unsynced(), opened.doubtful);
         let mut ledger = Ledger::default();
         for retained in opened.outcomes {
             ledger.recover(now.monotonic, retained.seq, retained.outcome);
@@ -268,7 +268,7 @@ impl Slice {
             warn_again: now.monotonic,
             again: Duration::ZERO,
             served: 0,
-            replication: Replication::new(may_have_lost),
+            replication,
             reign: Epoch(0),
             marks_passed: now.monotonic,
             figures,

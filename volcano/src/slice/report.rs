@@ -22,6 +22,7 @@ pub fn figures(store: &Store, started: Timestamp) -> Figures {
         started,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         copies: Vec::new(),
+        coordinates: false,
     }
 }
 
@@ -128,6 +129,11 @@ impl Slice {
         let copies = vec![self.copy_report(now)];
         self.figures = Figures { started, copies, ..figures(&self.store, now.wall) };
         self.figures_taken = now;
+    }
+
+    /// Says anew what its copies do; the other figures stay.
+    pub fn renew_copies(&mut self, now: Now) {
+        self.figures.copies = vec![self.copy_report(now)];
     }
 
     /// The store, to be looked at.

@@ -11,7 +11,7 @@
 //!   then [`flush`](Store::flush). After the flush the record survives the death of the process; only then may anybody hear of it.
 //! * Copies: another copy's records are read with [`read_log`](Store::read_log) there and taken with [`receive`](Store::receive)
 //!   here. A copy that has gone another way is set back with [`rewind`](Store::rewind), or begins anew with
-//!   [`place`](Store::place); what it lacks since comes with [`copied`](Store::copied).
+//!   [`place`](Store::place); what it lacks since comes with [`import`](Store::import).
 //! * Reads: the store is a [`View`](crate::view::View); [`plan_body_read`](Store::plan_body_read) gives a read to another thread.
 //! * Durability: [`begin_sync`](Store::begin_sync) makes a [`SyncJob`] that runs on any thread, [`finish_sync`](Store::finish_sync)
 //!   takes its result and raises [`stable`](Store::stable): entries up to there survive a power cut.
@@ -27,6 +27,7 @@ mod copy;
 mod copying;
 mod db;
 mod disk;
+mod doubts;
 mod error;
 mod lock;
 mod log;
@@ -61,6 +62,7 @@ pub use body::BodyRead;
 pub use copy::{Filtered, Imported, Inside, Partial, filter};
 pub use copying::Rewound;
 pub use disk::{Disk, DiskFile, RealDisk};
+pub use doubts::Doubts;
 pub use error::{OpenError, StoreError};
 pub use log::Lsn;
 pub use maintain::Maintenance;
@@ -103,6 +105,8 @@ pub struct Store {
     stable: Lsn,
     /// Why the store stopped, if it did.
     stopped: Option<String>,
+    /// What other copies can still take, in bytes: no more is promised here.
+    space_elsewhere: u64,
     upkeep: maintain::Upkeep,
     /// An encoded entry; kept for its memory.
     scratch: Vec<u8>,
@@ -155,6 +159,11 @@ impl Store {
     /// The latest time of any record that a copy has had.
     pub fn time(&self, slice: SliceId) -> Timestamp {
         self.db.slices.get(&slice).map_or(Timestamp::default(), |state| state.time)
+    }
+
+    /// Other copies of what is stored here can take so many bytes more.
+    pub fn limit_space(&mut self, available: u64) {
+        self.space_elsewhere = available;
     }
 
     /// The folder that the store lies in.

@@ -9,11 +9,13 @@ use std::time::Duration;
 use magma_common::proto::operation::Outcome;
 use magma_common::time::Timestamp;
 use magma_common::topology::{Seq, SliceId};
+use serde_bytes::ByteBuf;
 
 use super::append;
 use super::body::Bodies;
 use super::db::{Db, State};
 use super::disk::Disk;
+use super::doubts::Doubts;
 use super::error::{OpenError, StoreError};
 use super::lock::FolderLock;
 use super::log::index::Index;
@@ -25,6 +27,8 @@ use crate::record::{BodyChange, Change, Entry};
 
 /// After so many replayed entries the database is committed, so that its transaction does not grow without limit.
 const COMMIT_EVERY: u64 = 16 << 10;
+/// Under this name the meta file keeps what [`Opened::doubtful`] tells.
+pub(super) const DOUBTFUL: &str = "doubtful";
 
 /// How a store is opened and kept.
 #[derive(Clone, Debug)]
@@ -110,6 +114,10 @@ pub struct Opened {
     pub cut: u64,
     /// Flares that there are.
     pub flares: u64,
+    /// Bytes that bodies may lack, though the records that appended them are here: a power cut took what had not been
+    /// synced, now or before an earlier start. As long as it is not decided what holds
+    /// ([`Store::distrust`], [`Store::trust`]) every start tells of them.
+    pub doubtful: Doubts,
 }
 
 impl Opened {
@@ -144,20 +152,36 @@ impl Store {
         let found = recovery::recover(&disk, &log_dir, known, &mut |place, length, entry| {
             replay.entry(place, length, entry)
         })?;
-        let Replay { index, outcomes, replayed, .. } = replay;
+        let Replay { index, outcomes, unsynced, replayed, .. } = replay;
         if !clean {
             // what the process before had written to bodies and not synced is not known to be unsynced any more
             sync_bodies(&mut bodies)?;
         }
         // only now: until the torn tail of a power cut is off the log, it must not be taken for damage within one boot
+        let mut doubtful = stored_doubts(&meta)?;
+        if !clean && !same_boot {
+            doubtful.merge(unsynced);
+        }
+        let doubts =
+            postcard::to_stdvec(&doubtful).map_err(|_| OpenError::damaged(dir, "it has too many doubts"))?;
         meta.update(|meta| {
             meta.running = Some(options.machine_boot.clone());
             meta.sweep |= !clean;
+            drop(meta.values.insert(DOUBTFUL.to_owned(), ByteBuf::from(doubts)));
         })?;
         let (last, cut) = (found.last, found.cut);
         let log = Log::start(Arc::clone(&disk), log_dir, meta.content().store, options.segment_size, found)?;
-        let opened =
-            Opened { created, clean, same_boot, last, outcomes, replayed, cut, flares: db.state.flares };
+        let opened = Opened {
+            created,
+            clean,
+            same_boot,
+            last,
+            outcomes,
+            replayed,
+            cut,
+            flares: db.state.flares,
+            doubtful,
+        };
         if !clean {
             tracing::warn!(target: "volcano", replayed, cut, same_boot, "the store was not closed; its log was replayed");
         }
@@ -168,6 +192,7 @@ impl Store {
             index,
             db,
             bodies: RefCell::new(bodies),
+            space_elsewhere: u64::MAX,
             upkeep: Upkeep::new(options, before, meta.content().sweep),
             meta,
             stable: last,
@@ -188,6 +213,15 @@ impl Store {
         self.log.trim()?;
         self.sync_now(super::SyncBodies::None)?;
         self.meta.update(|meta| meta.running = None)
+    }
+}
+
+/// What earlier starts were in doubt about.
+fn stored_doubts(meta: &MetaFile) -> Result<Doubts, OpenError> {
+    match meta.content().values.get(DOUBTFUL) {
+        None => Ok(Doubts::default()),
+        Some(bytes) => postcard::from_bytes(bytes)
+            .map_err(|error| OpenError::damaged(std::path::Path::new("meta"), error.to_string())),
     }
 }
 
@@ -233,6 +267,8 @@ struct Replay<'a> {
     /// The latest time of any record so far.
     time: Timestamp,
     outcomes: Vec<RetainedOutcome>,
+    /// Bytes that were appended and may not be on disk.
+    unsynced: Doubts,
     replayed: u64,
 }
 
@@ -240,18 +276,39 @@ impl<'a> Replay<'a> {
     fn new(db: &'a mut Db, bodies: &'a mut Bodies) -> Self {
         let before = db.state;
         let (index, time) = (Index::default(), Timestamp::default());
-        Self { db, bodies, before, index, time, outcomes: Vec::new(), replayed: 0 }
+        Self {
+            db,
+            bodies,
+            before,
+            index,
+            time,
+            outcomes: Vec::new(),
+            unsynced: Doubts::default(),
+            replayed: 0,
+        }
     }
 
     /// The next entry of the log; it is on disk.
     fn entry(&mut self, place: Place, length: usize, entry: Entry) -> Result<(), OpenError> {
         self.index.note(EntryRef::from(&entry), place, length);
+        if place.lsn > self.before.bodies {
+            self.note_unsynced(EntryRef::from(&entry));
+        }
         let rows = place.lsn > self.before.applied;
         if rows || place.lsn > self.before.bodies {
             self.apply(EntryRef::from(&entry), place.lsn, rows)?;
         }
         self.keep_outcomes(entry);
         Ok(())
+    }
+
+    /// The log does not carry the bytes of appends.
+    fn note_unsynced(&mut self, entry: EntryRef<'_>) {
+        for change in entry.changes() {
+            if let Change::Body { flare, body, change: BodyChange::Append { offset, length } } = change {
+                self.unsynced.note(*flare, *body, *offset, *length);
+            }
+        }
     }
 
     /// Keeps the outcomes that an entry brings, and forgets those that it takes back.

@@ -95,7 +95,8 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
         let outcome = get_into(field.lava.ring(), &mut load, &mut random, (trouble, victim), frozen);
         let failed = outcome.is_err();
         check(&mut tally, &format!("{}. {trouble:?} of the {victim:?}", number + 1), outcome);
-        if failed {
+        // What comes next means something only if the ring is whole again.
+        if failed && field.lava.ring().settle(SETTLES).is_err() {
             break;
         }
     }
@@ -139,11 +140,11 @@ fn get_into(
     // Whatever the load says, the volcano gets out of its trouble.
     end(ring, number, trouble)?;
     went_on?;
-    load.goes_on(GOES_ON)?;
     let settled = ring.settle(SETTLES)?;
     load.goes_on(GOES_ON)?;
     let stall = load.slowest()?;
-    let said = format!("{} of it, {stall}, all in sync after {:.1} s", ring.name(number), settled.as_secs_f64());
+    let said =
+        format!("{} of it, {stall}, all in sync after {:.1} s", ring.name(number), settled.as_secs_f64());
     Ok(if stall.time < LONGEST_STALL { Ok(said) } else { Err(said) })
 }
 
@@ -173,20 +174,28 @@ fn end(ring: &mut Ring, number: usize, trouble: Trouble) -> Result<()> {
         Trouble::Kill | Trouble::Wipe => ring.start(number),
         Trouble::Freeze => ring.thaw(number),
         Trouble::Unplug => ring.machine_of(number)?.plug_in(),
-        Trouble::Damage(_) | Trouble::Partition | Trouble::Lose | Trouble::Delay => ring.machine_of(number)?.heal(),
+        Trouble::Damage(_) | Trouble::Partition | Trouble::Lose | Trouble::Delay => {
+            ring.machine_of(number)?.heal()
+        }
     }
 }
 
 /// A volcano without a copy.
 fn reserve(ring: &Ring) -> Result<usize> {
     let state = ring.state()?;
-    let copies: Vec<&String> = state.slices.iter().flat_map(|slice| slice.mirrors.iter().chain([&slice.primary])).collect();
+    let copies: Vec<&String> =
+        state.slices.iter().flat_map(|slice| slice.mirrors.iter().chain([&slice.primary])).collect();
     let free = state.members.iter().find(|name| !copies.contains(name));
     free.map_or_else(|| Err(Error::Wrong("every volcano has a copy".to_owned())), |name| ring.number(name))
 }
 
 /// Looks at what the primary has, and then, with that one gone, at what its mirror has.
-fn look_at_all_copies(context: &Context, field: &mut Field, load: &Pressure, tally: &mut Tally) -> Result<()> {
+fn look_at_all_copies(
+    context: &Context,
+    field: &mut Field,
+    load: &Pressure,
+    tally: &mut Tally,
+) -> Result<()> {
     let settled = field.lava.ring().settle(SETTLES);
     tally.check("all copies are in sync in the end", settled.map(|_| ()).map_err(|error| error.to_string()));
     let fresh = field.fresh_mount()?;

@@ -71,9 +71,12 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
         if failed {
             break;
         }
-        let same = manifest(context, &["show"], &field.check.join("tree"), &[], "after").map(|after| after == before);
+        let same = manifest(context, &["show"], &field.check.join("tree"), &[], "after")
+            .map(|after| after == before);
         let same = same.map_err(|error| error.to_string());
-        let same = same.and_then(|same| if same { Ok(()) } else { Err(format!("see the logs in {}", context.folder.display())) });
+        let same = same.and_then(|same| {
+            if same { Ok(()) } else { Err(format!("see the logs in {}", context.folder.display())) }
+        });
         tally.check("   the tree is as it was", same);
     }
     tally.check("no application gets an error", load.end().map_err(|error| error.to_string()));
@@ -113,7 +116,11 @@ fn take(field: &mut Field, load: &mut Pressure, step: Step) -> Result<std::resul
 /// Runs the script on a tree and gives what it prints.
 fn manifest(context: &Context, before: &[&str], tree: &Path, after: &[&str], log: &str) -> Result<String> {
     let mut command = workloads::python();
-    command.arg(context.programs.integration().join("workloads/manifest.py")).args(before).arg(tree).args(after);
+    command
+        .arg(context.programs.integration().join("workloads/manifest.py"))
+        .args(before)
+        .arg(tree)
+        .args(after);
     let log = context.log(&format!("manifest-{log}"))?;
     command::succeed("manifest.py", &mut command, &log, Show::No, READS)?;
     std::fs::read_to_string(&log).doing(|| format!("cannot read {}", log.display()))

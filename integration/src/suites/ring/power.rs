@@ -36,13 +36,17 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
         if let Ok(Ok(back)) = &outcome {
             longest = longest.max(*back);
         }
-        let said = outcome.map(|found| found.map(|back| format!("all go on after {:.1} s", back.as_secs_f64())));
+        let said =
+            outcome.map(|found| found.map(|back| format!("all go on after {:.1} s", back.as_secs_f64())));
         check(&mut tally, &format!("cut {round} of {rounds}"), said);
         if tally.failed > 0 {
             break;
         }
     }
-    println!("  the longest time from the last start until every application went on: {:.1} s", longest.as_secs_f64());
+    println!(
+        "  the longest time from the last start until every application went on: {:.1} s",
+        longest.as_secs_f64()
+    );
     tally.check("no application gets an error", load.end().map_err(|error| error.to_string()));
     let settled = field.lava.ring().settle(SETTLES);
     tally.check("all copies are in sync in the end", settled.map(|_| ()).map_err(|error| error.to_string()));
@@ -74,7 +78,7 @@ fn cut(
         ring.start(late)?;
     }
     let back = load.goes_on(GOES_ON)?;
-    if let Err(missing) = load.look(context, &field.check, "append")? {
+    if let Err(missing) = load.look(context, &field.check)? {
         return Ok(Err(missing));
     }
     // Half of the time the next cut comes before the copies are in sync again.

@@ -72,7 +72,9 @@ impl Pressure {
         for worker in workers {
             let mut command = pressure.script(context, worker, mount);
             command.arg("--check").arg(check.join(folder));
-            command.args(["--seed", &random.below(1 << 32).to_string(), "--fsx"]).arg(context.programs.tool("fsx"));
+            command
+                .args(["--seed", &random.below(1 << 32).to_string(), "--fsx"])
+                .arg(context.programs.tool("fsx"));
             command.arg("--fsx-config").arg(context.programs.integration().join("expected/fsx-fuse.toml"));
             let process = Process::start(worker, command, &context.log(&format!("{folder}-{worker}"))?)?;
             pressure.workers.insert(worker, process);
@@ -149,31 +151,55 @@ impl Pressure {
             let text = process.printed()?;
             if !status.success() || !text.lines().any(|line| line == format!("END {name}")) {
                 let error = text.lines().find(|line| line.starts_with("ERROR ")).unwrap_or("it said no END");
-                return wrong(format!("{name} ended with {status}: {error} (see {})", process.log().display()));
+                return wrong(format!(
+                    "{name} ended with {status}: {error} (see {})",
+                    process.log().display()
+                ));
             }
         }
         Ok(())
     }
 
     /// Looks in `mount` for everything that each of the workers was promised. They must have ended.
-    pub(super) fn verify(&self, context: &Context, mount: &Path, tally: &mut Tally, when: &str) -> Result<()> {
-        for worker in self.workers.keys().filter(|name| !name.starts_with("git") && !name.starts_with("fsx")) {
-            let outcome = self.look(context, mount, worker)?;
+    pub(super) fn verify(
+        &self,
+        context: &Context,
+        mount: &Path,
+        tally: &mut Tally,
+        when: &str,
+    ) -> Result<()> {
+        for worker in self.workers.keys().filter(|name| !name.starts_with("git") && !name.starts_with("fsx"))
+        {
+            let outcome = self.look_closely(context, mount, worker, &[])?;
             tally.check(&format!("everything that {worker} was promised is there {when}"), outcome);
         }
         Ok(())
     }
 
-    /// Looks for what these workers were promised; those that append may be running. What is missing is the inner error.
-    pub(super) fn look(&self, context: &Context, mount: &Path, workers: &str) -> Result<std::result::Result<(), String>> {
+    /// Looks for what the appending workers were promised while they run. What is missing is the inner error.
+    pub(super) fn look(&self, context: &Context, mount: &Path) -> Result<std::result::Result<(), String>> {
+        self.look_closely(context, mount, "append", &["--quick"])
+    }
+
+    fn look_closely(
+        &self,
+        context: &Context,
+        mount: &Path,
+        workers: &str,
+        options: &[&str],
+    ) -> Result<std::result::Result<(), String>> {
         for worker in self.workers.keys().filter(|name| name.starts_with(workers)) {
             let mut command = self.script(context, worker, mount);
-            command.arg("--verify");
+            command.arg("--verify").args(options);
             let log = context.log(&format!("verify-{worker}"))?;
             let outcome = command::succeed("the verification", &mut command, &log, Show::No, VERIFIES);
             if outcome.is_err() || script::tally(&log)?.passed == 0 {
-                let text = std::fs::read_to_string(&log).doing(|| format!("cannot read {}", log.display()))?;
-                let reason = text.lines().find(|line| line.starts_with("FAIL ")).unwrap_or("the script did not end in order");
+                let text =
+                    std::fs::read_to_string(&log).doing(|| format!("cannot read {}", log.display()))?;
+                let reason = text
+                    .lines()
+                    .find(|line| line.starts_with("FAIL "))
+                    .unwrap_or("the script did not end in order");
                 return Ok(Err(reason.to_owned()));
             }
         }

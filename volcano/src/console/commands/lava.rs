@@ -1,9 +1,11 @@
-//! `lava`: the network as two tables, slices and volcanos.
+//! `lava`: what is degraded, and the network as two tables, slices and volcanos.
 
-use magma_common::topology::{Replica, Topology};
+use magma_common::topology::{Member, Replica, Topology};
 
 use crate::console::admin::Lava;
-use crate::console::text::{bound, table};
+use crate::console::health::{called, findings, name, silence, silent_for};
+use crate::console::text::{bound, count, table};
+use crate::health::{Role, role};
 
 /// The report.
 pub(super) fn report(lava: &Lava) -> String {
@@ -19,7 +21,7 @@ pub(super) fn report(lava: &Lava) -> String {
             figure(figures.map(|figures| figures.keys)),
             figure(figures.map(|figures| figures.bytes)),
             slice.epoch.0.to_string(),
-            nickname(topology, slice.primary),
+            name(topology, slice.primary.volcano),
             nicknames(topology, &slice.mirrors),
             nicknames(topology, &slice.joining),
         ]
@@ -29,7 +31,7 @@ pub(super) fn report(lava: &Lava) -> String {
         let figures = lava.volcanos.iter().find(|(id, _)| *id == member.id).map(|(_, figures)| figures);
         let figure = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
         vec![
-            member.nickname.escape_default().to_string(),
+            called(member),
             member.servername.escape_default().to_string(),
             member.flare_address().to_string(),
             figure(figures.map(|figures| format!("{:.2}", figures.load))),
@@ -37,35 +39,64 @@ pub(super) fn report(lava: &Lava) -> String {
             figure(figures.map(|figures| figures.bytes.to_string())),
             figure(figures.map(|figures| figures.total.to_string())),
             figure(figures.map(|figures| figures.free.to_string())),
+            state(lava, member),
         ]
     });
     let volcanos: Vec<Vec<String>> = volcanos.collect();
+    let mut degraded: String = findings(lava).into_iter().map(|finding| finding.headline + "\n").collect();
+    if !degraded.is_empty() {
+        degraded.push_str("`lava health` tells more.\n\n");
+    }
     format!(
-        "network {:016x}, topology version {}, {}, {}\n\n{}\n{}",
+        "{degraded}network {:016x}, topology version {}, {}, {}\n{}\n\n{}\n{}",
         topology.network,
         topology.version,
         count(topology.members.len(), "volcano"),
         count(topology.slices.len(), "slice"),
+        agreement(lava),
         table(
             &["SLICE", "START", "STOP", "SHARE", "KEYS", "BYTES", "EPOCH", "PRIMARY", "MIRRORS", "JOINING"],
             &slices
         ),
-        table(&["VOLCANO", "SERVERNAME", "ADDRESS", "LOAD", "KEYS", "BYTES", "DISK", "FREE"], &volcanos)
+        table(
+            &["VOLCANO", "SERVERNAME", "ADDRESS", "LOAD", "KEYS", "BYTES", "DISK", "FREE", "STATE"],
+            &volcanos
+        )
     )
 }
 
-/// A number of things.
-pub(super) fn count(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
-}
-
-fn nickname(topology: &Topology, Replica { volcano: id, .. }: Replica) -> String {
-    topology
-        .member(id)
-        .map_or_else(|| format!("{:016x}", id.0), |member| member.nickname.escape_default().to_string())
-}
-
 fn nicknames(topology: &Topology, copies: &[Replica]) -> String {
-    let names: Vec<String> = copies.iter().map(|&copy| nickname(topology, copy)).collect();
+    let names: Vec<String> = copies.iter().map(|copy| name(topology, copy.volcano)).collect();
     if names.is_empty() { "-".to_owned() } else { names.join(",") }
+}
+
+/// What a volcano does, whether it goes, and whether it is there.
+fn state(lava: &Lava, member: &Member) -> String {
+    let silence = silence(lava, member.id);
+    let mut state = match role(&lava.topology, &lava.volcanos, member) {
+        // It may have ceased to do so.
+        Role::Serving | Role::Preparing if silence.is_some() => "primary".to_owned(),
+        role => role.to_string(),
+    };
+    if member.leaving {
+        state.push_str(", leaving");
+    }
+    if let Some(silence) = silence {
+        state.push_str(", ");
+        state.push_str(&silent_for(silence));
+    }
+    state
+}
+
+/// Who agrees on changes, and how many copies there are.
+fn agreement(lava: &Lava) -> String {
+    let topology = &lava.topology;
+    let voters: Vec<String> = topology.voters.iter().map(|voter| name(topology, *voter)).collect();
+    let leader = lava.leader.map_or("nobody".to_owned(), |leader| name(topology, leader));
+    let in_sync = topology.slices.iter().map(|slice| slice.in_sync().count()).min().unwrap_or(0);
+    format!(
+        "copies: {} wanted, {in_sync} in sync; coordinator: {leader}; voters: {}",
+        topology.copies,
+        if voters.is_empty() { "-".to_owned() } else { voters.join(",") }
+    )
 }

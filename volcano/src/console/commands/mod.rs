@@ -5,6 +5,7 @@ mod erase;
 mod inspect;
 mod lava;
 mod ls;
+mod network;
 mod print;
 
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use super::admin::Admin;
 use super::command::{Command, ENTRIES, Entry};
 use super::files::{Files, Place, walk};
 use super::output::{Gone, Output};
-use super::text;
+use super::{health, text};
 
 /// One session's state between commands.
 pub(super) struct Shell<F> {
@@ -67,7 +68,7 @@ impl<F: Files> Shell<F> {
 
     /// Runs a command. Dropping the future stops it.
     pub(super) async fn run(&mut self, command: Command, out: &mut Output) -> Result<Next, Gone> {
-        let leaves = matches!(command, Command::Exit | Command::Shutdown);
+        let leaves = matches!(command, Command::Exit | Command::Shutdown { .. });
         let next = if leaves { Next::Leave } else { Next::Prompt };
         match self.dispatch(command, out).await {
             Ok(()) => {}
@@ -96,17 +97,24 @@ impl<F: Files> Shell<F> {
             }
             Command::Inspect(subject) => inspect::run(&self.files, admin, &self.place, &subject, out).await?,
             Command::Lava => out.text(&lava::report(&admin.lava())).await?,
+            Command::Health => out.text(&health::report(&admin.lava())).await?,
+            Command::Network(command) => network::run(admin, &command, out).await?,
             Command::CacheLoad => out.text(&print::cache_load(&admin.caches())).await?,
             Command::PrintCache => out.text(&print::caches(&admin.caches())).await?,
             Command::PrintAcl => out.text(&print::acl(&admin.acl())).await?,
             Command::PrintDebug => out.text(&print::channels(admin.channels())).await?,
             Command::Debug { on, channels } => debug(admin, on, channels, out).await?,
-            Command::Shutdown => {
-                tracing::info!(target: "magma::boot", "shutdown asked for at the console");
+            Command::Shutdown { everywhere } => {
+                tracing::info!(target: "magma::boot", everywhere, "shutdown asked for at the console");
                 let members = admin.lava().topology.members.len();
-                out.line(&format!("shutting down the network ({})", lava::count(members, "volcano"))).await?;
+                let what = if everywhere {
+                    format!("the network ({})", text::count(members, "volcano"))
+                } else {
+                    "this volcano".to_owned()
+                };
+                out.line(&format!("shutting down {what}")).await?;
                 out.flush().await?;
-                admin.shutdown();
+                admin.shutdown(everywhere);
             }
         }
         Ok(())
@@ -123,12 +131,12 @@ impl<F: Files> Shell<F> {
     }
 }
 
-async fn help(entry: Option<&'static Entry>, out: &mut Output) -> Result<(), Gone> {
-    let entries = entry.map_or(ENTRIES, std::slice::from_ref);
-    for Entry { usage, about } in entries {
+async fn help(command: Option<&str>, out: &mut Output) -> Result<(), Gone> {
+    for entry in ENTRIES.iter().filter(|entry| command.is_none_or(|command| entry.first_word() == command)) {
+        let Entry { usage, about } = entry;
         out.line(&format!("{usage:<20} {about}")).await?;
     }
-    if entry.is_none() {
+    if command.is_none() {
         out.line("Names with blanks stand in quotes; \\xNN in a name is the byte with that number.").await?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use magma_common::attr::{Attr, Kind, Wcc};
 use magma_common::error::FlareError;
 use magma_common::handle::{BirthNumber, Handle};
-use magma_common::key::{BirthString, Key, KeyRange};
+use magma_common::key::{BirthString, Key};
 use magma_common::logging::{Channel, Channels, LoggingError};
 use magma_common::name::Name;
 use magma_common::proto::operation::{
@@ -17,11 +17,12 @@ use magma_common::proto::operation::{
 };
 use magma_common::proto::{Failure, OpId, Operation, Reply, SessionId};
 use magma_common::time::Timestamp;
-use magma_common::topology::{BootId, Epoch, Member, Replica, Slice, SliceId, Topology, VolcanoId};
+use magma_common::topology::SliceId;
 
-use crate::console::admin::{AclRule, Admin, CacheFigures, Inspection, Lava, SliceFigures};
+use super::ring::ring;
+use crate::console::admin::{AclRule, Admin, CacheFigures, Inspection, Lava};
 use crate::console::files::Files;
-use crate::dht::Figures;
+use crate::coordinator::{Change, Refusal};
 use crate::rows::{Content, FlareRow, Life, ReferenceRow};
 use crate::view::ReadError;
 
@@ -203,68 +204,40 @@ impl Files for Tree {
     }
 }
 
+/// How the others take a proposal.
+pub(super) enum Votes {
+    Agree,
+    Refuse(Refusal),
+    Silent,
+}
+
 /// A volcano that remembers what it was told.
 pub(super) struct Volcano {
     pub(super) tree: Tree,
     pub(super) channels: RefCell<Channels>,
-    pub(super) shut_down: RefCell<bool>,
+    /// Whether the whole network was shut down, if anything was.
+    pub(super) shut_down: RefCell<Option<bool>>,
+    pub(super) lava: RefCell<Lava>,
+    pub(super) votes: Votes,
+    pub(super) proposed: RefCell<Vec<Change>>,
 }
 
 impl Volcano {
     pub(super) fn new(tree: Tree) -> Self {
-        Self { tree, channels: RefCell::default(), shut_down: RefCell::default() }
+        Self {
+            tree,
+            channels: RefCell::default(),
+            shut_down: RefCell::default(),
+            lava: ring(1, &[1]).into(),
+            votes: Votes::Agree,
+            proposed: RefCell::default(),
+        }
     }
 }
 
 impl Admin for Volcano {
     fn lava(&self) -> Lava {
-        let member = Member {
-            id: VolcanoId(1),
-            boot: BootId(2),
-            nickname: "wallace".to_owned(),
-            servername: "wallace.intranet".to_owned(),
-            address: "127.0.0.1".parse().unwrap(),
-            port: 12000,
-            bandwidth: 0,
-            witness: false,
-            leaving: false,
-        };
-        let slice = Slice {
-            id: SliceId(1),
-            range: KeyRange::ALL,
-            epoch: Epoch(1),
-            primary: Replica { volcano: VolcanoId(1), boot: BootId(2) },
-            mirrors: Vec::new(),
-            joining: Vec::new(),
-        };
-        let topology = Topology {
-            version: 1,
-            network: 0xabc,
-            lineage: 1,
-            loss_counter: 0,
-            members: vec![member],
-            slices: vec![slice],
-            handle_key: [0; 32],
-            copies: 1,
-            voters: Vec::new(),
-        };
-        let started = Timestamp::default();
-        let version = "0.1.0".to_owned();
-        let figures = Figures {
-            load: 0.25,
-            keys: 4,
-            bytes: 100,
-            total: 1000,
-            free: 900,
-            started,
-            version,
-            copies: Vec::new(),
-        };
-        Lava {
-            topology: Arc::new(topology),
-            volcanos: vec![(VolcanoId(1), figures)],
-            slices: vec![SliceFigures { slice: SliceId(1), keys: 4, bytes: 100 }],
-        }
+        self.lava.borrow().clone()
     }
 
     fn inspect(&self, key: &Key) -> Result<Option<Inspection>, ReadError> {
@@ -328,7 +301,21 @@ impl Admin for Volcano {
         Ok(())
     }
 
-    fn shutdown(&self) {
-        *self.shut_down.borrow_mut() = true;
+    fn propose(&self, change: Change) {
+        self.proposed.borrow_mut().push(change.clone());
+        if matches!(self.votes, Votes::Agree) {
+            change.apply(Arc::make_mut(&mut self.lava.borrow_mut().topology)).unwrap();
+        }
+    }
+
+    fn refusal(&self, change: &Change) -> Option<Refusal> {
+        match &self.votes {
+            Votes::Refuse(refusal) => self.proposed.borrow().contains(change).then(|| refusal.clone()),
+            Votes::Agree | Votes::Silent => None,
+        }
+    }
+
+    fn shutdown(&self, everywhere: bool) {
+        *self.shut_down.borrow_mut() = Some(everywhere);
     }
 }

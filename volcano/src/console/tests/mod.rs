@@ -2,6 +2,8 @@
 
 mod connections;
 mod fake;
+mod network;
+pub(super) mod ring;
 
 use std::time::Duration;
 
@@ -31,7 +33,8 @@ fn session(volcano: &std::rc::Rc<Volcano>) -> (DuplexStream, tokio::task::JoinHa
 
 /// Sends a script and returns everything that comes back, without the banner.
 fn transcript(volcano: &std::rc::Rc<Volcano>, script: &[u8]) -> String {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let (ours, task) = session(volcano);
         let (mut reader, mut writer) = tokio::io::split(ours);
@@ -198,12 +201,13 @@ fn erase_removes_deep_and_wide_trees_but_not_through_links() {
 fn the_network_is_shown_as_tables() {
     let expected = "\
 network 0000000000000abc, topology version 1, 1 volcano, 1 slice
+copies: 1 wanted, 1 in sync; coordinator: wallace; voters: wallace
 
 SLICE  START             STOP                SHARE  KEYS  BYTES  EPOCH  PRIMARY  MIRRORS  JOINING
     1  0000000000000000  ffffffffffffffff  100.00%     4    100      1  wallace  -        -
 
-VOLCANO  SERVERNAME        ADDRESS          LOAD  KEYS  BYTES  DISK  FREE
-wallace  wallace.intranet  127.0.0.1:12000  0.25     4    100  1000   900
+VOLCANO  SERVERNAME        ADDRESS          LOAD  KEYS  BYTES  DISK  FREE  STATE
+wallace  wallace.intranet  127.0.0.1:12000  0.25     4    100  1000   900  serving
 ";
     assert_eq!(answer(&small(), "lava"), expected);
 }
@@ -285,14 +289,18 @@ fn help_lists_every_command_on_a_line_of_its_own() {
         "exit",
         "help",
         "inspect",
-        "lava",
+        "lava copies N",
+        "lava evict NICK",
+        "lava health",
+        "lava leave [NICK]",
+        "lava stay NICK",
         "ls",
         "print acl",
         "print cache",
         "print debug",
         "pwd",
         "quit",
-        "shutdown",
+        "shutdown [--local]",
     ] {
         assert_eq!(
             help.lines().filter(|line| line.starts_with(&format!("{command} "))).count(),
@@ -301,6 +309,7 @@ fn help_lists_every_command_on_a_line_of_its_own() {
         );
     }
     assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+    assert_eq!(answer(&small(), "help lava").lines().count(), 6);
     assert_eq!(answer(&small(), "help pwd"), "pwd                  show the directory we are in\n");
 }
 
@@ -309,7 +318,7 @@ fn shutdown_tells_the_volcano_and_leaves() {
     let volcano = small();
     let text = transcript(&volcano, b"\nshutdown\npwd\n");
     assert!(text.ends_with("> shutting down the network (1 volcano)\n"), "{text}");
-    assert!(*volcano.shut_down.borrow());
+    assert_eq!(*volcano.shut_down.borrow(), Some(true));
 }
 
 #[test]
@@ -332,7 +341,7 @@ fn a_web_page_cannot_speak_to_the_console() {
     let volcano = small();
     let request = b"POST / HTTP/1.1\r\nHost: 127.0.0.1:12002\r\n\r\nerase -r docs\r\nshutdown\r\n";
     assert_eq!(transcript(&volcano, request), "MAGMA [wallace]:/> ");
-    assert!(!*volcano.shut_down.borrow());
+    assert_eq!(*volcano.shut_down.borrow(), None);
     assert_eq!(volcano.tree.len(), 5);
 }
 

@@ -123,8 +123,13 @@ fn check_cold_start(
     let new: Vec<Replica> = std::iter::once(primary).chain(mirrors.iter().copied()).collect();
     let volcanos: BTreeSet<VolcanoId> = new.iter().map(|copy| copy.volcano).collect();
     let known: BTreeSet<VolcanoId> = slice.in_sync().map(|copy| copy.volcano).collect();
-    if volcanos != known || volcanos.len() != new.len() {
-        return unfit("a slice starts cold with exactly the volcanos that had everything");
+    if !volcanos.is_subset(&known) || volcanos.len() != new.len() {
+        return unfit("a slice starts cold with none but the volcanos that had everything");
+    }
+    for old in slice.in_sync() {
+        if topology.member(old.volcano).is_none_or(|member| member.boot <= old.boot) {
+            return unfit(format!("{} has not started anew", name(topology, old.volcano)));
+        }
     }
     for copy in &new {
         check_present(topology, *copy)?;

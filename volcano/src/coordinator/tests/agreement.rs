@@ -41,7 +41,7 @@ fn stormy(seed: u64) -> Network {
 
 #[test]
 fn all_see_one_sequence_of_topologies_through_losses_cuts_and_crashes() {
-    for seed in 0..6 {
+    for seed in 0..20 {
         let mut network = stormy(seed);
         network.insist(&Change::Copies(4));
         network.insist(&Change::Copies(3));
@@ -132,6 +132,30 @@ fn a_leader_without_a_majority_steps_down_and_what_it_took_is_void() {
     network.run(Duration::from_secs(3));
     assert_eq!(network.at(old).topology().unwrap().copies, 1);
     assert!(network.history.values().all(|topology| topology.copies != 5));
+}
+
+#[test]
+fn a_quiet_network_writes_nothing() {
+    let mut network = Network::grown(1, 3, &[1, 2, 3]);
+    network.run(Duration::from_secs(2));
+    let saves = |network: &Network| -> Vec<u32> {
+        network.volcanos.values().map(|volcano| *volcano.vault.saves.borrow()).collect()
+    };
+    let before = saves(&network);
+    network.run(Duration::from_secs(300));
+    assert_eq!(saves(&network), before);
+}
+
+#[test]
+fn what_is_kept_does_not_grow_with_the_number_of_changes() {
+    let mut network = Network::new(1, 1);
+    let length = |network: &Network| network.volcanos[&1].vault.state.borrow().as_ref().unwrap().len();
+    let before = length(&network);
+    for _ in 0..250 {
+        network.insist(&Change::Copies(1));
+        network.insist(&Change::Copies(2));
+    }
+    assert!(length(&network) < before + 100);
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn number(random: &mut Random, about: u64) -> u64 {
         2 => MAX_NUMBER,
         3 => random.next(),
         4 => 1 + random.below(4),
-        _ => (about + random.below(6)).saturating_sub(3),
+        _ => about.saturating_add(random.below(6)).saturating_sub(3),
     }
 }
 
@@ -198,6 +198,67 @@ fn well_formed_nonsense_is_borne() {
         }
         network.run(Duration::from_secs(5));
     }
+}
+
+/// Changes one number of a message that somebody really sent.
+fn spoil(random: &mut Random, letter: &mut Letter) {
+    let number = |random: &mut Random, about: &mut u64| *about = number(random, *about);
+    let Letter { term, body, .. } = letter;
+    let mut numbers = vec![term];
+    match body {
+        Body::Append { index, log_term, commit, entries } => {
+            numbers.extend([index, log_term, commit]);
+            numbers.extend(entries.iter_mut().map(|entry| &mut entry.term));
+        }
+        Body::Appended { index, commit } => numbers.extend([index, commit]),
+        Body::NotAppended { index, commit, hint, hint_term } => {
+            numbers.extend([index, commit, hint, hint_term]);
+        }
+        Body::AskVote { index, log_term, commit, commit_term, .. } => {
+            numbers.extend([index, log_term, commit, commit_term]);
+        }
+        Body::Vote { commit, commit_term, .. } => numbers.extend([commit, commit_term]),
+        Body::Snapshot { index, log_term, members, .. } => {
+            numbers.extend([index, log_term]);
+            numbers.extend(members.voters.iter_mut().chain(&mut members.learners));
+        }
+        Body::Heartbeat { commit } | Body::HeartbeatHeard { commit } => numbers.push(commit),
+    }
+    let place = random.below(numbers.len() as u64) as usize;
+    number(random, numbers.remove(place));
+}
+
+#[test]
+fn real_messages_with_one_wrong_number_are_borne() {
+    for seed in 0..20 {
+        let mut network = Network::grown(seed, 5, &[1, 2, 3]);
+        network.honest = false;
+        let mut random = Random(seed);
+        for _ in 0..300 {
+            network.trace.clear();
+            network.propose(Change::Copies(1 + random.below(5) as u8));
+            network.run(Duration::from_millis(50 + random.below(400)));
+            for (_, from, to, bytes) in network.trace.clone() {
+                let mut letter = Letter::decode(&bytes).unwrap();
+                spoil(&mut random, &mut letter);
+                network.forge(from, to, &letter.encode().unwrap());
+                assert_eq!(network.at(to).failed(), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_claims_more_than_the_leader_has_is_not_believed() {
+    let mut network = Network::grown(1, 3, &[1, 2, 3]);
+    let leader = network.leader().unwrap();
+    let other = (1..=3).find(|id| *id != leader).unwrap();
+    let raft = &network.at(leader).node.raft;
+    let (term, last) = (raft.term, raft.raft_log.last_index());
+    let letter =
+        Letter { from: other, to: leader, term, body: Body::Appended { index: last + 1, commit: 0 } };
+    network.forge(other, leader, &letter.encode().unwrap());
+    assert!(network.at(leader).node.raft.prs().get(other).unwrap().matched <= last);
 }
 
 #[test]

@@ -37,6 +37,7 @@ impl Random {
 pub(super) struct Kept {
     pub(super) state: Rc<RefCell<Option<Vec<u8>>>>,
     pub(super) broken: Rc<RefCell<bool>>,
+    pub(super) saves: Rc<RefCell<u32>>,
 }
 
 impl Vault for Kept {
@@ -44,6 +45,7 @@ impl Vault for Kept {
         if *self.broken.borrow() {
             return Err("the disk is broken".to_owned());
         }
+        *self.saves.borrow_mut() += 1;
         *self.state.borrow_mut() = Some(state.to_vec());
         Ok(())
     }

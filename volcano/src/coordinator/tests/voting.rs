@@ -200,8 +200,7 @@ fn the_choice_is_stable_and_odd_whatever_the_peers_are() {
         let choice = choose(VolcanoId(1), &peers);
         assert!(choice.is_empty() || choice.len() % 2 == 1);
         assert!(!choice.is_empty() || !peers.iter().any(|peer| peer.votes));
-        let after: Vec<Peer> =
-            peers.iter().cloned().map(|p| Peer { votes: choice.contains(&p.id), ..p }).collect();
+        let after: Vec<Peer> = peers.iter().map(|p| Peer { votes: choice.contains(&p.id), ..*p }).collect();
         assert_eq!(choose(VolcanoId(1), &after), choice, "{peers:?}");
     }
 }

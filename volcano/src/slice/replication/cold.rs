@@ -94,13 +94,16 @@ impl Slice {
         let longest = if planted(Bug::ColdStartWithShortestLog) {
             whole.min_by_key(|(who, stand)| (stand.position, who.volcano))
         } else {
-            whole.max_by_key(|(who, stand)| (stand.position, who.volcano))
+            whole.max_by_key(|(who, stand)| (stand.position, !stand.is_doubtful, who.volcano))
         };
         if longest.is_none_or(|(who, _)| *who != me) {
             return;
         }
         let lost = all.values().any(|(_, stand)| stand.may_have_lost) && !planted(Bug::KeepVerifierOverLoss);
-        let mirrors = all.values().map(|(who, _)| *who).filter(|who| *who != me).collect();
+        // A copy whose bytes are in doubt joins anew, and gets those again that may be missing.
+        let sound =
+            all.values().filter(|(who, stand)| *who != me && !stand.is_doubtful && stand.missing.is_empty());
+        let mirrors = sound.map(|(who, _)| *who).collect();
         self.propose(now, SliceChange::ColdStart { primary: me, mirrors, lost });
     }
 }

@@ -102,6 +102,21 @@ impl Slice {
                     Role::Follower(Follower::new(config.primary, is_mirror, now.monotonic));
             }
         }
+        if !is_mirror && let Err(trouble) = self.resolve_doubts() {
+            self.trouble(trouble);
+        }
+    }
+
+    /// A copy that joins counts what it is in doubt about as missing, and gets it from the primary.
+    pub(super) fn resolve_doubts(&mut self) -> Result<(), Trouble> {
+        if self.replication.doubtful.is_empty() || planted(Bug::KeepDoubtfulBytes) {
+            return Ok(());
+        }
+        self.store.distrust(self.identity.slice, &self.replication.doubtful)?;
+        self.store.sync_now(SyncBodies::None)?;
+        self.store.trust()?;
+        self.replication.doubtful = crate::store::Doubts::default();
+        Ok(())
     }
 
     pub(super) fn hear_primary(&mut self, now: Now, message: SliceMessage) -> Result<(), Trouble> {

@@ -40,6 +40,7 @@ use super::{Effect, Now, Slice, Trouble};
 use crate::coordinator::SliceChange;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
+use crate::store::Doubts;
 
 /// What was not answered is said again after this time.
 const SAY_AGAIN: Duration = Duration::from_millis(300);
@@ -72,6 +73,8 @@ pub(super) struct Replication {
     proposal: Option<Proposal>,
     /// The last stop may have cost what was not on disk.
     may_have_lost: bool,
+    /// Bytes here that may not be what the other copies have.
+    doubtful: Doubts,
     /// What is sent is numbered without a break as long as the process lives, whatever the role.
     beacons: Beacons,
     refreshes: u64,
@@ -82,13 +85,14 @@ pub(super) struct Replication {
 }
 
 impl Replication {
-    pub(super) fn new(may_have_lost: bool) -> Self {
+    pub(super) fn new(may_have_lost: bool, doubtful: Doubts) -> Self {
         Self {
             role: Role::Outside(Cold::default()),
             config: None,
             present: BTreeMap::new(),
             proposal: None,
             may_have_lost,
+            doubtful,
             beacons: Beacons::default(),
             refreshes: 0,
             recent: Recent::default(),
@@ -238,6 +242,7 @@ impl Slice {
             history: self.store.history(self.identity.slice),
             missing: self.store.missing(self.identity.slice).clone(),
             may_have_lost: self.replication.may_have_lost,
+            is_doubtful: !self.replication.doubtful.is_empty(),
         }
     }
 }

@@ -1,0 +1,218 @@
+//! `lava leave`, `lava stay`, `lava evict` and `lava copies`: changes that the volcanos have to agree on.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use magma_common::topology::{Member, Topology, VolcanoId};
+use tokio::time::{Instant, sleep};
+
+use super::Stop;
+use crate::console::admin::{Admin, Lava};
+use crate::console::command::NetworkCommand;
+use crate::console::health::{called, has_substitutes, names, silence};
+use crate::console::output::Output;
+use crate::console::text::{count, duration};
+use crate::coordinator::Change;
+
+/// How long a command waits for the others to agree.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What is not agreed on yet is asked for again after this time, because messages may be lost.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How often the topology is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
+/// Who was heard from within this time is not gone.
+const GONE: Duration = Duration::from_secs(5);
+
+/// A change to be asked for, and what to say when it is made.
+struct Wish {
+    change: Change,
+    done: String,
+}
+
+/// Does the command: says why not, or asks for the change and waits until the topology shows it.
+pub(super) async fn run(admin: &dyn Admin, command: &NetworkCommand, out: &mut Output) -> Result<(), Stop> {
+    let wish = wish(&admin.lava(), command).map_err(Stop::Message)?;
+    tracing::info!(target: "magma::boot", change = ?wish.change, "a change of the network is asked for at the console");
+    let started = Instant::now();
+    let mut asked: Option<Instant> = None;
+    while !is_made(&admin.lava().topology, &wish.change) {
+        if let Some(refusal) = asked.and_then(|_| admin.refusal(&wish.change)) {
+            return Err(Stop::Message(format!("refused: {refusal}")));
+        }
+        if started.elapsed() >= PATIENCE {
+            return Err(Stop::Message(format!(
+                "not agreed on within {}; `lava health` tells whether the votes are there, `lava` whether it was made after all",
+                duration(PATIENCE)
+            )));
+        }
+        if asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
+            admin.propose(wish.change.clone());
+            asked = Some(Instant::now());
+        }
+        sleep(LOOK).await;
+    }
+    out.text(&wish.done).await?;
+    Ok(())
+}
+
+fn is_made(topology: &Topology, change: &Change) -> bool {
+    match change {
+        Change::Leave(who, leaving) => {
+            topology.member(*who).map_or(*leaving, |member| member.leaving == *leaving)
+        }
+        Change::Copies(copies) => topology.copies == *copies,
+        _ => false,
+    }
+}
+
+fn wish(lava: &Lava, command: &NetworkCommand) -> Result<Wish, String> {
+    match command {
+        NetworkCommand::Leave(who) => {
+            let member = match who {
+                Some(nickname) => named(lava, nickname)?,
+                None => lava
+                    .topology
+                    .member(lava.own)
+                    .ok_or("this volcano is no member of the network any more")?,
+            };
+            leave(lava, member)
+        }
+        NetworkCommand::Stay(nickname) => stay(named(lava, nickname)?),
+        NetworkCommand::Evict(nickname) => evict(lava, named(lava, nickname)?),
+        NetworkCommand::Copies(copies) => self::copies(lava, *copies),
+    }
+}
+
+fn named<'a>(lava: &'a Lava, nickname: &str) -> Result<&'a Member, String> {
+    let members = &lava.topology.members;
+    members.iter().find(|member| called(member) == nickname).ok_or_else(|| {
+        let known: Vec<&Member> = members.iter().collect();
+        format!("there is no volcano {nickname}; there are {}", names(&known))
+    })
+}
+
+fn has_copy(topology: &Topology, who: VolcanoId) -> bool {
+    topology.slices.iter().any(|slice| slice.copies().any(|copy| copy.volcano == who))
+}
+
+/// The volcanos that store and stay, without this one.
+fn others<'a>(lava: &'a Lava, who: &Member) -> Vec<&'a Member> {
+    let id = who.id;
+    let stays = move |member: &&Member| member.id != id && !member.witness && !member.leaving;
+    lava.topology.members.iter().filter(stays).collect()
+}
+
+fn leave(lava: &Lava, member: &Member) -> Result<Wish, String> {
+    let who = called(member);
+    if member.leaving {
+        return Err(format!("{who} is leaving already; `lava health` shows how far that is"));
+    }
+    if let Some(silence) = silence(lava, member.id).filter(|silence| *silence >= GONE) {
+        return Err(format!(
+            "{who} has been silent for {} and cannot give anything away; `lava evict {who}` if it will not come back",
+            duration(silence)
+        ));
+    }
+    let others = others(lava, member);
+    if !member.witness {
+        if others.is_empty() {
+            return Err(format!(
+                "{who} cannot leave: it is the only volcano that stores, and nobody else could hold the data"
+            ));
+        }
+        if others.iter().all(|other| silence(lava, other.id).is_some()) {
+            return Err(format!(
+                "{who} cannot leave now: {} would have to hold the data and is silent",
+                names(&others)
+            ));
+        }
+    }
+    let copies = usize::from(lava.topology.copies);
+    let fewer = if !member.witness && others.len() < copies {
+        let (left, store) =
+            (count(others.len(), "volcano"), if others.len() == 1 { "stores" } else { "store" });
+        format!("Then only {left} {store}, and {copies} copies are wanted.\n")
+    } else {
+        String::new()
+    };
+    let what = if has_copy(&lava.topology, member.id) {
+        "It goes on until others have everything that it has; then the network forgets it and its magmad ends by itself."
+    } else {
+        "It has no copy of anything: the network forgets it in a moment and its magmad ends by itself."
+    };
+    Ok(Wish {
+        change: Change::Leave(member.id, true),
+        done: format!(
+            "{who} is leaving. {what}\n{fewer}`lava health` shows how far that is; `lava stay {who}` keeps it.\n"
+        ),
+    })
+}
+
+fn stay(member: &Member) -> Result<Wish, String> {
+    let who = called(member);
+    if !member.leaving {
+        return Err(format!("{who} is not leaving"));
+    }
+    let done = format!(
+        "{who} stays, and takes a copy again if it is wanted to. `lava health` shows what is being done.\n"
+    );
+    Ok(Wish { change: Change::Leave(member.id, false), done })
+}
+
+fn evict(lava: &Lava, member: &Member) -> Result<Wish, String> {
+    let who = called(member);
+    if member.id == lava.own {
+        return Err(format!("this is {who} itself; `lava leave` lets it go in order"));
+    }
+    if silence(lava, member.id).is_none_or(|silence| silence < GONE) {
+        return Err(format!(
+            "{who} was heard from a moment ago; `lava leave {who}` lets it give its copies away first"
+        ));
+    }
+    if !has_substitutes(lava, member) {
+        return Err(format!(
+            "{who} cannot be evicted: it has the only copy that is sure to have everything; start it, or bring its folder to another machine"
+        ));
+    }
+    if lava.topology.slices.iter().any(|slice| slice.primary.volcano == member.id) {
+        return Err(format!(
+            "{who} cannot be evicted yet: a mirror has to take over first; see `lava health`"
+        ));
+    }
+    if member.leaving {
+        return Err(format!(
+            "{who} is given up already; the network forgets it when it has neither copy nor vote"
+        ));
+    }
+    let done = format!(
+        "{who} is given up: the network forgets it when it has neither copy nor vote, which takes seconds.\n\
+         Should it come back, it is not taken in with what it has.\n"
+    );
+    Ok(Wish { change: Change::Leave(member.id, true), done })
+}
+
+fn copies(lava: &Lava, copies: u8) -> Result<Wish, String> {
+    let topology = &lava.topology;
+    if topology.copies == copies {
+        return Err(format!(
+            "that many copies ({copies}) are wanted already; `lava health` shows whether they are there"
+        ));
+    }
+    let storing = topology.members.iter().filter(|member| !member.witness && !member.leaving).count();
+    let wanted = usize::from(copies);
+    let mut done = match copies {
+        1 => "1 copy is wanted: whoever loses that disk loses the files.\n".to_owned(),
+        _ => format!("{copies} copies are wanted; they take {copies} times the space of one.\n"),
+    };
+    if wanted > storing {
+        let there = are_volcanos(storing);
+        // Writing to a string cannot fail.
+        let _ = writeln!(done, "Only {there} there that could have one: join others (magmad -r).");
+    }
+    done += "`lava health` shows what is being done.\n";
+    Ok(Wish { change: Change::Copies(copies), done })
+}
+
+fn are_volcanos(number: usize) -> String {
+    format!("{} {}", count(number, "volcano"), if number == 1 { "is" } else { "are" })
+}

@@ -1,0 +1,161 @@
+//! Commands that change the network, against volcanos that agree, refuse, or do not answer.
+
+use std::rc::Rc;
+
+use magma_common::topology::VolcanoId;
+
+use super::fake::{Tree, Volcano, Votes};
+use super::ring::ring;
+use super::{answer, transcript};
+use crate::console::admin::Lava;
+use crate::coordinator::{Change, Refusal};
+
+fn volcano(lava: Lava, votes: Votes) -> Rc<Volcano> {
+    Rc::new(Volcano { votes, lava: lava.into(), ..Volcano::new(Tree::new()) })
+}
+
+/// What a command says, and what it asked for.
+fn told(lava: Lava, command: &str) -> (String, Vec<Change>) {
+    let volcano = volcano(lava, Votes::Agree);
+    let said = answer(&volcano, command);
+    (said, volcano.proposed.take())
+}
+
+fn refused(lava: Lava, command: &str) -> String {
+    let (said, proposed) = told(lava, command);
+    assert_eq!(proposed, [], "nobody is bothered with it");
+    said
+}
+
+#[test]
+fn a_volcano_leaves_and_stays_by_its_nickname() {
+    let (said, proposed) = told(ring(3, &[1, 2]), "lava leave gromit");
+    assert_eq!(
+        said,
+        "gromit is leaving. It goes on until others have everything that it has; then the network forgets it and its magmad ends by itself.\n\
+         `lava health` shows how far that is; `lava stay gromit` keeps it.\n"
+    );
+    assert_eq!(proposed, [Change::Leave(VolcanoId(2), true)]);
+    let leaving = ring(3, &[1, 2]).change_member(2, |gromit| gromit.leaving = true);
+    assert!(refused(leaving.clone(), "lava leave gromit").starts_with("gromit is leaving already"));
+    let (said, proposed) = told(leaving, "lava stay gromit");
+    assert!(said.starts_with("gromit stays"), "{said}");
+    assert_eq!(proposed, [Change::Leave(VolcanoId(2), false)]);
+    assert_eq!(refused(ring(2, &[1]), "lava stay gromit"), "gromit is not leaving\n");
+}
+
+#[test]
+fn without_a_nickname_the_volcano_that_is_asked_leaves() {
+    let (said, proposed) = told(ring(3, &[1, 2]).asked(3), "lava leave");
+    assert!(said.starts_with("shaun is leaving. It has no copy of anything"), "{said}");
+    assert_eq!(proposed, [Change::Leave(VolcanoId(3), true)]);
+}
+
+#[test]
+fn nobody_leaves_whose_data_nobody_else_could_hold() {
+    let only =
+        "wallace cannot leave: it is the only volcano that stores, and nobody else could hold the data\n";
+    assert_eq!(refused(ring(1, &[1]), "lava leave"), only);
+    let witness = ring(2, &[1]).change_member(2, |gromit| gromit.witness = true);
+    assert_eq!(refused(witness.clone(), "lava leave"), only);
+    assert!(told(witness, "lava leave gromit").0.starts_with("gromit is leaving"));
+    let (said, _) = told(ring(2, &[1, 2]), "lava leave gromit");
+    assert!(said.contains("\nThen only 1 volcano stores, and 2 copies are wanted.\n"), "{said}");
+    assert_eq!(
+        refused(ring(2, &[1, 2]).silent(2, 3), "lava leave"),
+        "wallace cannot leave now: gromit would have to hold the data and is silent\n"
+    );
+    assert!(
+        refused(ring(2, &[1]).silent(2, 9), "lava leave gromit")
+            .contains("`lava evict gromit` if it will not come back")
+    );
+}
+
+#[test]
+fn only_who_is_gone_and_not_needed_is_evicted() {
+    let (said, proposed) = told(ring(3, &[1, 2]).silent(3, 60), "lava evict shaun");
+    assert!(said.starts_with("shaun is given up: the network forgets it"), "{said}");
+    assert_eq!(proposed, [Change::Leave(VolcanoId(3), true)]);
+    assert!(
+        refused(ring(3, &[1, 2]), "lava evict shaun")
+            .starts_with("shaun was heard from a moment ago; `lava leave shaun`")
+    );
+    assert!(refused(ring(3, &[1, 2]), "lava evict wallace").starts_with("this is wallace itself"));
+    let only = ring(2, &[2]).silent(2, 60);
+    assert!(
+        refused(only, "lava evict gromit")
+            .starts_with("gromit cannot be evicted: it has the only copy that is sure")
+    );
+    let both_new = ring(2, &[1, 2]).silent(2, 60).change_member(1, |wallace| wallace.boot.0 += 1 << 32);
+    assert!(refused(both_new, "lava evict gromit").contains("the only copy that is sure to have everything"));
+    let primary = ring(3, &[2, 1]).silent(2, 60);
+    assert!(
+        refused(primary, "lava evict gromit")
+            .starts_with("gromit cannot be evicted yet: a mirror has to take over first")
+    );
+    assert_eq!(
+        refused(ring(2, &[1]), "lava evict feathers"),
+        "there is no volcano feathers; there are wallace and gromit\n"
+    );
+}
+
+#[test]
+fn the_number_of_copies_is_changed_and_what_it_costs_is_said() {
+    let (said, proposed) = told(ring(2, &[1, 2]), "lava copies 3");
+    assert_eq!(
+        said,
+        "3 copies are wanted; they take 3 times the space of one.\n\
+         Only 2 volcanos are there that could have one: join others (magmad -r).\n\
+         `lava health` shows what is being done.\n"
+    );
+    assert_eq!(proposed, [Change::Copies(3)]);
+    assert!(
+        told(ring(2, &[1, 2]), "lava copies 1").0.starts_with("1 copy is wanted: whoever loses that disk")
+    );
+    assert!(
+        refused(ring(2, &[1, 2]), "lava copies 2").starts_with("that many copies (2) are wanted already")
+    );
+}
+
+#[test]
+fn the_coordinators_refusal_is_shown() {
+    let refusal = Refusal::Unfit("gromit cannot leave: no other volcano would keep the data".into());
+    let volcano = volcano(ring(2, &[1, 2]), Votes::Refuse(refusal));
+    assert_eq!(
+        answer(&volcano, "lava leave gromit"),
+        "refused: gromit cannot leave: no other volcano would keep the data\n"
+    );
+}
+
+#[test]
+fn a_change_that_nobody_agrees_on_is_asked_for_again_and_then_given_up() {
+    let volcano = volcano(ring(2, &[1, 2]), Votes::Silent);
+    let said = answer(&volcano, "lava copies 1");
+    assert!(said.starts_with("not agreed on within 5 s; `lava health` tells"), "{said}");
+    assert!(volcano.proposed.borrow().len() > 3);
+}
+
+#[test]
+fn what_is_degraded_stands_at_the_top() {
+    let volcano = volcano(ring(2, &[1]).change(|topology| topology.copies = 2).silent(2, 9), Votes::Agree);
+    let said = answer(&volcano, "lava");
+    assert!(
+        said.starts_with(
+            "1 of 2 copies is in sync (wallace).\ngromit (127.0.0.2) is silent for 9 s.\nOne vote: if "
+        ),
+        "{said}"
+    );
+    assert!(said.contains("`lava health` tells more.\n\nnetwork 0000000000000abc"), "{said}");
+    assert!(
+        said.contains("\ncopies: 2 wanted, 1 in sync; coordinator: wallace; voters: wallace\n"),
+        "{said}"
+    );
+    assert!(said.ends_with("  900  standing by, silent for 9 s\n"), "{said}");
+}
+
+#[test]
+fn one_volcano_alone_can_be_stopped() {
+    let volcano = volcano(ring(2, &[1, 2]), Votes::Agree);
+    assert!(transcript(&volcano, b"\nshutdown --local\npwd\n").ends_with("> shutting down this volcano\n"));
+    assert_eq!(*volcano.shut_down.borrow(), Some(false));
+}
