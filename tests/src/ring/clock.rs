@@ -65,7 +65,7 @@ impl Clock {
 
     /// The time from `since` to `now` did not pass for this machine.
     pub fn freeze(&mut self, since: Time, now: Time) {
-        let shown = self.monotonic(since);
+        let shown = self.monotonic(since.max(self.since));
         self.ahead += i128::from(self.monotonic(now) - shown);
         (self.shown, self.since) = (shown, now);
     }

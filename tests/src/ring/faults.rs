@@ -194,15 +194,18 @@ impl World {
         if !self.faults_explain(place) {
             return violation(format!("stop: volcano {place} stops without need: {reason}"));
         }
-        if let Some(life) = self.volcanos[place].life {
+        if self.volcanos[place].is_failing
+            && let Some(life) = self.volcanos[place].life
+        {
             self.oracle.loses(life.volcano);
         }
         self.crash(place, &format!("by itself: {reason}"));
         Ok(())
     }
 
+    /// A coordinator that cannot write on a full disk stops its volcano, too.
     fn faults_explain(&self, place: usize) -> bool {
-        self.volcanos[place].is_failing
+        self.volcanos[place].is_failing || self.volcanos[place].is_full
     }
 
     /// The process stops in order.
