@@ -409,6 +409,9 @@ impl Bodies {
                     state.tail = Tail::Unknown;
                 }
                 state.written.clear();
+                if state.is_unsynced() {
+                    state.appended_since.get_or_insert(lsn);
+                }
                 self.writing.retain(|&writing| writing != body);
             }
             BodyChange::Overwrite { data, .. } => {
@@ -522,7 +525,8 @@ impl Bodies {
     /// The last record up to which all changes are in the files and synced there; `last` if nothing waits.
     pub(super) fn durable_through(&self, last: Lsn) -> Lsn {
         let waiting = self.pending.front().map(|pending| pending.lsn);
-        let unsynced = self.states.values().filter_map(|state| state.overwritten_since).min();
+        let since = |state: &BodyState| [state.overwritten_since, state.appended_since].into_iter().flatten().min();
+        let unsynced = self.states.values().filter_map(since).min();
         waiting.into_iter().chain(unsynced).min().map_or(last, |first| Lsn(first.0.saturating_sub(1)))
     }
 
@@ -576,6 +580,9 @@ impl Bodies {
             let Some(state) = state else { continue };
             state.synced = state.synced.max(done.version);
             state.name_unsynced &= done.folder.is_none();
+            if state.version <= state.synced {
+                state.appended_since = None;
+            }
             // changes go to files in the order of the log, so all up to `settled` were in this one
             if state.overwritten_since.is_some_and(|since| since <= settled) {
                 state.overwritten_since = (state.version > state.synced).then(|| Lsn(settled.0 + 1));

@@ -45,6 +45,8 @@ pub(super) struct BodyState {
     pub(super) synced: u64,
     /// The first record whose overwrite is in the file but may not be durable there.
     pub(super) overwritten_since: Option<Lsn>,
+    /// The first record that appended bytes which may not be durable.
+    pub(super) appended_since: Option<Lsn>,
     /// Counts changes of bytes that a planned read may be reading.
     pub(super) changes: Arc<AtomicU64>,
     pub(super) used: Option<u64>,
@@ -69,6 +71,7 @@ impl BodyState {
             version: 0,
             synced: 0,
             overwritten_since: None,
+            appended_since: None,
             changes: Arc::default(),
             used: row.and_then(|row| row.used),
             changed_at: Duration::ZERO,
