@@ -97,7 +97,7 @@ impl Admin for Administration {
     }
 
     fn propose(&self, change: Change) {
-        self.edge.act(|node, clock| node.propose(clock.now(), change));
+        self.edge.act(|node, clock| node.propose(clock.now(), &change));
     }
 
     fn refusal(&self, change: &Change) -> Option<Refusal> {

@@ -239,29 +239,22 @@ impl Cli {
         let folder = Folder::claim(&directory, self.bootstrap || self.join.is_some())?;
         let mut warnings = Vec::new();
         let beginning = self.beginning(&folder)?;
-        let (config, stored, generated_key) = if beginning != Beginning::Resume {
-            folder.check_free(self.join.is_some())?;
-            let key = self.key.resolve(&file, surroundings, &mut warnings)?;
-            let generated = key.is_none();
-            if let Beginning::Join(host) = &beginning {
-                if generated {
-                    return Err(CliError::NoKey(host.clone()));
-                }
-                if given.address.is_none() && !is_loopback(host) {
-                    return Err(CliError::NoAddress(host.clone()));
-                }
+        let (config, stored, generated_key) = match &beginning {
+            Beginning::Resume => {
+                let stored = folder.network()?;
+                let config =
+                    self.changed(&stored, &given, &directory.display().to_string(), &mut warnings)?;
+                (config, Some(stored), false)
             }
-            (new_volcano(&given, key, self.witness)?, None, generated)
-        } else {
-            let stored = folder.network()?;
-            if self.witness && !stored.witness {
-                return Err(CliError::Stores { directory: directory.display().to_string() });
+            Beginning::Found | Beginning::Join(_) => {
+                folder.check_free(self.join.is_some())?;
+                let key = self.key.resolve(&file, surroundings, &mut warnings)?;
+                let generated = key.is_none();
+                if let Beginning::Join(host) = &beginning {
+                    check_join(host, &given, generated)?;
+                }
+                (new_volcano(&given, key, self.witness)?, None, generated)
             }
-            (
-                self.changed(&stored, &given, &directory.display().to_string(), &mut warnings)?,
-                Some(stored),
-                false,
-            )
         };
         if config.key.is_weak() && !self.weak_key {
             warnings.push(format!(
@@ -313,6 +306,9 @@ impl Cli {
         directory: &str,
         warnings: &mut Vec<String>,
     ) -> Result<VolcanoConfig, CliError> {
+        if self.witness && !stored.witness {
+            return Err(CliError::Stores { directory: directory.to_owned() });
+        }
         if let Some(name) = given.nickname.as_ref().filter(|&name| *name != stored.nickname) {
             let (directory, found, given) = (directory.to_owned(), stored.nickname.clone(), name.clone());
             return Err(CliError::OtherNickname { directory, found, given });
@@ -375,6 +371,17 @@ fn new_volcano(given: &Section, key: Option<Secret>, witness: bool) -> Result<Vo
         witness,
         key,
     })
+}
+
+/// What a volcano that joins cannot make up itself: the network's key, and where the others reach it.
+fn check_join(host: &HostPort, given: &Section, lacks_key: bool) -> Result<(), CliError> {
+    if lacks_key {
+        return Err(CliError::NoKey(host.clone()));
+    }
+    if given.address.is_none() && !is_loopback(host) {
+        return Err(CliError::NoAddress(host.clone()));
+    }
+    Ok(())
 }
 
 /// Whether a host that was named is this machine, and reached by nobody else.

@@ -30,18 +30,13 @@ impl Missing {
         self.0.get(at).is_some_and(|range| range.contains_ino(ino))
     }
 
-    /// Whether all of a range is among the missing.
-    pub fn covers(&self, range: KeyRange) -> bool {
-        let at = self.0.partition_point(|missing| missing.stop() < range.start());
-        self.0
-            .get(at)
-            .is_some_and(|missing| missing.start() <= range.start() && range.stop() <= missing.stop())
-    }
-
-    /// Whether any of a range is among the missing.
-    pub fn overlaps(&self, range: KeyRange) -> bool {
-        let at = self.0.partition_point(|missing| missing.stop() < range.start());
-        self.0.get(at).is_some_and(|missing| missing.start() <= range.stop())
+    /// What is missing of a range, ascending.
+    pub fn within(&self, range: KeyRange) -> impl Iterator<Item = KeyRange> {
+        let from = self.0.partition_point(|missing| missing.stop() < range.start());
+        let common = move |missing: &KeyRange| {
+            KeyRange::new(missing.start().max(range.start()), missing.stop().min(range.stop()))
+        };
+        self.0.iter().skip(from).map_while(common)
     }
 
     /// The missing ranges, ascending.
@@ -132,10 +127,10 @@ mod tests {
                 }
                 for number in 0..80 {
                     prop_assert_eq!(missing.contains(Ino(number)), expected.contains(&number));
-                    let mut some = number..=number + length;
-                    let some_range = range(number, number + length);
-                    prop_assert_eq!(missing.covers(some_range), some.clone().all(|n| expected.contains(&n)));
-                    prop_assert_eq!(missing.overlaps(some_range), some.any(|n| expected.contains(&n)));
+                    let within = missing.within(range(number, number + length));
+                    let found: Vec<_> = within.flat_map(|range| range.start().0..=range.stop().0).collect();
+                    let some = expected.range(number..=number + length).copied();
+                    prop_assert_eq!(found, some.collect::<Vec<_>>());
                 }
                 prop_assert!(missing.ranges().is_sorted_by(|a, b| a.stop().0 + 1 < b.start().0));
             }

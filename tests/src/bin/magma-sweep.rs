@@ -92,7 +92,12 @@ fn many(cli: &Cli) -> ExitCode {
         let done = passed + failed.len();
         if done % PROGRESS == 0 {
             let minutes = begun.elapsed().as_secs_f64() / 60.0;
-            println!("{done} of {} seeds, {:.0} a minute, {} failed", seeds.len(), done as f64 / minutes, failed.len());
+            println!(
+                "{done} of {} seeds, {:.0} a minute, {} failed",
+                seeds.len(),
+                done as f64 / minutes,
+                failed.len()
+            );
         }
         true
     });

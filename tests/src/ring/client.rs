@@ -163,7 +163,9 @@ impl Client {
 
     /// Whether it has nothing to do any more.
     pub fn is_done(&self) -> bool {
-        self.tasks.is_empty() && self.to_read.is_none() && self.phase != Phase::Working
+        self.tasks.is_empty()
+            && self.to_read.is_none()
+            && self.phase != Phase::Working
             && (self.phase != Phase::Leaving || self.session.is_none())
     }
 
@@ -194,7 +196,10 @@ impl Client {
     }
 
     fn may_wish(&self) -> bool {
-        self.phase == Phase::Working && self.session.is_some() && self.tasks.len() < self.width && !self.must_reclaim
+        self.phase == Phase::Working
+            && self.session.is_some()
+            && self.tasks.len() < self.width
+            && !self.must_reclaim
     }
 
     /// Does what is due: what is to be sent now.
@@ -229,7 +234,8 @@ impl Client {
 
     /// Sessions, signs of life, what is open.
     fn control(&mut self, world: &mut Surroundings<'_>) {
-        let has = |tasks: &[Task], what: fn(&Request) -> bool| tasks.iter().any(|task| what(&task.wish.request));
+        let has =
+            |tasks: &[Task], what: fn(&Request) -> bool| tasks.iter().any(|task| what(&task.wish.request));
         if self.wants_topology && !has(&self.tasks, |request| matches!(request, Request::FetchTopology(_))) {
             self.wants_topology = false;
             self.begin(world, plain(FetchTopology.into()));
@@ -247,7 +253,9 @@ impl Client {
             }
             return;
         }
-        if world.now >= self.next_alive && !has(&self.tasks, |request| matches!(request, Request::KeepAlive(_))) {
+        if world.now >= self.next_alive
+            && !has(&self.tasks, |request| matches!(request, Request::KeepAlive(_)))
+        {
             self.next_alive = world.now + ALIVE_INTERVAL;
             self.begin(world, plain(KeepAlive { acknowledged: self.acknowledged }.into()));
         }
@@ -300,7 +308,8 @@ impl Client {
         let mut sent = Vec::new();
         let (now, machines) = (world.now, world.machines);
         self.tasks.retain(|task| {
-            let is_given_up = task.call.is_some() && now.saturating_sub(task.begun) > CALL_PATIENCE && task.due <= now;
+            let is_given_up =
+                task.call.is_some() && now.saturating_sub(task.begun) > CALL_PATIENCE && task.due <= now;
             if is_given_up {
                 world.history.operations[task.operation].in_doubt = true;
             }
@@ -328,7 +337,15 @@ impl Client {
                 forwarded: false,
             };
             let (request, payload) = (task.wish.request.clone(), task.wish.payload.clone());
-            sent.push(Try { to, tag: self.next_tag, before, operation: task.operation, header, request, payload });
+            sent.push(Try {
+                to,
+                tag: self.next_tag,
+                before,
+                operation: task.operation,
+                header,
+                request,
+                payload,
+            });
         }
         sent
     }
@@ -340,7 +357,8 @@ impl Client {
         }
         let of_try = |task: &Task| task.tries.iter().any(|(tag, _)| *tag == arrival.tag);
         let Some(at) = self.tasks.iter().position(of_try) else { return };
-        let sent = self.tasks[at].tries.iter().find(|(tag, _)| *tag == arrival.tag).map_or(0, |(_, sent)| *sent);
+        let sent =
+            self.tasks[at].tries.iter().find(|(tag, _)| *tag == arrival.tag).map_or(0, |(_, sent)| *sent);
         let pause = self.dice.magnitude(20 * MILLISECOND, 500 * MILLISECOND);
         let answer = match arrival.answer {
             Some(answer) if !is_passing(&answer) => answer,

@@ -46,7 +46,7 @@ impl Clock {
     }
 
     fn monotonic(&self, now: Time) -> u64 {
-        let passed = u128::from(now - self.since) * u128::from(self.rate) / u128::from(EVEN);
+        let passed = u128::from(now.saturating_sub(self.since)) * u128::from(self.rate) / u128::from(EVEN);
         self.shown + u64::try_from(passed).expect("simulations are short")
     }
 
@@ -92,6 +92,7 @@ impl Clock {
     /// How much simulated time passes while the clock goes on by this much.
     pub fn real(&self, span: Duration) -> Time {
         let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX / EVEN);
-        u64::try_from(u128::from(span) * u128::from(EVEN) / u128::from(self.rate)).expect("simulations are short")
+        u64::try_from(u128::from(span) * u128::from(EVEN) / u128::from(self.rate))
+            .expect("simulations are short")
     }
 }

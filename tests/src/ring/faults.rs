@@ -81,7 +81,10 @@ impl World {
             self.mend(place);
             self.resume(place);
             if !self.volcanos[place].is_up() && !self.volcanos[place].is_gone {
-                self.after(self.volcanos[place].place as Time * MILLISECOND, Event::Trouble(Trouble::Start(place)));
+                self.after(
+                    self.volcanos[place].place as Time * MILLISECOND,
+                    Event::Trouble(Trouble::Start(place)),
+                );
             }
         }
     }
@@ -263,7 +266,8 @@ impl World {
     }
 
     fn any_place(&mut self) -> usize {
-        let there: Vec<usize> = (0..self.volcanos.len()).filter(|place| !self.volcanos[*place].is_gone).collect();
+        let there: Vec<usize> =
+            (0..self.volcanos.len()).filter(|place| !self.volcanos[*place].is_gone).collect();
         *self.faults.dice.pick(&there)
     }
 
@@ -293,14 +297,19 @@ impl World {
                 let leads = |volcano: &super::volcano::Volcano| {
                     volcano.node.as_ref().is_some_and(|node| node.coordinator().is_leader())
                 };
-                if let Some(place) = self.volcanos.iter().position(leads).filter(|place| self.may_go(*place)) {
+                if let Some(place) = self.volcanos.iter().position(leads).filter(|place| self.may_go(*place))
+                {
                     self.crash(place, "of a crash");
                 }
             }
             Kind::CrashPrimary => {
                 let serving = self.volcanos.iter().position(|volcano| volcano.serves.is_some());
                 if let Some(place) = serving.filter(|place| self.may_go(*place)) {
-                    if self.faults.dice.one_in(2) { self.crash(place, "of a crash") } else { self.cut_power(place) }
+                    if self.faults.dice.one_in(2) {
+                        self.crash(place, "of a crash")
+                    } else {
+                        self.cut_power(place)
+                    }
                 }
             }
             Kind::PowerCutAll if self.faults.lost.is_none() => {
@@ -338,7 +347,8 @@ impl World {
             }
             Kind::Client => {
                 let client = self.faults.dice.below(self.clients.len() as u64) as usize;
-                let working = self.clients.iter().filter(|c| c.phase == super::client::Phase::Working).count();
+                let working =
+                    self.clients.iter().filter(|c| c.phase == super::client::Phase::Working).count();
                 if working > 2 {
                     self.clients[client].vanish();
                 }
@@ -378,12 +388,16 @@ impl World {
     fn lose_disk(&mut self, place: usize) {
         let Some(id) = self.volcanos[place].life.map(|life| life.volcano) else { return };
         let serving = self.volcanos.iter().position(|volcano| volcano.serves.is_some());
-        let Some(primary) = serving.filter(|primary| *primary != place && self.faults.lost.is_none()) else { return };
+        let Some(primary) = serving.filter(|primary| *primary != place && self.faults.lost.is_none()) else {
+            return;
+        };
         let Some(topology) = self.volcanos[primary].topology().cloned() else { return };
         let is_known = topology.version == self.oracle.version();
         let is_up = |voter: &VolcanoId| {
             let of_voter = |life: Replica| life.volcano == *voter;
-            self.volcanos.iter().any(|volcano| volcano.life.is_some_and(of_voter) && volcano.is_up() && volcano.paused.is_none())
+            self.volcanos.iter().any(|volcano| {
+                volcano.life.is_some_and(of_voter) && volcano.is_up() && volcano.paused.is_none()
+            })
         };
         let others = topology.voters.iter().filter(|voter| **voter != id && is_up(voter)).count();
         let is_voter = topology.voters.contains(&id);
@@ -443,16 +457,22 @@ impl World {
     /// Who leaves is forgotten when nothing depends on it any more; what is lost is lost.
     fn administrate(&mut self) {
         self.after(SECOND, Event::Trouble(Trouble::Administrate));
-        let newest = self.volcanos.iter().filter_map(|volcano| volcano.topology()).max_by_key(|topology| topology.version);
+        let newest = self
+            .volcanos
+            .iter()
+            .filter_map(|volcano| volcano.topology())
+            .max_by_key(|topology| topology.version);
         let Some(newest) = newest.cloned() else { return };
         let depends = |id: VolcanoId| {
-            newest.voters.contains(&id) || newest.slices.iter().any(|slice| slice.copies().any(|copy| copy.volcano == id))
+            newest.voters.contains(&id)
+                || newest.slices.iter().any(|slice| slice.copies().any(|copy| copy.volcano == id))
         };
         if self.faults.lost.is_some_and(|id| !depends(id)) {
             self.faults.lost = None;
         }
         for id in self.faults.leaving.clone() {
-            let place = self.volcanos.iter().position(|volcano| volcano.life.is_some_and(|life| life.volcano == id));
+            let place =
+                self.volcanos.iter().position(|volcano| volcano.life.is_some_and(|life| life.volcano == id));
             let Some(member) = newest.member(id) else {
                 self.faults.leaving.remove(&id);
                 if let Some(place) = place {
@@ -465,7 +485,8 @@ impl World {
                 }
                 continue;
             };
-            let change = if member.leaving && !depends(id) { Change::Forget(id) } else { Change::Leave(id, true) };
+            let change =
+                if member.leaving && !depends(id) { Change::Forget(id) } else { Change::Leave(id, true) };
             if member.leaving && depends(id) {
                 continue;
             }

@@ -91,7 +91,8 @@ impl History {
 
 /// For people.
 pub fn describe(asked: &Asked) -> String {
-    let bytes = if asked.payload.is_empty() { String::new() } else { format!(" {} bytes", asked.payload.len()) };
+    let bytes =
+        if asked.payload.is_empty() { String::new() } else { format!(" {} bytes", asked.payload.len()) };
     let stable = if asked.is_stable() { " stable" } else { "" };
     let id = match asked.id {
         Some(OpId::Session { sequence, .. }) => format!("#{sequence}"),
@@ -115,8 +116,12 @@ pub fn describe_answer(answer: &Result<(Reply, Bytes), FlareError>) -> String {
         Ok((Reply::Create(made), _)) => format!("made {:?} (created: {})", made.attr.handle, made.created),
         Ok((Reply::Mkdir(made) | Reply::Symlink(made), _)) => format!("made {:?}", made.attr.handle),
         Ok((Reply::Lookup(found), _)) => format!("found {:?} nlink {}", found.attr.handle, found.attr.nlink),
-        Ok((Reply::Getattr(attr), _)) => format!("nlink {} size {} change {}", attr.nlink, attr.size, attr.change),
-        Ok((Reply::Write(written), _)) => format!("written at {} verifier {:x}", written.offset, written.verifier),
+        Ok((Reply::Getattr(attr), _)) => {
+            format!("nlink {} size {} change {}", attr.nlink, attr.size, attr.change)
+        }
+        Ok((Reply::Write(written), _)) => {
+            format!("written at {} verifier {:x}", written.offset, written.verifier)
+        }
         Ok((Reply::Commit(commit), _)) => format!("committed, verifier {:x}", commit.verifier),
         Ok((Reply::Readdir(listing), _)) => {
             let names: Vec<String> = listing.entries.iter().map(|entry| entry.name.to_string()).collect();
@@ -124,7 +129,9 @@ pub fn describe_answer(answer: &Result<(Reply, Bytes), FlareError>) -> String {
         }
         Ok((Reply::Read(_), data)) => format!("{} bytes {:02x?}", data.len(), &data[..data.len().min(8)]),
         Ok((Reply::KeepAlive(alive), _)) => format!("alive, reign {}", alive.reign.0),
-        Ok((Reply::OpenSession(session), _)) => format!("session {:04x}, reign {}", session.session.0 & 0xffff, session.reign.0),
+        Ok((Reply::OpenSession(session), _)) => {
+            format!("session {:04x}, reign {}", session.session.0 & 0xffff, session.reign.0)
+        }
         Ok(_) => "done".into(),
     }
 }

@@ -22,8 +22,11 @@ pub fn unrest(volcanos: &[Volcano]) -> Option<String> {
     if let Some(down) = volcanos.iter().find(|volcano| !volcano.is_up() && !volcano.is_gone) {
         return Some(format!("volcano {} is down", down.place));
     }
-    let topology = up.iter().filter_map(|volcano| volcano.topology()).max_by_key(|topology| topology.version)?;
-    if let Some(behind) = up.iter().find(|volcano| volcano.topology().is_none_or(|known| known.version != topology.version)) {
+    let topology =
+        up.iter().filter_map(|volcano| volcano.topology()).max_by_key(|topology| topology.version)?;
+    if let Some(behind) =
+        up.iter().find(|volcano| volcano.topology().is_none_or(|known| known.version != topology.version))
+    {
         return Some(format!("volcano {} does not know the topology {}", behind.place, topology.version));
     }
     if topology.members.iter().any(|member| member.leaving) {
@@ -53,7 +56,10 @@ fn unrest_of_copies(up: &[&Volcano], config: &Config) -> Option<String> {
         }
         let position = slice.store().position(SLICE);
         if last.is_some_and(|last| last != position) {
-            return Some(format!("volcano {} stands at {position:?}, another copy at {last:?}", volcano.place));
+            return Some(format!(
+                "volcano {} stands at {position:?}, another copy at {last:?}",
+                volcano.place
+            ));
         }
         last = Some(position);
         if copy == config.primary {
@@ -97,7 +103,9 @@ pub fn check(volcanos: &[Volcano]) -> Result<(), Violation> {
 
 fn copies(volcanos: &[Volcano]) -> Vec<(usize, &Store)> {
     let topology = volcanos.iter().filter_map(Volcano::topology).max_by_key(|topology| topology.version);
-    let Some(config) = topology.and_then(|topology: &Topology| topology.slices.first()) else { return Vec::new() };
+    let Some(config) = topology.and_then(|topology: &Topology| topology.slices.first()) else {
+        return Vec::new();
+    };
     let of_copy = |copy: Replica| {
         let volcano = volcanos.iter().find(|volcano| volcano.life == Some(copy))?;
         Some((volcano.place, volcano.node.as_ref()?.slice().store()))
@@ -130,16 +138,22 @@ fn tree(store: &Store) -> Result<Result<(), Violation>, ReadError> {
         return Ok(violation(format!("the tree: {} of {total} flares can be reached", kinds.len())));
     }
     for (handle, kind) in kinds {
-        let Some(row) = store.flare(&handle.key)?.filter(|row| row.handle == handle && row.kind == kind) else {
+        let Some(row) = store.flare(&handle.key)?.filter(|row| row.handle == handle && row.kind == kind)
+        else {
             return Ok(violation(format!("the tree: an entry leads to {handle:?}, which is not there")));
         };
         let mut expected = names.remove(&handle).unwrap_or_default();
-        let mut found: Vec<(Handle, Name)> =
-            store.references(&handle.key)?.into_iter().map(|reference| (reference.parent, reference.name)).collect();
+        let mut found: Vec<(Handle, Name)> = store
+            .references(&handle.key)?
+            .into_iter()
+            .map(|reference| (reference.parent, reference.name))
+            .collect();
         expected.sort();
         found.sort();
         if expected != found {
-            return Ok(violation(format!("the tree: {handle:?} is called {expected:?} and thinks {found:?}")));
+            return Ok(violation(format!(
+                "the tree: {handle:?} is called {expected:?} and thinks {found:?}"
+            )));
         }
         let below = subdirectories.get(&handle).copied().unwrap_or(0);
         if let Some(wrong) = wrong_numbers(store, &row, expected.len() as u32, below)? {
@@ -193,7 +207,11 @@ fn difference(left: &Store, right: &Store) -> Result<String, ReadError> {
         {
             let (a, b) = (left.read_body(body, 0, high as usize)?, right.read_body(body, 0, high as usize)?);
             if let Some(at) = (0..a.len().max(b.len())).find(|at| a.get(*at) != b.get(*at)) {
-                return Ok(format!("the body of {path} ({high} bytes) from byte {at} on: {:?} and {:?}", a.get(at), b.get(at)));
+                return Ok(format!(
+                    "the body of {path} ({high} bytes) from byte {at} on: {:?} and {:?}",
+                    a.get(at),
+                    b.get(at)
+                ));
             }
         }
     }

@@ -54,13 +54,17 @@ pub fn check(history: &History, segments: &[Segment]) -> Result<usize, Violation
 
 /// The state that the next segment begins with.
 fn survivors(items: &[Item], segment: &Segment, mut state: Namespace) -> Result<Namespace, Violation> {
-    let mut recorded: Vec<&Item> = items.iter().filter(|item| item.hint.is_some_and(|seq| seq <= segment.survived)).collect();
+    let mut recorded: Vec<&Item> =
+        items.iter().filter(|item| item.hint.is_some_and(|seq| seq <= segment.survived)).collect();
     recorded.sort_by_key(|item| item.hint);
     for item in recorded {
         if let What::Answered(Ok(answer)) = &item.what
             && let Err(mismatch) = state.step_unheard(&item.asked, &answer.0)
         {
-            return violation(format!("the log: in its order {} is not possible: {mismatch}", describe(&item.asked)));
+            return violation(format!(
+                "the log: in its order {} is not possible: {mismatch}",
+                describe(&item.asked)
+            ));
         }
     }
     state.lose_power(&segment.unsynced);
@@ -87,7 +91,8 @@ fn items(history: &History, segments: &[Segment], number: usize) -> Result<Vec<I
         let asked = &operation.asked;
         let record = asked.id.and_then(|id| index.get(&id)).copied();
         let answered = operation.answered.as_ref();
-        let here = answered.filter(|answered| start <= answered.released && answered.released < segment.ended);
+        let here =
+            answered.filter(|answered| start <= answered.released && answered.released < segment.ended);
         let mut item = Item {
             asked: asked.clone(),
             begun: operation.sent,
@@ -97,7 +102,10 @@ fn items(history: &History, segments: &[Segment], number: usize) -> Result<Vec<I
         };
         match (&asked.request, here, record) {
             (
-                Request::OpenSession(_) | Request::KeepAlive(_) | Request::ReclaimOpens(_) | Request::FetchTopology(_),
+                Request::OpenSession(_)
+                | Request::KeepAlive(_)
+                | Request::ReclaimOpens(_)
+                | Request::FetchTopology(_),
                 ..,
             ) => {}
             (Request::EndSession(_), ..) => {
@@ -111,7 +119,7 @@ fn items(history: &History, segments: &[Segment], number: usize) -> Result<Vec<I
             }
             (_, Some(answered), record) => {
                 let elsewhere = || asked.id.and_then(|id| record_of(segments, id, number));
-                if record.is_none() && elsewhere().is_some_and(|(_, seq)| is_kept(segments, number, seq)) {
+                if record.is_none() && elsewhere().is_some_and(|(of, seq)| is_kept(&segments[of..number], seq)) {
                     continue;
                 }
                 if answered.answer.is_err() && record.is_some_and(|seq| seq <= segment.survived) {
@@ -140,9 +148,9 @@ fn items(history: &History, segments: &[Segment], number: usize) -> Result<Vec<I
     Ok(items)
 }
 
-/// Whether a record of an earlier segment was still there when this one began.
-fn is_kept(segments: &[Segment], number: usize, seq: u64) -> bool {
-    segments.iter().take(number).all(|segment| seq <= segment.survived)
+/// Whether a record of the first of these segments was still there at the end of the last.
+fn is_kept(segments: &[Segment], seq: u64) -> bool {
+    segments.iter().all(|segment| seq <= segment.survived)
 }
 
 fn unheard(segment: &Segment, seq: u64) -> Result<What, Violation> {
@@ -169,7 +177,10 @@ fn ended_sessions(segment: &Segment) -> Vec<Item> {
         hint: matches!(what, What::Answered(_)).then_some(seq),
         what,
     };
-    let ended = segment.line.iter().flat_map(|(seq, entry)| entry.ended.iter().map(move |of| (*seq, *of, entry.made)));
+    let ended = segment
+        .line
+        .iter()
+        .flat_map(|(seq, entry)| entry.ended.iter().map(move |of| (*seq, *of, entry.made)));
     ended
         .flat_map(|(seq, session, made)| {
             let done = What::Answered(Ok((Reply::EndSession(()), Bytes::new())));
@@ -289,8 +300,10 @@ impl<'a> Search<'a> {
                 }
             }
             if !is_further {
-                let mut choices: Vec<usize> =
-                    enabled.into_iter().filter(|at| self.items[*at].hint.is_some() || self.is_burial(*at)).collect();
+                let mut choices: Vec<usize> = enabled
+                    .into_iter()
+                    .filter(|at| self.items[*at].hint.is_some() || self.is_burial(*at))
+                    .collect();
                 choices.sort_by_key(|at| self.items[*at].hint.unwrap_or(u64::MAX));
                 return choices;
             }

@@ -247,10 +247,10 @@ impl Namespace {
             },
             Request::Lock(op) => {
                 let node = self.node(op.handle)?;
-                let is_other = |lock: &&(SessionId, LockOwner, bool)| (lock.0, lock.1) != (asked.session, op.owner);
+                let is_other =
+                    |lock: &&(SessionId, LockOwner, bool)| (lock.0, lock.1) != (asked.session, op.owner);
                 let conflicts = |lock: &(SessionId, LockOwner, bool)| {
-                    op.kind != LockKind::Unlock
-                        && (op.kind == LockKind::Exclusive || lock.2)
+                    op.kind != LockKind::Unlock && (op.kind == LockKind::Exclusive || lock.2)
                 };
                 let blocked = node.locks.iter().filter(is_other).any(conflicts);
                 if blocked { Err(FlareError::WouldBlock) } else { Ok(()) }
@@ -272,8 +272,13 @@ impl Namespace {
             if self.is_directory(moved) && self.lies_below(op.to_dir, moved) {
                 return Err(FlareError::Invalid);
             }
-            if target.is_some_and(|target| self.is_directory(target) && self.lies_below(op.from_dir, target)) {
-                return Err(if op.how == RenameHow::Exchange { FlareError::Invalid } else { FlareError::NotEmpty });
+            if target.is_some_and(|target| self.is_directory(target) && self.lies_below(op.from_dir, target))
+            {
+                return Err(if op.how == RenameHow::Exchange {
+                    FlareError::Invalid
+                } else {
+                    FlareError::NotEmpty
+                });
             }
         }
         let Some(target) = target else {
@@ -304,7 +309,8 @@ impl Namespace {
 
     fn granted(&mut self, asked: &Asked, answer: Option<(&Reply, &Bytes)>) -> Step {
         if !matches!(asked.request, Request::Release(_) | Request::EndSession(_)) {
-            self.expected(asked).map_err(|error| format!("it succeeds, and has to be refused as \"{error}\""))?;
+            self.expected(asked)
+                .map_err(|error| format!("it succeeds, and has to be refused as \"{error}\""))?;
         }
         let Some((reply, payload)) = answer else { return Ok(Effect::Same) };
         match (&asked.request, reply) {
@@ -318,10 +324,12 @@ impl Namespace {
                 self.check_attr(op.handle, attr)?;
                 Ok(Effect::Same)
             }
-            (Request::Readlink(op), Reply::Readlink(link)) => match self.node(op.handle).map(|node| &node.body) {
-                Ok(Body::Symlink(target)) if *target == link.target => Ok(Effect::Same),
-                _ => Err("another target was given to that symbolic link".into()),
-            },
+            (Request::Readlink(op), Reply::Readlink(link)) => {
+                match self.node(op.handle).map(|node| &node.body) {
+                    Ok(Body::Symlink(target)) if *target == link.target => Ok(Effect::Same),
+                    _ => Err("another target was given to that symbolic link".into()),
+                }
+            }
             (Request::Readdir(op), Reply::Readdir(listing)) => self.check_listing(op.dir, listing),
             (Request::Read(op), Reply::Read(read)) => {
                 self.check_attr(op.handle, &read.attr)?;
@@ -344,7 +352,13 @@ impl Namespace {
         Ok(Effect::Same)
     }
 
-    fn check_bytes(&self, handle: Handle, offset: usize, length: usize, shown: &[u8]) -> Result<(), Mismatch> {
+    fn check_bytes(
+        &self,
+        handle: Handle,
+        offset: usize,
+        length: usize,
+        shown: &[u8],
+    ) -> Result<(), Mismatch> {
         let bytes = self.file(handle).map_err(|error| error.to_string())?;
         let start = offset.min(bytes.len());
         let expected = &bytes[start..(start + length).min(bytes.len())];

@@ -88,7 +88,8 @@ impl Network {
         let is_lost = dice.chance(weather.loss) || self.cut.contains(&(from, to));
         let delay = |dice: &mut Dice| weather.latency + dice.below(weather.jitter + 1);
         if !is_lost {
-            let slow = if dice.chance(weather.slow) { dice.magnitude(100 * MILLISECOND, 8 * SECOND) } else { 0 };
+            let slow =
+                if dice.chance(weather.slow) { dice.magnitude(100 * MILLISECOND, 8 * SECOND) } else { 0 };
             arrivals.push(delay(dice) + slow);
         }
         if !is_lost && dice.chance(weather.twice) {

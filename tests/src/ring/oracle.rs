@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
+use magma_common::attr::Wcc;
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::proto::operation::WriteReply;
 use magma_common::proto::{OpId, Reply, Request, SessionId};
-use magma_common::attr::Wcc;
 use magma_common::topology::{Epoch, Position, Replica, Seq, Slice as Config, Topology, VolcanoId};
 use magma_volcano::record::{Change, Record};
 
@@ -91,7 +91,6 @@ pub struct Oracle {
     version: u64,
 }
 
-
 impl Oracle {
     /// A life begins.
     pub fn begins(&mut self, who: Replica) {
@@ -113,7 +112,13 @@ impl Oracle {
     }
 
     /// A copy takes a record; as primary if it has `made` it.
-    pub fn record(&mut self, now: Time, history: &History, made: bool, record: &Record) -> Result<(), Violation> {
+    pub fn record(
+        &mut self,
+        now: Time,
+        history: &History,
+        made: bool,
+        record: &Record,
+    ) -> Result<(), Violation> {
         let name = (record.epoch, record.seq);
         let encoded = postcard::to_stdvec(record).map_err(|error| Violation(error.to_string()))?;
         let hash = *blake3::hash(&encoded).as_bytes();
@@ -131,7 +136,9 @@ impl Oracle {
         self.line_epoch = record.epoch;
         let last = self.line.last_key_value().map_or(0, |(last, _)| *last);
         if last + 1 != seq {
-            return violation(format!("the log: a primary makes record {seq} when the history ends at {last}"));
+            return violation(format!(
+                "the log: a primary makes record {seq} when the history ends at {last}"
+            ));
         }
         let ended = record.changes.iter().filter_map(|change| match change {
             Change::EndSession(session) => Some(*session),
@@ -147,7 +154,9 @@ impl Oracle {
         if let Some(id) = entry.id
             && let Some(first) = self.by_id.insert(id, seq)
         {
-            return violation(format!("exactly once: {id:?} is done by record {first} and again by record {seq}"));
+            return violation(format!(
+                "exactly once: {id:?} is done by record {first} and again by record {seq}"
+            ));
         }
         self.line.insert(seq, entry);
         Ok(())
@@ -158,14 +167,18 @@ impl Oracle {
         if seq <= self.stable {
             return violation(format!(
                 "durability: the records {seq} to {} are lost in epoch {}, and all up to {} were answered as on disk",
-                self.line.len(), epoch.0, self.stable
+                self.line.len(),
+                epoch.0,
+                self.stable
             ));
         }
         let may_lose = self.may_lose(epoch);
         if seq <= self.acknowledged && !may_lose {
             return violation(format!(
                 "no loss: the records {seq} to {} are lost in epoch {}, and all up to {} were acknowledged",
-                self.line.len(), epoch.0, self.acknowledged
+                self.line.len(),
+                epoch.0,
+                self.acknowledged
             ));
         }
         // Even if no record is lost: bytes may be that were not on disk.
@@ -205,7 +218,9 @@ impl Oracle {
         for operation in &history.operations {
             let Request::Write(write) = &operation.asked.request else { continue };
             let Some(seq) = operation.asked.id.and_then(|id| self.by_id.get(&id)) else { continue };
-            let Some((opcode, reply)) = self.line.get(seq).and_then(|entry| entry.reply.as_ref()) else { continue };
+            let Some((opcode, reply)) = self.line.get(seq).and_then(|entry| entry.reply.as_ref()) else {
+                continue;
+            };
             let on_disk = self.synced.get(&write.handle).copied().unwrap_or(0);
             if *seq > on_disk
                 && let Ok(Reply::Write(written)) = Reply::decode(*opcode, reply)
@@ -300,7 +315,10 @@ impl Oracle {
         if reign < self.reign.0 && now > self.reign.1 && !self.frozen_clocks {
             return violation(format!(
                 "lease: an answer of reign {} leaves although reign {} has begun {:.3} s before: {}",
-                reign.0, self.reign.0.0, (now - self.reign.1) as f64 / SECOND as f64, super::history::describe(asked)
+                reign.0,
+                self.reign.0.0,
+                (now - self.reign.1) as f64 / SECOND as f64,
+                super::history::describe(asked)
             ));
         }
         let Ok((reply, _)) = answer else { return Ok(()) };
@@ -308,13 +326,19 @@ impl Oracle {
         if let Some(id) = asked.id.filter(|_| asked.request.mutates()) {
             seq = self.by_id.get(&id).copied();
             if seq.is_none() && self.lost_ids.contains(&id) {
-                return violation(format!("no loss: {id:?} is answered, and its record is no part of the history"));
+                return violation(format!(
+                    "no loss: {id:?} is answered, and its record is no part of the history"
+                ));
             }
             let comparable = comparable(reply);
-            let first = self.first_answers.entry(id).or_insert_with(|| comparable.clone());
             // What made no record may be done again by another primary: an open, the release of one.
-            if seq.is_some() && *first != comparable {
-                return violation(format!("exactly once: {id:?} is answered as {comparable:?} after {first:?}"));
+            if seq.is_some() {
+                let first = self.first_answers.entry(id).or_insert_with(|| comparable.clone());
+                if *first != comparable {
+                    return violation(format!(
+                        "exactly once: {id:?} is answered as {comparable:?} after {first:?}"
+                    ));
+                }
             }
         }
         self.acknowledged = self.acknowledged.max(seq.unwrap_or(0));
@@ -331,7 +355,10 @@ impl Oracle {
         if let Reply::Commit(commit) = reply
             && self.spent.get(&commit.verifier).is_some_and(|since| now > *since)
         {
-            return violation(format!("verifier: {:x} is answered again after writes under it were lost", commit.verifier));
+            return violation(format!(
+                "verifier: {:x} is answered again after writes under it were lost",
+                commit.verifier
+            ));
         }
         Ok(())
     }

@@ -208,7 +208,15 @@ impl Volcano {
             let mut dice = Dice::new(dice.next(), "process");
             Box::new(move || dice.next())
         };
-        let node = life::begin(&self.folder, disk, options, origin, profile(self.place, self.disks), random, self.clock.now(now));
+        let node = life::begin(
+            &self.folder,
+            disk,
+            options,
+            origin,
+            profile(self.place, self.disks),
+            random,
+            self.clock.now(now),
+        );
         let node = node.map_err(|error| error.to_string())?;
         let life = node.replica();
         self.node = Some(node);

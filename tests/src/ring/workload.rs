@@ -5,8 +5,8 @@ use magma_common::attr::{Attr, Kind, SetAttr};
 use magma_common::handle::Handle;
 use magma_common::name::Name;
 use magma_common::proto::operation::{
-    Commit, Create, CreateHow, Getattr, Link, Lock, LockFamily, LockKind, LockOwner, Lookup, Mkdir, Open, Read,
-    Readdir, Readlink, Release, Rename, RenameHow, Rmdir, Setattr, Symlink, Unlink, Write, WriteAt,
+    Commit, Create, CreateHow, Getattr, Link, Lock, LockFamily, LockKind, LockOwner, Lookup, Mkdir, Open,
+    Read, Readdir, Readlink, Release, Rename, RenameHow, Rmdir, Setattr, Symlink, Unlink, Write, WriteAt,
 };
 use magma_common::proto::{Durability, Reply, Request};
 
@@ -102,7 +102,9 @@ impl Known {
             }
         }
         match request {
-            Request::Lock(lock) if lock.kind == LockKind::Unlock => self.locked.retain(|locked| *locked != lock.handle),
+            Request::Lock(lock) if lock.kind == LockKind::Unlock => {
+                self.locked.retain(|locked| *locked != lock.handle)
+            }
             Request::Lock(lock) => self.locked.push(lock.handle),
             _ => {}
         }
@@ -126,8 +128,12 @@ impl Known {
     }
 
     fn directory(&self, dice: &mut Dice) -> Handle {
-        let directories: Vec<Handle> =
-            self.flares.iter().filter(|(_, kind, _)| *kind == Kind::Directory).map(|(handle, ..)| *handle).collect();
+        let directories: Vec<Handle> = self
+            .flares
+            .iter()
+            .filter(|(_, kind, _)| *kind == Kind::Directory)
+            .map(|(handle, ..)| *handle)
+            .collect();
         if directories.is_empty() || dice.one_in(2) { Handle::root() } else { *dice.pick(&directories) }
     }
 
@@ -162,7 +168,9 @@ pub fn wish(mix: &Mix, known: &Known, client: usize, number: usize, dice: &mut D
             let how = how(dice);
             Some(Create { dir, name: name(dice), mode: 0o644, umask: 0, how, set: set(), open }.into())
         }
-        1 => Some(Mkdir { dir: known.directory(dice), name: name(dice), mode: 0o755, umask: 0, set: set() }.into()),
+        1 => Some(
+            Mkdir { dir: known.directory(dice), name: name(dice), mode: 0o755, umask: 0, set: set() }.into(),
+        ),
         2 => {
             let target = Bytes::from(format!("target {number}"));
             Some(Symlink { dir: known.directory(dice), name: name(dice), target, set: set() }.into())
@@ -174,7 +182,12 @@ pub fn wish(mix: &Mix, known: &Known, client: usize, number: usize, dice: &mut D
         4 => Some(Unlink { dir: known.directory(dice), name: name(dice) }.into()),
         5 => Some(Rmdir { dir: known.directory(dice), name: name(dice) }.into()),
         6 => {
-            let how = *dice.pick(&[RenameHow::Replace, RenameHow::Replace, RenameHow::NoReplace, RenameHow::Exchange]);
+            let how = *dice.pick(&[
+                RenameHow::Replace,
+                RenameHow::Replace,
+                RenameHow::NoReplace,
+                RenameHow::Exchange,
+            ]);
             let (from_dir, to_dir) = (known.directory(dice), known.directory(dice));
             Some(Rename { from_dir, from_name: name(dice), to_dir, to_name: name(dice), how }.into())
         }

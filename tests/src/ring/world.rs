@@ -25,7 +25,9 @@ use super::network::{Host, Network};
 use super::oracle::Oracle;
 use super::scenario::Scenario;
 use super::trace::Trace;
-use super::volcano::{Beginning, Input, PATIENCE_OF_FORWARDS, Passed, Route, SLICE, Volcano, node_address, place_of};
+use super::volcano::{
+    Beginning, Input, PATIENCE_OF_FORWARDS, Passed, Route, SLICE, Volcano, node_address, place_of,
+};
 
 /// Something that happens at a time.
 pub(super) enum Event {
@@ -82,7 +84,8 @@ impl World {
     pub fn new(seed: u64, folder: &Path, trace: Trace) -> Self {
         let scenario = Scenario::draw(&mut Dice::new(seed, "scenario"));
         trace.say(0, || format!("seed {seed}: {scenario:?}"));
-        let clients = (0..scenario.clients).map(|index| Client::new(index, Dice::new(seed, &format!("client {index}"))));
+        let clients = (0..scenario.clients)
+            .map(|index| Client::new(index, Dice::new(seed, &format!("client {index}"))));
         let network = Network::new(Dice::new(seed, "network"), scenario.weather.clone());
         let mut oracle = Oracle::default();
         oracle.is_fair = scenario.weather.loss == 0 && scenario.weather.slow == 0;
@@ -166,7 +169,9 @@ impl World {
                     self.put(place, Input::Message(from, bytes));
                 }
             }
-            Event::Request(place, route, patience, call) => self.request_arrives(place, route, patience, call),
+            Event::Request(place, route, patience, call) => {
+                self.request_arrives(place, route, patience, call)
+            }
             Event::Cancel(place, client, tag) => {
                 if self.volcanos[place].is_up() {
                     self.put(place, Input::Cancel(client, tag));
@@ -212,9 +217,15 @@ impl World {
 
     // ---- clients ----
 
-    fn with_client<T>(&mut self, client: usize, act: impl FnOnce(&mut Client, &mut Surroundings<'_>) -> T) -> T {
+    fn with_client<T>(
+        &mut self,
+        client: usize,
+        act: impl FnOnce(&mut Client, &mut Surroundings<'_>) -> T,
+    ) -> T {
         let volcanos = &self.volcanos;
-        let places = |id: VolcanoId| volcanos.iter().rposition(|volcano| volcano.life.is_some_and(|life| life.volcano == id));
+        let places = |id: VolcanoId| {
+            volcanos.iter().rposition(|volcano| volcano.life.is_some_and(|life| life.volcano == id))
+        };
         let there = volcanos.iter().filter(|volcano| !volcano.is_gone).map(|volcano| volcano.place);
         let machines: Vec<usize> = there.collect();
         let mut surroundings = Surroundings {
@@ -261,7 +272,13 @@ impl World {
         }
     }
 
-    fn request_arrives(&mut self, place: usize, route: Route, patience: Option<Duration>, mut call: Box<Call>) {
+    fn request_arrives(
+        &mut self,
+        place: usize,
+        route: Route,
+        patience: Option<Duration>,
+        mut call: Box<Call>,
+    ) {
         let volcano = &mut self.volcanos[place];
         if !volcano.is_up() {
             // Sometimes the machine says that nobody listens.
@@ -298,8 +315,7 @@ impl World {
             return;
         }
         let Some(route) = volcano.forwards.remove(&number) else { return };
-        let unavailable =
-            Passed { released: self.now, version: 0, answer: Err(FlareError::Unavailable) };
+        let unavailable = Passed { released: self.now, version: 0, answer: Err(FlareError::Unavailable) };
         self.answer_goes(place, route, Some(passed.unwrap_or(unavailable)));
     }
 
@@ -312,7 +328,9 @@ impl World {
             let said = answer.as_ref().map_or("nobody listens".to_owned(), describe_answer);
             format!("client {client} hears (try {tag}): {said}")
         });
-        self.with_client(client, |client, world| client.hear(world, Arrival { tag, released, version, answer }));
+        self.with_client(client, |client, world| {
+            client.hear(world, Arrival { tag, released, version, answer })
+        });
         self.call_client(client);
     }
 
@@ -371,7 +389,7 @@ impl World {
             }
             Input::Synced(done, purpose) => node.synced(now, *done, purpose),
             Input::Read(ticket, read) => node.read_done(now, ticket, read),
-            Input::Wanted(change) => node.propose(now, change),
+            Input::Wanted(change) => node.propose(now, &change),
             Input::ShutDown => node.shut_down(true),
         }
         volcano.node = Some(node);
@@ -497,7 +515,12 @@ impl World {
         let reign = volcano.node.as_ref().map(|node| node.slice().reign()).unwrap_or_default();
         let version = volcano.node.as_ref().map_or(0, |node| node.topology().version);
         self.trace.say(self.now, || {
-            format!("volcano {place} answers client {} (try {}): {}", route.client, route.tag, describe_answer(&answer))
+            format!(
+                "volcano {place} answers client {} (try {}): {}",
+                route.client,
+                route.tag,
+                describe_answer(&answer)
+            )
         });
         if is_evaluated(&answer) {
             self.oracle.released(self.now, &self.history, route.operation, reign, &answer)?;
@@ -532,7 +555,10 @@ fn is_evaluated(answer: &Result<(Reply, Bytes), FlareError>) -> bool {
 
 /// Messages worth a line: not the signs of life.
 fn is_telling(message: &Message) -> bool {
-    !matches!(message, Message::Alive(_) | Message::Consensus(_) | Message::Topology(_) | Message::FetchTopology)
+    !matches!(
+        message,
+        Message::Alive(_) | Message::Consensus(_) | Message::Topology(_) | Message::FetchTopology
+    )
 }
 
 /// What of a message is the same for the same seed: not the load of this machine.
@@ -550,11 +576,17 @@ pub(super) fn show_topology(topology: &Topology) -> String {
         member.unwrap_or_else(|| format!("{:x}", volcano.0))
     };
     let slice = topology.slices.first().map(|slice| {
-        let life = |copy: &magma_common::topology::Replica| format!("{}/{}", name(copy.volcano), copy.boot.0 >> 32);
-        let list = |copies: &[magma_common::topology::Replica]| copies.iter().map(life).collect::<Vec<_>>().join(" ");
+        let life =
+            |copy: &magma_common::topology::Replica| format!("{}/{}", name(copy.volcano), copy.boot.0 >> 32);
+        let list = |copies: &[magma_common::topology::Replica]| {
+            copies.iter().map(life).collect::<Vec<_>>().join(" ")
+        };
         format!(
             "epoch {}: primary {}, mirrors [{}], joining [{}]",
-            slice.epoch.0, life(&slice.primary), list(&slice.mirrors), list(&slice.joining)
+            slice.epoch.0,
+            life(&slice.primary),
+            list(&slice.mirrors),
+            list(&slice.joining)
         )
     });
     format!(

@@ -8,6 +8,7 @@
 
 pub mod message;
 mod peers;
+mod report;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,8 +34,6 @@ const SAY_AGAIN: Duration = Duration::from_millis(300);
 pub const TOPOLOGY: &str = "topology";
 /// A network that stops says so this often, so that nobody misses it.
 const GOODBYES: u32 = 3;
-/// Who was heard from within this time is there.
-const PRESENCE: Duration = Duration::from_secs(2);
 
 /// Something to be done outside.
 pub enum Effect {
@@ -244,13 +243,13 @@ impl Node {
     }
 
     /// Asks for a change of the topology on an administrator's behalf. Whether it was made is seen from the topology.
-    pub fn propose(&mut self, now: Now, change: Change) {
-        if is_administrators(&change) {
+    pub fn propose(&mut self, now: Now, change: &Change) {
+        if is_administrators(change) {
             self.refusal = None;
         }
         if self.coordinator.is_leader() {
             if let Proposing::Refused(refusal) = self.coordinator.propose(now.monotonic, change.clone()) {
-                self.refused(&change, &refusal);
+                self.refused(change, &refusal);
             }
             return;
         }
@@ -291,33 +290,6 @@ impl Node {
     /// This volcano in this life.
     pub fn replica(&self) -> Replica {
         self.own.replica()
-    }
-
-    /// Why the coordinator will not make this change, if an administrator asked for it here last.
-    pub fn refusal(&self, change: &Change) -> Option<&Refusal> {
-        self.refusal.as_ref().filter(|(refused, _)| refused == change).map(|(_, refusal)| refusal)
-    }
-
-    /// Whether it was a member of the network and is none any more.
-    pub fn is_forgotten(&self) -> bool {
-        self.is_forgotten
-    }
-
-    /// How long each other member has not been heard from; in this life, if never.
-    pub fn silences(&self, now: Duration) -> Vec<(VolcanoId, Duration)> {
-        let heard = |id| self.peers.get(id).map_or(self.began, |peer| peer.heard);
-        self.others().into_iter().map(|id| (id, now.saturating_sub(heard(id)))).collect()
-    }
-
-    /// Who coordinates: by this volcano's own vote, or by what the others say.
-    pub fn leader(&self, now: Duration) -> Option<VolcanoId> {
-        if self.coordinator.is_voter() || self.coordinator.is_leader() {
-            return self.coordinator.leader();
-        }
-        let silences = self.silences(now);
-        let is_there = |who| silences.iter().any(|(id, silence)| *id == who && *silence < PRESENCE);
-        let figures = self.slice.all_figures();
-        figures.into_iter().find(|(id, figures)| figures.coordinates && is_there(*id)).map(|(id, _)| id)
     }
 
     /// Why the network did not take this volcano in, if it said so.
@@ -366,7 +338,7 @@ impl Node {
             }
             slice::Effect::Propose(epoch, change) => {
                 let slice = self.slice.identity().slice;
-                self.propose(now, Change::Slice(slice, epoch, change));
+                self.propose(now, &Change::Slice(slice, epoch, change));
             }
         }
     }
@@ -420,7 +392,7 @@ impl Node {
         if self.topology.member(member.id).is_some_and(|known| known.boot == member.boot) {
             return self.send_topology(from, Some(member.replica()));
         }
-        self.propose(now, Change::Enter(Box::new(member)));
+        self.propose(now, &Change::Enter(Box::new(member)));
     }
 
     /// A change was asked for here.
@@ -469,7 +441,7 @@ impl Node {
         }
         let known = self.topology.member(self.own.id);
         if known.is_none_or(|known| known.boot < self.own.boot) {
-            self.propose(now, Change::Enter(Box::new(self.own.clone())));
+            self.propose(now, &Change::Enter(Box::new(self.own.clone())));
         }
     }
 

@@ -64,7 +64,7 @@ impl Ring {
         self.running[&number].replica().volcano
     }
 
-    fn propose(&mut self, number: u8, change: Change) {
+    fn propose(&mut self, number: u8, change: &Change) {
         self.running.get_mut(&number).unwrap().propose(self.now, change);
     }
 
@@ -81,7 +81,8 @@ impl Ring {
 
     fn step(&mut self) {
         self.now.monotonic += STEP;
-        self.now.wall = Timestamp::new(1_795_409_333 + self.now.monotonic.as_secs() as i64, 0).unwrap();
+        self.now.wall =
+            Timestamp::new(1_795_409_333 + self.now.monotonic.as_secs().cast_signed(), 0).unwrap();
         let numbers: Vec<u8> = self.running.keys().copied().collect();
         for number in &numbers {
             self.running.get_mut(number).unwrap().tick(self.now);
@@ -156,7 +157,7 @@ fn a_volcano_that_leaves_gives_its_copy_away_and_then_ends() {
     ring.join(2);
     ring.join(3);
     let leaving = ring.id(1);
-    ring.propose(3, Change::Leave(leaving, true));
+    ring.propose(3, &Change::Leave(leaving, true));
     ring.until(|ring| ring.ended.get(&1) == Some(&"forgotten"));
     assert_eq!((ring.in_sync(), ring.topology().members.len()), (2, 2));
     assert!(ring.topology().member(leaving).is_none());
@@ -170,7 +171,7 @@ fn a_volcano_that_was_forgotten_while_it_was_down_learns_so_and_does_not_come_ba
     }
     let gone = ring.id(4);
     ring.running.remove(&4).unwrap().close().unwrap();
-    ring.propose(1, Change::Leave(gone, true));
+    ring.propose(1, &Change::Leave(gone, true));
     ring.until(|ring| ring.topology().member(gone).is_none());
     ring.start(4, Origin::Resume);
     ring.until(|ring| ring.ended.get(&4) == Some(&"forgotten"));
@@ -184,14 +185,14 @@ fn an_administrator_hears_of_a_refusal_wherever_the_coordinator_is() {
     let mut ring = Ring::founded();
     ring.join(2);
     let first = ring.id(1);
-    ring.propose(2, Change::Leave(first, true));
+    ring.propose(2, &Change::Leave(first, true));
     ring.until(|ring| ring.topology().member(first).is_some_and(|member| member.leaving));
     let second = ring.id(2);
     let change = Change::Leave(second, true);
     for number in [1, 2] {
         let Some(node) = ring.running.get(&number) else { continue };
         assert_eq!(node.refusal(&change), None);
-        ring.propose(number, change.clone());
+        ring.propose(number, &change);
         ring.until(|ring| ring.running.get(&number).is_none_or(|node| node.refusal(&change).is_some()));
         let Some(node) = ring.running.get(&number) else { continue };
         let refusal = node.refusal(&change).unwrap().to_string();

@@ -93,6 +93,7 @@ pub(super) fn check(
     if let Err(reason) = check_slice(entry, db) {
         return Ok(Err(reason));
     }
+    let by = By { lsn: db.state.applied.next(), copied: matches!(entry, EntryRef::Copied { .. }) };
     let mut flares = BTreeMap::new();
     let mut highs = BTreeMap::new();
     for change in entry.changes() {
@@ -102,7 +103,8 @@ pub(super) fn check(
                     Some(&high) => high,
                     None => bodies.high(db, *body)?,
                 };
-                bodies.check(db, *body, change, high, strict)?.map(|high| {
+                let by = strict.then_some(by);
+                bodies.check(db, *body, change, high, by)?.map(|high| {
                     highs.insert(*body, high);
                 })
             }

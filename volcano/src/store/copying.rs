@@ -8,10 +8,12 @@ use magma_common::topology::{Position, Seq, SliceId};
 use super::Store;
 use super::append::check_slice;
 use super::copy::filter;
+use super::doubts::Doubts;
 use super::error::StoreError;
 use super::log::{EntryRef, Lsn};
 use crate::missing::Missing;
 use crate::record::{BodyChange, Change, Entry, Record};
+use crate::rows::BodyId;
 
 /// Bytes of the log that are read at once to find what a rewind takes back.
 const READ_AHEAD: usize = 1 << 20;
@@ -142,20 +144,20 @@ impl Store {
         Ok(Some(sessions))
     }
 
-    /// What a copy has of these flares may lack bytes that other copies have: it is missing from now on. It must not be acted
+    /// What a copy has of flares in doubt may lack bytes that other copies have: it is missing from now on. It must not be acted
     /// upon before a sync, and then [`trust`](Self::trust) ends the doubts.
-    pub fn distrust(&mut self, slice: SliceId, flares: &Missing) -> Result<(), StoreError> {
+    pub fn distrust(&mut self, slice: SliceId, doubts: &Doubts) -> Result<(), StoreError> {
         self.alive()?;
         let Some(state) = self.db.slices.get(&slice) else { return Ok(()) };
         let (to, mut missing) = (state.position, state.missing_on_disk());
-        flares.ranges().iter().for_each(|range| missing.insert(*range));
+        doubts.flares().ranges().iter().for_each(|range| missing.insert(*range));
         self.take(EntryRef::Rewind { slice, to, missing: &missing })?;
         Ok(())
     }
 
-    /// What is here of the flares that were in doubt holds, or is counted as missing on disk by now.
+    /// Nothing is in doubt any more: what is here holds, or counts as missing, on disk.
     pub fn trust(&mut self) -> Result<(), StoreError> {
-        let nothing = postcard::to_stdvec(&Missing::NOTHING).unwrap_or_default();
+        let nothing = postcard::to_stdvec(&Doubts::default()).unwrap_or_default();
         self.set_meta(super::open::DOUBTFUL, &nothing)
     }
 
@@ -172,9 +174,21 @@ impl Store {
         self.take(EntryRef::Place { slice, range, position, history, outcomes })
     }
 
+    /// The changes that are [`copied`](Self::copied) next begin this body, of which nothing is here. Comes before its first bytes
+    /// are written.
+    pub(super) fn begin_copied(&mut self, body: BodyId) -> Result<(), StoreError> {
+        let born = self.last().next();
+        let bodies = self.bodies.get_mut();
+        let begun = bodies.begin(&self.db, body, born);
+        if begun.is_err() {
+            bodies.abandon_writes();
+        }
+        self.stop_on_error(begun)
+    }
+
     /// Takes changes that bring a copy what it lacks, or make room for it. They are no record of the slice. `complete` is not
     /// missing any more. Bytes of appends must have been written by [`write_append`](Self::write_append) just before.
-    pub fn copied(
+    pub(super) fn copied(
         &mut self,
         slice: SliceId,
         changes: &[Change],

@@ -11,7 +11,7 @@
 //!   then [`flush`](Store::flush). After the flush the record survives the death of the process; only then may anybody hear of it.
 //! * Copies: another copy's records are read with [`read_log`](Store::read_log) there and taken with [`receive`](Store::receive)
 //!   here. A copy that has gone another way is set back with [`rewind`](Store::rewind), or begins anew with
-//!   [`place`](Store::place); what it lacks since comes with [`copied`](Store::copied).
+//!   [`place`](Store::place); what it lacks since comes with [`import`](Store::import).
 //! * Reads: the store is a [`View`](crate::view::View); [`plan_body_read`](Store::plan_body_read) gives a read to another thread.
 //! * Durability: [`begin_sync`](Store::begin_sync) makes a [`SyncJob`] that runs on any thread, [`finish_sync`](Store::finish_sync)
 //!   takes its result and raises [`stable`](Store::stable): entries up to there survive a power cut.
@@ -27,6 +27,7 @@ mod copy;
 mod copying;
 mod db;
 mod disk;
+mod doubts;
 mod error;
 mod lock;
 mod log;
@@ -61,6 +62,7 @@ pub use body::BodyRead;
 pub use copy::{Filtered, Imported, Inside, Partial, filter};
 pub use copying::Rewound;
 pub use disk::{Disk, DiskFile, RealDisk};
+pub use doubts::Doubts;
 pub use error::{OpenError, StoreError};
 pub use log::Lsn;
 pub use maintain::Maintenance;

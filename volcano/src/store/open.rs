@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use magma_common::key::KeyRange;
 use magma_common::proto::operation::Outcome;
 use magma_common::time::Timestamp;
 use magma_common::topology::{Seq, SliceId};
@@ -16,6 +15,7 @@ use super::append;
 use super::body::Bodies;
 use super::db::{Db, State};
 use super::disk::Disk;
+use super::doubts::Doubts;
 use super::error::{OpenError, StoreError};
 use super::lock::FolderLock;
 use super::log::index::Index;
@@ -23,7 +23,6 @@ use super::log::{EntryRef, Log, Lsn, Place, recovery};
 use super::maintain::Upkeep;
 use super::meta::MetaFile;
 use super::{Store, random_u64};
-use crate::missing::Missing;
 use crate::record::{BodyChange, Change, Entry};
 
 /// After so many replayed entries the database is committed, so that its transaction does not grow without limit.
@@ -115,10 +114,10 @@ pub struct Opened {
     pub cut: u64,
     /// Flares that there are.
     pub flares: u64,
-    /// Flares whose bodies may lack bytes, though the records that appended them are here: a power cut took what had not been
-    /// synced, now or before an earlier start. As long as it is not decided which copy of them holds
+    /// Bytes that bodies may lack, though the records that appended them are here: a power cut took what had not been
+    /// synced, now or before an earlier start. As long as it is not decided what holds
     /// ([`Store::distrust`], [`Store::trust`]) every start tells of them.
-    pub doubtful: Missing,
+    pub doubtful: Doubts,
 }
 
 impl Opened {
@@ -161,9 +160,10 @@ impl Store {
         // only now: until the torn tail of a power cut is off the log, it must not be taken for damage within one boot
         let mut doubtful = stored_doubts(&meta)?;
         if !clean && !same_boot {
-            unsynced.ranges().iter().for_each(|range| doubtful.insert(*range));
+            doubtful.merge(unsynced);
         }
-        let doubts = postcard::to_stdvec(&doubtful).map_err(|_| OpenError::damaged(dir, "it has too many doubts"))?;
+        let doubts =
+            postcard::to_stdvec(&doubtful).map_err(|_| OpenError::damaged(dir, "it has too many doubts"))?;
         meta.update(|meta| {
             meta.running = Some(options.machine_boot.clone());
             meta.sweep |= !clean;
@@ -171,8 +171,17 @@ impl Store {
         })?;
         let (last, cut) = (found.last, found.cut);
         let log = Log::start(Arc::clone(&disk), log_dir, meta.content().store, options.segment_size, found)?;
-        let opened =
-            Opened { created, clean, same_boot, last, outcomes, replayed, cut, flares: db.state.flares, doubtful };
+        let opened = Opened {
+            created,
+            clean,
+            same_boot,
+            last,
+            outcomes,
+            replayed,
+            cut,
+            flares: db.state.flares,
+            doubtful,
+        };
         if !clean {
             tracing::warn!(target: "volcano", replayed, cut, same_boot, "the store was not closed; its log was replayed");
         }
@@ -208,9 +217,9 @@ impl Store {
 }
 
 /// What earlier starts were in doubt about.
-fn stored_doubts(meta: &MetaFile) -> Result<Missing, OpenError> {
+fn stored_doubts(meta: &MetaFile) -> Result<Doubts, OpenError> {
     match meta.content().values.get(DOUBTFUL) {
-        None => Ok(Missing::NOTHING),
+        None => Ok(Doubts::default()),
         Some(bytes) => postcard::from_bytes(bytes)
             .map_err(|error| OpenError::damaged(std::path::Path::new("meta"), error.to_string())),
     }
@@ -258,8 +267,8 @@ struct Replay<'a> {
     /// The latest time of any record so far.
     time: Timestamp,
     outcomes: Vec<RetainedOutcome>,
-    /// Flares to whose bodies bytes were appended that may not be on disk.
-    unsynced: Missing,
+    /// Bytes that were appended and may not be on disk.
+    unsynced: Doubts,
     replayed: u64,
 }
 
@@ -267,7 +276,16 @@ impl<'a> Replay<'a> {
     fn new(db: &'a mut Db, bodies: &'a mut Bodies) -> Self {
         let before = db.state;
         let (index, time) = (Index::default(), Timestamp::default());
-        Self { db, bodies, before, index, time, outcomes: Vec::new(), unsynced: Missing::NOTHING, replayed: 0 }
+        Self {
+            db,
+            bodies,
+            before,
+            index,
+            time,
+            outcomes: Vec::new(),
+            unsynced: Doubts::default(),
+            replayed: 0,
+        }
     }
 
     /// The next entry of the log; it is on disk.
@@ -287,8 +305,8 @@ impl<'a> Replay<'a> {
     /// The log does not carry the bytes of appends.
     fn note_unsynced(&mut self, entry: EntryRef<'_>) {
         for change in entry.changes() {
-            if let Change::Body { flare, change: BodyChange::Append { .. }, .. } = change {
-                self.unsynced.insert(KeyRange::single(flare.ino()));
+            if let Change::Body { flare, body, change: BodyChange::Append { offset, length } } = change {
+                self.unsynced.note(*flare, *body, *offset, *length);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `lava leave`, `lava stay`, `lava evict` and `lava copies`: changes that the volcanos have to agree on.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use magma_common::topology::{Member, Topology, VolcanoId};
@@ -204,8 +205,9 @@ fn copies(lava: &Lava, copies: u8) -> Result<Wish, String> {
         _ => format!("{copies} copies are wanted; they take {copies} times the space of one.\n"),
     };
     if wanted > storing {
-        done +=
-            &format!("Only {} there that could have one: join others (magmad -r).\n", are_volcanos(storing));
+        let there = are_volcanos(storing);
+        // Writing to a string cannot fail.
+        let _ = writeln!(done, "Only {there} there that could have one: join others (magmad -r).");
     }
     done += "`lava health` shows what is being done.\n";
     Ok(Wish { change: Change::Copies(copies), done })

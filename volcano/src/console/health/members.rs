@@ -23,7 +23,6 @@ pub(super) fn votes(lava: &Lava) -> Option<Finding> {
     let (there, silent) = voters(lava);
     let all = there.len() + silent.len();
     if !mute_majority(lava).is_empty() {
-        let is_served = topology.slices.iter().all(|slice| super::copies::unserved(lava, slice).is_none());
         return Some(Finding::trouble(
             format!(
                 "Nobody can change who serves what: {} of {all} votes {} missing ({}).",
@@ -31,7 +30,7 @@ pub(super) fn votes(lava: &Lava) -> Option<Finding> {
                 is(silent.len()),
                 names(&silent)
             ),
-            if is_served {
+            if is_served(lava) {
                 vec![
                     "Requests do not wait for that; the next loss of a volcano would make them wait."
                         .to_owned(),
@@ -62,19 +61,25 @@ pub(super) fn votes(lava: &Lava) -> Option<Finding> {
     }
 }
 
+fn is_served(lava: &Lava) -> bool {
+    lava.topology.slices.iter().all(|slice| super::copies::unserved(lava, slice).is_none())
+}
+
 /// Who is silent.
 pub(super) fn silent(lava: &Lava) -> Vec<Finding> {
     let finding = |member: &Member| {
         let silence = silence(lava, member.id)?;
         let who = called(member);
         let mut details = Vec::new();
-        if role(&lava.topology, &lava.volcanos, member) == Role::Mirror {
+        if role(&lava.topology, &lava.volcanos, member) == Role::Mirror && is_served(lava) {
             details
                 .push(format!("What is being written waits for {who}, or until it is taken out, about 3 s."));
         }
-        details.push(format!(
-            "If {who} does not come back: `lava evict {who}`, and join another one (magmad -r)."
-        ));
+        details.push(if has_substitutes(lava, member) {
+            format!("If {who} does not come back: `lava evict {who}`, and join another one (magmad -r).")
+        } else {
+            format!("{who} has the only copy that is sure to have everything: it cannot be replaced.")
+        });
         Some(Finding::trouble(format!("{who} ({}) is {}.", member.address, silent_for(silence)), details))
     };
     lava.topology.members.iter().filter_map(finding).collect()

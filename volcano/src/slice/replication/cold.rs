@@ -101,7 +101,8 @@ impl Slice {
         }
         let lost = all.values().any(|(_, stand)| stand.may_have_lost) && !planted(Bug::KeepVerifierOverLoss);
         // A copy whose bytes are in doubt joins anew, and gets those again that may be missing.
-        let sound = all.values().filter(|(who, stand)| *who != me && !stand.is_doubtful && stand.missing.is_empty());
+        let sound =
+            all.values().filter(|(who, stand)| *who != me && !stand.is_doubtful && stand.missing.is_empty());
         let mirrors = sound.map(|(who, _)| *who).collect();
         self.propose(now, SliceChange::ColdStart { primary: me, mirrors, lost });
     }

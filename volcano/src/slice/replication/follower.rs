@@ -115,7 +115,7 @@ impl Slice {
         self.store.distrust(self.identity.slice, &self.replication.doubtful)?;
         self.store.sync_now(SyncBodies::None)?;
         self.store.trust()?;
-        self.replication.doubtful = crate::missing::Missing::NOTHING;
+        self.replication.doubtful = crate::store::Doubts::default();
         Ok(())
     }
 

@@ -38,9 +38,9 @@ use self::primary::Primary;
 use self::recent::Recent;
 use super::{Effect, Now, Slice, Trouble};
 use crate::coordinator::SliceChange;
-use crate::missing::Missing;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
+use crate::store::Doubts;
 
 /// What was not answered is said again after this time.
 const SAY_AGAIN: Duration = Duration::from_millis(300);
@@ -73,8 +73,8 @@ pub(super) struct Replication {
     proposal: Option<Proposal>,
     /// The last stop may have cost what was not on disk.
     may_have_lost: bool,
-    /// Flares whose bytes here may not be what the other copies have.
-    doubtful: Missing,
+    /// Bytes here that may not be what the other copies have.
+    doubtful: Doubts,
     /// What is sent is numbered without a break as long as the process lives, whatever the role.
     beacons: Beacons,
     refreshes: u64,
@@ -85,7 +85,7 @@ pub(super) struct Replication {
 }
 
 impl Replication {
-    pub(super) fn new(may_have_lost: bool, doubtful: Missing) -> Self {
+    pub(super) fn new(may_have_lost: bool, doubtful: Doubts) -> Self {
         Self {
             role: Role::Outside(Cold::default()),
             config: None,

@@ -10,10 +10,12 @@ use super::progress::{Progress, Stage};
 use crate::coordinator::SliceChange;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
-use crate::rows::BodyId;
+use crate::record::{BodyChange, Change};
+use crate::rows::{BodyId, Content};
 use crate::slice::gate::Safe;
 use crate::slice::orphans::Search;
 use crate::slice::{Now, Slice, Trouble};
+use crate::store::{Doubts, SyncBodies};
 use crate::view::View;
 
 /// A copy that counts and has been silent for this long is taken out, so that the others can go on.
@@ -23,12 +25,15 @@ const STUCK: Duration = Duration::from_millis(4500);
 /// A joining copy, for which nobody waits, may be silent for longer.
 const JOINING_SILENCE: Duration = Duration::from_secs(10);
 
+/// Bytes that one record states.
+const STATED_AT_ONCE: u64 = 1 << 20;
+
 /// How far a primary has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It asks the mirrors where they stand: one that has more than it has becomes primary in its place.
     Comparing,
-    /// It waits for all mirrors to have this record, the first of its epoch.
+    /// It waits for all mirrors to have this record, the last of those with which its epoch begins.
     Leveling(Seq),
     /// It serves.
     Serving,
@@ -174,14 +179,10 @@ impl Slice {
 
     /// Every mirror stands at or before this copy's last record: the first record of the epoch follows it.
     fn begin_epoch(&mut self, now: Now) -> Result<(), Trouble> {
-        if !self.replication.doubtful.is_empty() {
-            // Its bytes are what the slice has from now on; every other copy that is in doubt gets them.
-            self.store.trust()?;
-            self.replication.doubtful = crate::missing::Missing::NOTHING;
-        }
         let changes = self.founding_changes(now)?;
         self.last_time = self.last_time.max(self.store.time(self.identity.slice));
         self.record(now, changes, None)?;
+        self.settle_doubts(now)?;
         let first = self.position().seq;
         self.store.flush()?;
         if let Role::Primary(primary) = &mut self.replication.role {
@@ -189,6 +190,31 @@ impl Slice {
         }
         self.feed(now)?;
         self.advance(now);
+        Ok(())
+    }
+
+    /// What this copy has where a power cut may have taken bytes is what the slice has from now on. Records say so, byte by byte,
+    /// since other copies, one that comes back in a year included, may have what this one has lost.
+    fn settle_doubts(&mut self, now: Now) -> Result<(), Trouble> {
+        let doubts = self.replication.doubtful.clone();
+        if doubts.is_empty() {
+            return Ok(());
+        }
+        for (flare, body, start, end) in doubts.ranges() {
+            let content = self.store.flare(&flare.key)?.map(|row| row.content);
+            let Some(Content::Body { body: present, high }) = content else { continue };
+            let mut offset = start;
+            while present == body && offset < end.min(high) {
+                let length = (end.min(high) - offset).min(STATED_AT_ONCE);
+                let data = self.store.read_body(body, offset, usize::try_from(length).unwrap_or(0))?;
+                let change = BodyChange::Overwrite { offset, data };
+                self.record(now, vec![Change::Body { body, flare, change }], None)?;
+                offset += length;
+            }
+        }
+        self.store.sync_now(SyncBodies::None)?;
+        self.store.trust()?;
+        self.replication.doubtful = Doubts::default();
         Ok(())
     }
 

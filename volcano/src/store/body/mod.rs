@@ -282,21 +282,35 @@ impl Bodies {
     /// The record that the writes were for was not taken: what they left beyond the bodies' ends is cut off before the next append.
     pub(super) fn abandon_writes(&mut self) {
         for body in std::mem::take(&mut self.writing) {
-            if let Some(state) = self.states.get_mut(&body) {
-                state.written.clear();
-                state.tail = Tail::Unknown;
+            let Some(state) = self.states.get_mut(&body) else { continue };
+            if state.row.is_none() && state.born != Lsn(0) {
+                self.discard(body);
+                continue;
             }
+            state.written.clear();
+            state.tail = Tail::Unknown;
         }
     }
 
-    /// Whether a record may make this change: what the caller must have kept to. Without `strict` the bytes of appends may be missing.
+    /// The entry that was to bring this body in was not taken.
+    fn discard(&mut self, body: BodyId) {
+        let path = self.path_in_use(body);
+        self.remove_state(body);
+        if let Err(error) = self.disk.unlink(&path) {
+            // it takes space until the next unclean stop
+            tracing::warn!(target: "garbage", file = %path.display(), %error, "a file that nothing needs stays");
+        }
+    }
+
+    /// Whether a record may make this change: what the caller must have kept to. `by` whom it comes now; in
+    /// a replay nobody, and the bytes of appends may be missing.
     pub(super) fn check(
         &mut self,
         db: &Db,
         body: BodyId,
         change: &BodyChange,
         high: u64,
-        strict: bool,
+        by: Option<By>,
     ) -> Result<Result<u64, String>, ReadError> {
         let overflow = || Err("the range ends beyond all offsets".to_owned());
         Ok(match change {
@@ -305,7 +319,9 @@ impl Bodies {
                 let state = self.state(db, body)?;
                 if *offset < high {
                     Err(format!("it appends at {offset}, below {high}"))
-                } else if strict && !state.has_written(*offset, end) {
+                } else if by.is_some_and(|by| state.row.is_none() && state.born != by.born()) {
+                    Err("the bytes that begin a body went to another file than its own".to_owned())
+                } else if by.is_some() && !state.has_written(*offset, end) {
                     Err(format!("the bytes {offset}..{end} that it appends were not written"))
                 } else {
                     Ok(high.max(end))
@@ -427,19 +443,8 @@ impl Bodies {
         }
         self.remove_state(body);
         self.state(db, body)?.born = born;
+        self.writing.push(body);
         Ok(())
-    }
-
-    /// The entry that was to bring these bodies in was not taken.
-    pub(super) fn discard(&mut self, bodies: &BTreeSet<BodyId>) {
-        for &body in bodies {
-            let path = self.path_in_use(body);
-            self.remove_state(body);
-            if let Err(error) = self.disk.unlink(&path) {
-                // it takes space until the next unclean stop
-                tracing::warn!(target: "garbage", file = %path.display(), %error, "a file that nothing needs stays");
-            }
-        }
     }
 
     fn next_version(&mut self) -> u64 {

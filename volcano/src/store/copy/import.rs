@@ -11,15 +11,13 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use magma_common::handle::Handle;
 use magma_common::key::KeyRange;
 use magma_common::topology::SliceId;
 
 use super::super::Store;
 use super::super::error::StoreError;
-use super::super::log::EntryRef;
 use super::landing::{Landed, Waits};
-use super::{Partial, brings_sessions, wipe};
+use super::{Partial, brings_sessions, filter, wipe};
 use crate::node::message::Part;
 use crate::record::{BodyChange, Change};
 use crate::rows::BodyId;
@@ -38,67 +36,66 @@ pub enum Imported {
     OutOfPlace,
 }
 
-/// A body's bytes in a part: what is appended to which body of which flare.
-#[derive(Clone, Copy, Debug)]
-struct Append {
-    body: BodyId,
-    flare: Handle,
-    offset: u64,
-    end: u64,
+/// What is taken of a part.
+#[derive(Debug)]
+struct Taken {
+    changes: Vec<Change>,
+    /// The bytes of the appends among them.
+    appended: Vec<Bytes>,
 }
 
 impl Store {
     /// Takes a part of a slice from another copy of it. This copy must stand exactly where the part is true.
     ///
-    /// A part that is refused or fails leaves what was missing missing. One whose keys are not missing any more is passed over.
+    /// It may be sent again, made anew where the sender had begun before: of what is here already nothing changes.
+    /// [`Rejected`](StoreError::Rejected): it makes no sense. [`NoSpace`](StoreError::NoSpace): it does not fit on the disk.
+    /// Then nothing of it was taken.
     pub fn import(&mut self, slice: SliceId, part: &Part) -> Result<Imported, StoreError> {
         self.alive()?;
-        let appends = check(part).map_err(|reason| self.rejected(reason))?;
+        check(part).map_err(|reason| self.rejected(reason))?;
         let Some(state) = self.db.slices.get(&slice) else {
             return Err(self.rejected(format!("there is no copy of slice {} here", slice.0)));
         };
-        if !state.missing.overlaps(part.range) {
+        let wanted: Vec<_> = state.missing.within(part.range).collect();
+        if wanted.is_empty() {
             return Ok(Imported::Done);
         }
-        if !state.missing.covers(part.range) {
-            return Err(self.rejected("it brings keys that are here".to_owned()));
-        }
-        let before = if part.first { None } else { state.partial };
+        let before = state.partial.filter(|_| !part.first);
         if !part.first && before.is_none_or(|partial| KeyRange::single(partial.flare().ino()) != part.range) {
             return Ok(Imported::OutOfPlace);
         }
-        let after = partial_after(before, part, &appends).map_err(|reason| self.rejected(reason))?;
-        if part.first && !self.make_way(slice, part)? {
+        let after = partial_after(before, part).map_err(|reason| self.rejected(reason))?;
+        if part.first && !self.make_way(slice, part, &wanted)? {
             return Ok(Imported::Later);
         }
-        self.take_part(slice, part, &appends)?;
-        self.landed(slice, part, after, !appends.is_empty() || before.is_some());
+        let taken = if part.first { lacking(part, &wanted) } else { self.beyond(part)? };
+        let brings_bytes = before.is_some() || !taken.appended.is_empty();
+        self.take_part(slice, part, &taken)?;
+        let waits = if brings_bytes { Waits::Bodies(self.last()) } else { Waits::Log(self.last()) };
+        if let Some(state) = self.db.slices.get_mut(&slice) {
+            state.partial = after;
+            for range in wanted.into_iter().filter(|_| part.last) {
+                state.complete(range);
+                state.landed.push(Landed { range, waits });
+            }
+        }
         Ok(Imported::Done)
     }
 
-    /// A part was taken.
-    fn landed(&mut self, slice: SliceId, part: &Part, partial: Option<Partial>, bytes: bool) {
-        let last = self.last();
-        let Some(state) = self.db.slices.get_mut(&slice) else { return };
-        state.partial = partial;
-        if part.last {
-            let waits = if bytes { Waits::Bodies(last) } else { Waits::Log(last) };
-            state.complete(part.range);
-            state.landed.push(Landed { range: part.range, waits });
+    /// Takes away what this copy has where a part is wanted, as much as may be done at once. Whether nothing is left.
+    fn make_way(&mut self, slice: SliceId, part: &Part, wanted: &[KeyRange]) -> Result<bool, StoreError> {
+        let mut wiped = wipe::Wiped::default();
+        for &range in wanted {
+            wipe::plan(&self.db, range, &mut wiped)?;
         }
-    }
-
-    /// Takes away what this copy has in the range of a part, as much as may be done at once. Whether nothing is left.
-    fn make_way(&mut self, slice: SliceId, part: &Part) -> Result<bool, StoreError> {
-        let mut wiped = wipe::plan(&self.db, part.range)?;
         if brings_sessions(part.range) && !wiped.more {
             wiped.changes.extend(self.ended_sessions(slice, part)?);
         }
+        if let Some(state) = self.db.slices.get_mut(&slice) {
+            state.partial = None;
+        }
         if !wiped.changes.is_empty() {
-            if let Some(state) = self.db.slices.get_mut(&slice) {
-                state.partial = None;
-            }
-            self.take(EntryRef::Copied { slice, changes: &wiped.changes, complete: None })?;
+            self.copied(slice, &wiped.changes, None)?;
         }
         let crowded = self.db.dropped_bodies(0, MAX_DROPPED)?.len() >= MAX_DROPPED;
         Ok(!wiped.more && !crowded)
@@ -115,34 +112,65 @@ impl Store {
         Ok(here.filter(|id| !brought.contains(id)).map(Change::EndSession).collect())
     }
 
-    /// Writes the bytes of a part and logs its changes.
-    fn take_part(&mut self, slice: SliceId, part: &Part, appends: &[Append]) -> Result<(), StoreError> {
-        let born = self.last().next();
-        let mut begun = BTreeSet::new();
-        let mut take = || {
-            for (append, bytes) in appends.iter().zip(&part.appended) {
-                let bodies = self.bodies.get_mut();
-                if part.first && !begun.contains(&append.body) {
-                    bodies.begin(&self.db, append.body, born)?;
-                    begun.insert(append.body);
-                }
-                self.write_append(append.body, append.offset, bytes)?;
+    /// A part that goes on with a flare, without the bytes that are here already.
+    fn beyond(&mut self, part: &Part) -> Result<Taken, StoreError> {
+        let mut bytes = part.appended.iter();
+        let mut taken = Taken { changes: Vec::new(), appended: Vec::new() };
+        for change in &part.changes {
+            let Change::Body { body, flare, change: BodyChange::Append { offset, length } } = change else {
+                taken.changes.push(change.clone());
+                continue;
+            };
+            let (end, mut bytes) = (offset + length, bytes.next().cloned().unwrap_or_default());
+            // of a body that grows as its parts come, that is the border before the first of them
+            let start = self.bodies.get_mut().high(&self.db, *body)?.max(*offset);
+            if start < end || *offset == end {
+                let here = usize::try_from(start - offset).unwrap_or(usize::MAX).min(bytes.len());
+                let change = BodyChange::Append { offset: start, length: end.saturating_sub(start) };
+                taken.changes.push(Change::Body { body: *body, flare: *flare, change });
+                taken.appended.push(bytes.split_off(here));
             }
-            // on disk with the log or not at all; what needs a body's bytes as well is said later
-            let complete = (part.last && part.first && appends.is_empty()).then_some(part.range);
-            self.take(EntryRef::Copied { slice, changes: &part.changes, complete })
-        };
-        let taken = take();
-        if taken.is_err() {
-            self.bodies.get_mut().discard(&begun);
         }
-        taken.map(|_| ())
+        Ok(taken)
+    }
+
+    /// Writes the bytes that a part brings and logs its changes.
+    fn take_part(&mut self, slice: SliceId, part: &Part, taken: &Taken) -> Result<(), StoreError> {
+        let mut begun = BTreeSet::new();
+        for (body, offset, bytes) in taken.appends() {
+            if part.first && begun.insert(body) {
+                self.begin_copied(body)?;
+            }
+            self.write_append(body, offset, bytes)?;
+        }
+        // on disk with the log or not at all; what needs a body's bytes as well is said later
+        let is_whole = part.first && part.last && taken.appended.is_empty();
+        self.copied(slice, &taken.changes, is_whole.then_some(part.range))?;
+        Ok(())
     }
 }
 
-/// Checks a part by itself; gives out its appends, in their order.
-fn check(part: &Part) -> Result<Vec<Append>, String> {
-    let mut appends = Vec::new();
+impl Taken {
+    /// The appends: body, offset, bytes.
+    fn appends(&self) -> impl Iterator<Item = (BodyId, u64, &Bytes)> {
+        let appends = self.changes.iter().filter_map(|change| match change {
+            Change::Body { body, change: BodyChange::Append { offset, .. }, .. } => Some((*body, *offset)),
+            _ => None,
+        });
+        appends.zip(&self.appended).map(|((body, offset), bytes)| (body, offset, bytes))
+    }
+}
+
+/// What a part of whole flares has of the keys that are wanted.
+fn lacking(part: &Part, wanted: &[KeyRange]) -> Taken {
+    let is_here = |ino| !wanted.iter().any(|range| range.contains_ino(ino));
+    let kept = filter(part.changes.clone(), part.appended.clone(), is_here, None);
+    Taken { changes: kept.changes, appended: kept.appended }
+}
+
+/// Whether a part makes sense by itself.
+fn check(part: &Part) -> Result<(), String> {
+    let mut bytes = part.appended.iter();
     for change in &part.changes {
         let key = change.flare();
         if key.is_some_and(|key| !part.range.contains(&key)) {
@@ -156,40 +184,38 @@ fn check(part: &Part) -> Result<Vec<Append>, String> {
             | Change::PutXattr { .. }
             | Change::PutLocks { .. }
             | Change::PutSession(_) => {}
-            Change::Body { body, flare, change: BodyChange::Append { offset, length } } => {
-                let end = offset.checked_add(*length).ok_or("an append ends beyond all offsets")?;
-                appends.push(Append { body: *body, flare: *flare, offset: *offset, end });
+            Change::Body { change: BodyChange::Append { offset, length }, .. } => {
+                if bytes.next().is_none_or(|bytes| bytes.len() as u64 != *length) {
+                    return Err("the bytes of its appends did not come with it".to_owned());
+                }
+                offset.checked_add(*length).ok_or("an append ends beyond all offsets")?;
             }
             _ => return Err("it takes something away".to_owned()),
         }
     }
-    let fits = |(append, bytes): (&Append, &Bytes)| append.end - append.offset == bytes.len() as u64;
-    if appends.len() != part.appended.len() || !appends.iter().zip(&part.appended).all(fits) {
-        return Err("the bytes of its appends did not come with it".to_owned());
-    }
-    Ok(appends)
+    if bytes.next().is_some() { Err("it brings bytes that belong nowhere".to_owned()) } else { Ok(()) }
 }
 
 /// How much is here of the flare that comes in several parts, once this one has been taken.
-fn partial_after(
-    before: Option<Partial>,
-    part: &Part,
-    appends: &[Append],
-) -> Result<Option<Partial>, String> {
-    if part.last {
-        return Ok(None);
+fn partial_after(before: Option<Partial>, part: &Part) -> Result<Option<Partial>, String> {
+    let mut partial = before;
+    for change in &part.changes {
+        partial = match (change, partial) {
+            (Change::PutFlare(row), _) => Some(Partial::Rows { flare: row.handle }),
+            (_, Some(Partial::Rows { .. })) => partial,
+            (Change::Body { body, flare, change: BodyChange::Append { offset, length } }, _) => {
+                let here = match partial {
+                    Some(Partial::Bytes { upto, .. }) => upto,
+                    _ => 0,
+                };
+                Some(Partial::Bytes { flare: *flare, body: *body, upto: here.max(offset + length) })
+            }
+            _ => partial,
+        };
     }
-    let row = part.changes.iter().rev().find_map(|change| match change {
-        Change::PutFlare(row) => Some(row.handle),
-        _ => None,
-    });
-    let partial = match (row, before, appends.last()) {
-        (Some(flare), ..) | (None, Some(Partial::Rows { flare }), _) => Partial::Rows { flare },
-        (None, _, Some(&Append { body, flare, end, .. })) => Partial::Bytes { flare, body, upto: end },
-        _ => return Err("it brings nothing and says that more comes".to_owned()),
-    };
-    if KeyRange::single(partial.flare().ino()) != part.range {
-        return Err("it is about more than one flare and not complete".to_owned());
+    match partial {
+        _ if part.last => Ok(None),
+        Some(partial) if KeyRange::single(partial.flare().ino()) == part.range => Ok(Some(partial)),
+        _ => Err("it says that more comes of something else than one flare".to_owned()),
     }
-    Ok(Some(partial))
 }

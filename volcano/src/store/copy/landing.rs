@@ -5,7 +5,7 @@ use magma_common::topology::SliceId;
 
 use super::super::Store;
 use super::super::error::StoreError;
-use super::super::log::{EntryRef, Lsn};
+use super::super::log::Lsn;
 use crate::missing::Missing;
 
 /// A range that was brought in.
@@ -66,7 +66,7 @@ impl Store {
                 safe.insert(landed.range);
             }
             for &range in safe.ranges() {
-                let lsn = self.take(EntryRef::Copied { slice, changes: &[], complete: Some(range) })?;
+                let lsn = self.copied(slice, &[], Some(range))?;
                 if let Some(state) = self.db.slices.get_mut(&slice) {
                     state.landed.retain(|landed| landed.waits != Waits::Entry || !range.covers(landed.range));
                     state.landed.push(Landed { range, waits: Waits::Log(lsn) });

@@ -18,32 +18,41 @@ pub(super) struct Wiped {
     pub(super) changes: Vec<Change>,
     /// There is more in the range.
     pub(super) more: bool,
+    /// Rows and bodies that it removes.
+    rows: usize,
 }
 
-/// Plans to remove what lies in a range, as much as may be done at once.
+/// Plans to remove what lies in a range, as much as may be done at once with what is planned already.
 ///
 /// A body can be there without its flare: a large flare's comes first.
-pub(super) fn plan(db: &Db, range: KeyRange) -> Result<Wiped, ReadError> {
-    let bodies = db.bodies_of(range, FLARES)?;
-    let mut wiped = Wiped { more: bodies.len() == FLARES, ..Wiped::default() };
+pub(super) fn plan(db: &Db, range: KeyRange, wiped: &mut Wiped) -> Result<(), ReadError> {
+    let room = ROWS.saturating_sub(wiped.rows);
+    let bodies = db.bodies_of(range, FLARES.min(room))?;
+    let inos = db.inos(range, FLARES.min(room))?;
+    wiped.more |= bodies.len().max(inos.len()) >= FLARES.min(room);
     for (body, flare) in bodies {
-        wiped.changes.push(Change::Body { body, flare, change: BodyChange::Drop });
+        wiped.push(Change::Body { body, flare, change: BodyChange::Drop });
     }
-    let inos = db.inos(range, FLARES)?;
-    wiped.more |= inos.len() == FLARES;
-    let mut room = ROWS;
     for ino in inos {
         let Some(flare) = db.flare_by_ino(ino)? else { continue };
+        let room = ROWS.saturating_sub(wiped.rows);
         let rows = rows_of(db, &flare, room)?;
         if rows.len() >= room {
-            wiped.changes.extend(rows);
+            rows.into_iter().for_each(|row| wiped.push(row));
             wiped.more = true;
             break;
         }
-        room -= rows.len();
-        wiped.changes.push(Change::DeleteFlare(flare.row.key()));
+        wiped.rows += rows.len();
+        wiped.push(Change::DeleteFlare(flare.row.key()));
     }
-    Ok(wiped)
+    Ok(())
+}
+
+impl Wiped {
+    fn push(&mut self, change: Change) {
+        self.rows += 1;
+        self.changes.push(change);
+    }
 }
 
 /// The removal of up to `limit` entries and names of a flare, one by one.

@@ -15,7 +15,9 @@ use magma_common::topology::Seq;
 
 use super::super::simulated::{Dice, SimDisk};
 use super::super::{Lsn, Opened, Rewound, Store, StoreError, SyncBodies};
-use super::making::{SLICE, body_change, entry, flare, name, op, open_sim, record, reference, small, time};
+use super::making::{
+    SLICE, begin, body_change, copied, entry, flare, name, op, open_sim, record, reference, small, time,
+};
 use super::model::Model;
 use super::standing::{Standing, outcomes};
 use crate::record::{BodyChange, Change, Entry};
@@ -49,6 +51,8 @@ struct Run {
     abandoned: bool,
     /// The bytes of appends come with the record.
     receiving: bool,
+    /// What is to come is no record.
+    copying: bool,
     now: Duration,
 }
 
@@ -76,6 +80,7 @@ impl Run {
             next_body: 1,
             abandoned: false,
             receiving: false,
+            copying: false,
             now: Duration::ZERO,
         }
     }
@@ -231,15 +236,17 @@ impl Run {
             return Ok(());
         }
         let (mut changes, mut appended) = (Vec::new(), Vec::new());
-        (self.receiving, self.abandoned) = (false, false);
-        self.change(&mut changes, &mut appended)?;
+        (self.receiving, self.abandoned, self.copying) = (false, false, true);
+        let changed = self.change(&mut changes, &mut appended);
+        self.copying = false;
+        changed?;
         let one = flare(self.dice.below(FLARES), Kind::File).key().ino();
         let complete = match self.dice.below(3) {
             0 => None,
             1 => KeyRange::new(one, one),
             _ => Some(KeyRange::ALL),
         };
-        let lsn = self.store().copied(SLICE, &changes, complete)?;
+        let lsn = copied(self.store(), &changes, complete)?;
         self.took(lsn, Entry::Copied { slice: SLICE, changes, complete }, appended);
         self.check_standing();
         Ok(())
@@ -364,10 +371,13 @@ impl Run {
         let offset = high + if self.dice.one_in(3) { self.dice.below(70_000) } else { 0 };
         let data = Bytes::from(vec![fill; 1 + self.dice.below(3000) as usize]);
         let length = data.len() as u64;
+        if self.copying {
+            begin(self.store(), body);
+        }
         if !self.receiving {
             self.store().write_append(body, offset, &data)?;
         }
-        if !self.receiving && self.dice.one_in(10) {
+        if !self.receiving && !self.copying && self.dice.one_in(10) {
             // the change never comes, and what was written is as never written
             self.abandoned = true;
             return Ok(());

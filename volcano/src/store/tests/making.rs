@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use magma_common::attr::Kind;
 use magma_common::handle::{BirthNumber, Handle};
-use magma_common::key::BirthString;
+use magma_common::key::{BirthString, KeyRange};
 use magma_common::name::Name;
 use magma_common::proto::{OpId, SessionId};
 use magma_common::time::Timestamp;
 use magma_common::topology::{Epoch, Position, Seq, SliceId};
 
+use super::super::log::EntryRef;
 use super::super::simulated::SimDisk;
-use super::super::{Disk, OpenError, OpenOptions, Opened, RealDisk, Store};
+use super::super::{Disk, Lsn, OpenError, OpenOptions, Opened, RealDisk, Store, StoreError};
 use crate::record::{BodyChange, Change, Record};
 use crate::rows::{BodyId, Content, EntryRow, FlareRow, Life, ReferenceRow};
 
@@ -126,4 +127,21 @@ pub(super) fn put_append(store: &mut Store, body: BodyId, owner: &FlareRow, offs
     store.write_append(body, offset, data).unwrap();
     let change = BodyChange::Append { offset, length: data.len() as u64 };
     put(store, vec![body_change(body, owner, change)]);
+}
+
+/// Takes changes that are no record. What they append was written to the bodies, after [`begin`] if it begins one.
+pub(super) fn copied(
+    store: &mut Store,
+    changes: &[Change],
+    complete: Option<KeyRange>,
+) -> Result<Lsn, StoreError> {
+    store.take(EntryRef::Copied { slice: SLICE, changes, complete })
+}
+
+/// The next entry, which is no record, begins this body, unless it is there.
+pub(super) fn begin(store: &mut Store, body: BodyId) {
+    let born = store.last().next();
+    if store.db.body(body).unwrap().is_none() {
+        store.bodies.get_mut().begin(&store.db, body, born).unwrap();
+    }
 }

@@ -10,7 +10,7 @@ use magma_common::topology::{Position, Seq};
 use super::super::{Lsn, Store};
 use super::making::SLICE;
 use crate::missing::Missing;
-use crate::record::{Entry, Record};
+use crate::record::{Change, Entry, Record};
 
 /// A copy's standing after some entries.
 #[derive(Clone, Debug, Default)]
@@ -72,8 +72,10 @@ impl Standing {
             Entry::Copied { changes, complete, .. } => (&changes[..], *complete),
             _ => (&[][..], None),
         };
-        let keys: BTreeSet<Ino> = changes.iter().filter_map(|change| Some(change.flare()?.ino())).collect();
-        for range in keys.into_iter().filter_map(|ino| KeyRange::new(ino, ino)).chain(complete) {
+        // sessions travel with the first key of all
+        let ino = |change: &Change| change.flare().map_or(Ino(0), |key| key.ino());
+        let keys: BTreeSet<Ino> = changes.iter().map(ino).collect();
+        for range in keys.into_iter().map(KeyRange::single).chain(complete) {
             self.missing.insert(range);
         }
     }

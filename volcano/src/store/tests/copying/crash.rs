@@ -55,13 +55,14 @@ impl Run {
             return self.follower.receive(&sent.clone());
         }
         let budget = 1 + self.dice.below(100_000) as usize;
-        self.driver.part(&self.source, &mut self.follower, budget)
+        self.driver.part(&self.source, &mut self.follower, budget)?;
+        Ok(())
     }
 
     fn crash(&mut self, power: bool) {
         self.follower.crash(power.then_some(&mut self.dice));
         // whoever comes back is asked what it lacks
-        self.driver = Driver::default();
+        self.driver = Driver::with_losses(self.dice.clone());
     }
 }
 

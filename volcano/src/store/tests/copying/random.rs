@@ -7,9 +7,10 @@ use super::world::{Driver, Follower};
 
 /// Copies what the follower lacks, with records in between.
 fn catch_up(source: &mut Source, follower: &mut Follower, dice: &mut Dice) {
-    let mut driver = Driver::default();
+    let mut driver = Driver::with_losses(Dice::new(dice.next()));
     let mut steps = 0;
-    while !follower.store().missing(SLICE).is_empty() {
+    let mut is_done = false;
+    while !is_done {
         match dice.below(5) {
             0 | 1 => {
                 let sent = source.act();
@@ -18,12 +19,13 @@ fn catch_up(source: &mut Source, follower: &mut Follower, dice: &mut Dice) {
             2 => follower.maintain(dice).unwrap(),
             _ => {
                 let budget = 1 + dice.below(200_000) as usize;
-                driver.part(source, follower, budget).unwrap();
+                is_done = !driver.part(source, follower, budget).unwrap();
             }
         }
         steps += 1;
         assert!(steps < 10_000, "it does not come to an end");
     }
+    assert!(follower.store().missing(SLICE).is_empty());
 }
 
 fn assert_equal(source: &Source, follower: &mut Follower, what: &str) {

@@ -10,6 +10,7 @@ use super::super::super::simulated::{Dice, SimDisk};
 use super::super::super::{Imported, Inside, Opened, Rewound, Store, StoreError, SyncBodies};
 use super::super::making::{SLICE, open_sim, small};
 use super::source::Source;
+use crate::missing::Missing;
 use crate::node::message::SentRecord;
 
 /// The copy, on a disk that can lose what was not synced.
@@ -123,25 +124,44 @@ impl Follower {
 /// Copying, as a primary would drive it.
 #[derive(Default)]
 pub(super) struct Driver {
+    /// What the copy lacks as far as the primary has heard; none before it has asked.
+    missing: Option<Missing>,
     inside: Option<Inside>,
+    /// Tells which answers are lost.
+    losses: Option<Dice>,
 }
 
 impl Driver {
-    /// Sends one part. The copy stands where the source does.
+    pub(super) fn with_losses(losses: Dice) -> Self {
+        Self { losses: Some(losses), ..Self::default() }
+    }
+
+    /// Sends one part. The copy stands where the source does. Whether there was one to send.
     pub(super) fn part(
         &mut self,
         source: &Source,
         follower: &mut Follower,
         budget: usize,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let store = follower.store();
-        let Some(&within) = store.missing(SLICE).ranges().first() else { return Ok(()) };
+        let missing = self.missing.get_or_insert_with(|| store.missing(SLICE).clone());
+        let Some(&within) = missing.ranges().first() else { return Ok(false) };
         let (part, inside) = source.store.export(SLICE, within, self.inside.as_ref(), budget).unwrap();
-        match store.import(SLICE, &part)? {
-            Imported::Done => self.inside = inside,
-            Imported::Later => {}
-            Imported::OutOfPlace => self.inside = None,
+        let imported = store.import(SLICE, &part)?;
+        store.flush()?;
+        if self.losses.as_mut().is_some_and(|dice| dice.one_in(4)) {
+            return Ok(true);
         }
-        store.flush()
+        match imported {
+            Imported::Done => {
+                self.inside = inside;
+                if part.last {
+                    missing.remove(part.range);
+                }
+            }
+            Imported::Later => {}
+            Imported::OutOfPlace => (self.missing, self.inside) = (None, None),
+        }
+        Ok(true)
     }
 }
