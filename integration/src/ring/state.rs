@@ -47,9 +47,7 @@ impl State {
         let coordinator =
             text.split("coordinator: ").nth(1).and_then(|rest| rest.split([';', '\r', '\n']).next());
         let coordinator = coordinator.filter(|name| *name != "nobody").map(str::to_owned);
-        let well = text.contains("All is well")
-            || text.contains("usage: lava")
-            || text.contains("there is no command");
+        let well = text.contains("All is well");
         Some(Self { version, members: members.collect(), slices: slices.collect(), coordinator, well })
     }
 
