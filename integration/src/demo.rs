@@ -108,16 +108,15 @@ fn explain(lava: &mut Lava, folder: &Path, point: &Path) -> Result<()> {
     let host = ADDRESS.to_string();
     let line = |door: Door, at: &str| format!("sudo mount {} {at}", door.mount(&host, ports).join(" "));
     let ring = lava.ring();
-    let mut volcanos = String::new();
+    let mut lines = Vec::new();
     for number in 0..VOLCANOS {
         let (name, id) = (ring.name(number), ring.process(number)?.id());
         let address = loopback(number).unwrap_or(ADDRESS);
-        volcanos += &format!(
-            "  {name:<22} {address}:{}, console: telnet {address} {}, process {id}\n",
-            ports.volcano,
-            ports.console()
-        );
+        let (volcano, console) = (ports.volcano, ports.console());
+        let place = format!("{name:<22} {address}:{volcano}");
+        lines.push(format!("  {place}, console: telnet {address} {console}, process {id}\n"));
     }
+    let volcanos = lines.concat();
     // The one that serves: its death costs most.
     let victim = ring.primary()?;
     let (name, id) = (ring.name(victim), ring.process(victim)?.id());

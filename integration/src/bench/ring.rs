@@ -49,7 +49,7 @@ struct Figure {
 
 /// Runs it.
 pub(super) fn run(options: &Options, programs: &Programs, scratch: &Scratch) -> Result<()> {
-    let mut places = vec![
+    let mut places = [
         Place { name: "local", folder: scratch.folder("local")?, lava: None },
         served(programs, scratch, "one volcano", Layout::ONE, None)?,
         served(programs, scratch, "three, 1 copy", Layout::Loopback(3), Some(1))?,

@@ -122,7 +122,9 @@ fn items(history: &History, segments: &[Segment], number: usize) -> Result<Vec<I
             }
             (_, Some(answered), record) => {
                 let elsewhere = || asked.id.and_then(|id| record_of(segments, id, number));
-                if record.is_none() && elsewhere().is_some_and(|(of, seq)| is_kept(&segments[of..number], seq)) {
+                if record.is_none()
+                    && elsewhere().is_some_and(|(of, seq)| is_kept(&segments[of..number], seq))
+                {
                     continue;
                 }
                 if answered.answer.is_err() && record.is_some_and(|seq| seq <= segment.survived) {
@@ -303,8 +305,10 @@ impl<'a> Search<'a> {
                 }
             }
             if !is_further {
-                let mut choices: Vec<usize> =
-                    enabled.into_iter().filter(|at| self.items[*at].hint.is_some() || self.is_burial(*at)).collect();
+                let mut choices: Vec<usize> = enabled
+                    .into_iter()
+                    .filter(|at| self.items[*at].hint.is_some() || self.is_burial(*at))
+                    .collect();
                 // The log's next record first; then what dies by itself; then what is out of the log's order.
                 let next = self.next_hint(place);
                 choices.sort_by_key(|at| match self.items[*at].hint {

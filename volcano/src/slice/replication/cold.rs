@@ -13,7 +13,7 @@ use super::{Role, SAY_AGAIN};
 use crate::coordinator::SliceChange;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
-use crate::slice::{Now, Slice, Trouble};
+use crate::slice::{Now, Slice};
 
 /// What a copy that was an in-sync member in its former life knows of the others.
 #[derive(Debug, Default)]
@@ -60,19 +60,13 @@ impl Slice {
         self.consider_cold_start(now, stand);
     }
 
-    pub(super) fn hear_cold(
-        &mut self,
-        now: Now,
-        from: Replica,
-        message: SliceMessage,
-    ) -> Result<(), Trouble> {
-        let SliceMessage::Stand(stand) = message else { return Ok(()) };
+    pub(super) fn hear_cold(&mut self, now: Now, from: Replica, message: SliceMessage) {
+        let SliceMessage::Stand(stand) = message else { return };
         if let Role::Outside(cold) = &mut self.replication.role {
             cold.stands.insert(from.volcano, (from, *stand));
         }
         let own = self.stand();
         self.consider_cold_start(now, own);
-        Ok(())
     }
 
     /// If every in-sync member has started anew and has spoken, and this copy's log is the longest, it asks to become primary.

@@ -1,4 +1,4 @@
-//! The lease between the copies of a slice (PacificA's, Microsoft Research TR-2008-25, §2.2).
+//! The lease between the copies of a slice (`PacificA`'s, Microsoft Research TR-2008-25, §2.2).
 //!
 //! The primary may answer only while each copy that counts has answered a beacon sent less than [`LEASE`] ago, by the
 //! primary's clock. A mirror that answers a beacon promises not to become primary for [`PROMISE`] from then, by its own

@@ -163,7 +163,10 @@ impl Slice {
             return;
         }
         let done = match &self.replication.role {
-            Role::Outside(_) => self.hear_cold(now, from, message),
+            Role::Outside(_) => {
+                self.hear_cold(now, from, message);
+                Ok(())
+            }
             Role::Follower(follower) if follower.follows(from) => self.hear_primary(now, message),
             Role::Follower(_) => Ok(()),
             Role::Primary(_) => self.hear_copy(now, from, message),

@@ -59,7 +59,7 @@ impl Primary {
     pub(super) fn counted(&self) -> impl Iterator<Item = &Progress> {
         self.copies
             .values()
-            .filter(|copy| copy.counts() && !(planted(Bug::ProposeWithoutWaiting) && !copy.is_mirror))
+            .filter(|copy| (copy.is_mirror || !planted(Bug::ProposeWithoutWaiting)) && copy.counts())
     }
 
     /// What may leave by what the other copies have; nothing without the lease.
@@ -259,12 +259,9 @@ impl Slice {
                 copy.space = space;
                 copy.has_synced(synced, primary.syncs.keys().next_back().copied(), now.monotonic);
                 if copy.stage == Stage::Streaming {
-                    if incomplete != copy.missing.is_empty() {
-                        copy.stands_at(position.seq, last, now.monotonic);
-                        confirm_part(copy, refreshed);
-                    } else if !incomplete
-                        && copy.refreshing.as_ref().is_some_and(|part| part.number == refreshed)
-                    {
+                    // It lacks something just as it should, or nothing any more since it has the part that was sent last.
+                    let has_part = copy.refreshing.as_ref().is_some_and(|part| part.number == refreshed);
+                    if incomplete != copy.missing.is_empty() || !incomplete && has_part {
                         copy.stands_at(position.seq, last, now.monotonic);
                         confirm_part(copy, refreshed);
                     } else {

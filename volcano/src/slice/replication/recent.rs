@@ -45,7 +45,7 @@ impl Recent {
     /// The records after `after`, at least one, about so many bytes of them, and their size. None if the first of them is
     /// not kept; empty if there is none.
     pub(super) fn after(&self, after: Seq, max_bytes: usize) -> Option<(Vec<SentRecord>, usize)> {
-        let Some((first, _)) = self.records.front() else { return None };
+        let (first, _) = self.records.front()?;
         let skip = (after.0 + 1).checked_sub(first.record.seq.0)?;
         let mut bytes = 0;
         let mut taken = Vec::new();
@@ -63,9 +63,10 @@ impl Recent {
 /// About how much memory, and how much of a message, a record takes.
 pub(super) fn size(record: &Record, appended: &[Bytes]) -> usize {
     let of_change = |change: &Change| match change {
-        Change::PutInline { data, .. } => data.len(),
+        Change::PutInline { data, .. } | Change::Body { change: BodyChange::Overwrite { data, .. }, .. } => {
+            data.len()
+        }
         Change::PutXattr { value, .. } => value.len(),
-        Change::Body { change: BodyChange::Overwrite { data, .. }, .. } => data.len(),
         Change::PutLocks { locks, .. } => locks.len() * 64,
         _ => 0,
     };

@@ -525,7 +525,8 @@ impl Bodies {
     /// The last record up to which all changes are in the files and synced there; `last` if nothing waits.
     pub(super) fn durable_through(&self, last: Lsn) -> Lsn {
         let waiting = self.pending.front().map(|pending| pending.lsn);
-        let since = |state: &BodyState| [state.overwritten_since, state.appended_since].into_iter().flatten().min();
+        let since =
+            |state: &BodyState| [state.overwritten_since, state.appended_since].into_iter().flatten().min();
         let unsynced = self.states.values().filter_map(since).min();
         waiting.into_iter().chain(unsynced).min().map_or(last, |first| Lsn(first.0.saturating_sub(1)))
     }

@@ -38,7 +38,9 @@ pub(super) fn plan(db: &Db, range: KeyRange, wiped: &mut Wiped) -> Result<(), Re
         let room = ROWS.saturating_sub(wiped.rows);
         let rows = rows_of(db, &flare, room)?;
         if rows.len() >= room {
-            rows.into_iter().for_each(|row| wiped.push(row));
+            for row in rows {
+                wiped.push(row);
+            }
             wiped.more = true;
             break;
         }
