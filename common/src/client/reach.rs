@@ -18,7 +18,7 @@ use crate::transport::link::{Dialer, Link, LinkError};
 /// A volcano that is up but does not serve yet is waited for this long by the first connect.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 /// A volcano that does not serve is left for another one after this time.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// A handshake may take this long; while QUIC is left alone it asks less and less often.
 const DIAL_LIMIT: Duration = Duration::from_secs(3);
 /// It is cut shorter when a connection was lost a moment ago, to notice soon that the volcano is back.

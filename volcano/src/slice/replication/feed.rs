@@ -6,7 +6,7 @@ use magma_common::topology::{Position, Replica, Seq};
 
 use super::history::History;
 use super::lease::BEACON_INTERVAL;
-use super::progress::{FullSync, Refreshing, Stage};
+use super::progress::{FullSync, LONGEST_PART_PATIENCE, Refreshing, Stage};
 use super::recent::size;
 use super::{Role, SAY_AGAIN};
 use crate::coordinator::SliceChange;
@@ -197,10 +197,11 @@ impl Slice {
         if progress.stage != Stage::Streaming || progress.sent < at.seq {
             return Ok(());
         }
-        if let Some(part) = &progress.refreshing
-            && now.monotonic.saturating_sub(part.sent_at) < SAY_AGAIN
-        {
-            return Ok(());
+        if let Some(part) = &progress.refreshing {
+            if now.monotonic.saturating_sub(part.sent_at) < progress.part_patience {
+                return Ok(());
+            }
+            progress.part_patience = (progress.part_patience * 2).min(LONGEST_PART_PATIENCE);
         }
         // A part that was not confirmed in time is made anew, from where it began.
         progress.refreshing = None;

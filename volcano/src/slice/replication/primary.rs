@@ -6,7 +6,7 @@ use std::time::Duration;
 use magma_common::topology::{Position, Replica, Seq, Slice as Config};
 
 use super::Role;
-use super::progress::{Progress, Stage};
+use super::progress::{PART_PATIENCE, Progress, Stage};
 use crate::coordinator::SliceChange;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
@@ -52,6 +52,8 @@ pub(in crate::slice) struct Primary {
     pub(super) syncs: BTreeMap<u64, (Seq, Vec<BodyId>)>,
     /// Since when it has been primary.
     pub(super) since: Duration,
+    /// The lease has run out: some copy that counts does not answer. Another one may serve the slice by now.
+    pub(super) is_cut_off: bool,
 }
 
 impl Primary {
@@ -87,7 +89,8 @@ impl Slice {
     /// Whether this copy is the primary and evaluates requests.
     pub fn is_serving(&self) -> bool {
         !self.stopped
-            && matches!(&self.replication.role, Role::Primary(primary) if primary.phase == Phase::Serving)
+            && matches!(&self.replication.role,
+                Role::Primary(primary) if primary.phase == Phase::Serving && !primary.is_cut_off)
     }
 
     /// The topology makes this copy the primary, or changes the others under it.
@@ -111,6 +114,7 @@ impl Slice {
                 copies: BTreeMap::new(),
                 syncs: BTreeMap::new(),
                 since: now,
+                is_cut_off: false,
             };
             self.replication.role = Role::Primary(Box::new(primary));
             self.replication.recent.clear();
@@ -137,11 +141,28 @@ impl Slice {
 
     /// What is due for a primary.
     pub(super) fn lead_on(&mut self, now: Now) -> Result<(), Trouble> {
+        self.heed_lease(now);
         self.replace_the_silent(now);
         self.advance(now);
         self.feed(now)?;
         self.keep_copies(now);
         Ok(())
+    }
+
+    /// Without the lease nobody can be told anything, so nobody is kept waiting: whoever asks is sent away, and finds the copy that
+    /// serves the slice by then, or comes back.
+    fn heed_lease(&mut self, now: Now) {
+        let Role::Primary(primary) = &mut self.replication.role else { return };
+        if primary.phase != Phase::Serving {
+            return;
+        }
+        let is_cut_off = primary.safe(now.monotonic).is_none();
+        if is_cut_off && !std::mem::replace(&mut primary.is_cut_off, is_cut_off) {
+            tracing::warn!(target: "magma::routing", slice = self.identity.slice.0, "the other copies do not answer: nobody is served until they do, or are replaced");
+            self.let_go();
+        } else {
+            primary.is_cut_off = is_cut_off;
+        }
     }
 
     /// Goes through the phases as far as possible now.
@@ -335,6 +356,7 @@ impl Slice {
 /// The copy has taken the part with this number.
 fn confirm_part(copy: &mut Progress, refreshed: u64) {
     if let Some(part) = copy.refreshing.take_if(|part| part.number == refreshed) {
+        copy.part_patience = PART_PATIENCE;
         if part.last {
             copy.missing.remove(part.range);
         }

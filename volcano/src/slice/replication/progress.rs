@@ -13,6 +13,11 @@ use crate::store::Inside;
 /// Records that were not acknowledged for so long are sent again. Connections are reliable, so only one that broke loses any.
 const LOSS: Duration = Duration::from_secs(1);
 
+/// How long the first answer to a part is waited for.
+pub(super) const PART_PATIENCE: Duration = Duration::from_millis(300);
+/// How long an answer to a part is waited for at most.
+pub(super) const LONGEST_PART_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How far the bringing up of a copy has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -83,6 +88,8 @@ pub(super) struct Progress {
     /// What it lacks.
     pub(super) missing: Missing,
     pub(super) refreshing: Option<Refreshing>,
+    /// How long an answer to a part is waited for. It grows with each that does not come.
+    pub(super) part_patience: Duration,
     /// Where the next part begins inside a flare that takes several.
     pub(super) inside: Option<Inside>,
 }
@@ -109,6 +116,7 @@ impl Progress {
             space: u64::MAX,
             missing: Missing::NOTHING,
             refreshing: None,
+            part_patience: PART_PATIENCE,
             inside: None,
         }
     }
