@@ -1,5 +1,7 @@
 //! Runs seeds of the simulated ring: see `docs/guide/testing.md`.
 
+#![allow(clippy::pedantic, reason = "a program for tests that prints figures for people")]
+
 use std::process::ExitCode;
 use std::time::Instant;
 
