@@ -129,29 +129,3 @@ fn primary_of_a_whole_ring(network: &Network, runtime: &Runtime, client: &Client
     });
     primary.unwrap()
 }
-
-#[test]
-fn a_primary_that_is_killed_in_between_changes_no_outcome() {
-    let (network, runtime) = (Mutex::new(Network::ring(3)), runtime());
-    let client = runtime.block_on(network.lock().unwrap().client());
-    let number = Mutex::new(3_000_000);
-    let mut runner = TestRunner::new(ProptestConfig { max_shrink_iters: 0, ..ProptestConfig::with_cases(3) });
-    let cases = (proptest::collection::vec(operation(), 20..80), 1usize..60);
-    let result = runner.run(&cases, |(operations, when)| {
-        let mut number = number.lock().unwrap();
-        *number += 1;
-        let root = fresh_directory(&runtime, &client, *number);
-        let primary = primary_of_a_whole_ring(&network.lock().unwrap(), &runtime, &client);
-        let mut tree = ThroughClient::new(runtime.handle().clone(), client.clone(), root);
-        let outcome = compare(&mut tree, &operations, |n| {
-            if n == when {
-                network.lock().unwrap().kill_one(primary);
-            }
-        });
-        if when < operations.len() {
-            network.lock().unwrap().restart_one(primary);
-        }
-        outcome
-    });
-    result.unwrap();
-}

@@ -162,7 +162,9 @@ fn body_of(plan: &mut Plan<'_>, row: &mut FlareRow) -> Result<(BodyId, u64), Sto
     let high = data.len() as u64;
     if high > 0 {
         plan.need(high)?;
-        plan.append(row.handle, body, 0, data);
+        plan.append(row.handle, body, 0, data.clone());
+        // They may be on disk by somebody's wish, and the log does not carry the bytes of appends: the record carries these.
+        change_body(plan, row, body, BodyChange::Overwrite { offset: 0, data });
         plan.push(Change::PutInline { flare: row.key(), data: Bytes::new() });
     }
     row.content = Content::Body { body, high };
