@@ -172,9 +172,8 @@ fn choose(all: Vec<Step>, names: &[String]) -> Result<Vec<Step>> {
             println!("not run: {name}: {reason}; run it with ./magma test {name}");
         }
     }
-    let wanted = |step: &Step| match names.is_empty() {
-        true => !is_left_out(step),
-        false => names.iter().any(|name| matches(step, name)),
+    let wanted = |step: &Step| {
+        if names.is_empty() { !is_left_out(step) } else { names.iter().any(|name| matches(step, name)) }
     };
     Ok(all.into_iter().filter(wanted).collect())
 }
