@@ -165,7 +165,6 @@ pub(crate) const ALL: &[Suite] = &[
 
 /// Suites that run only when they are named, and why.
 pub(crate) const ON_REQUEST: &[(&str, &str)] = &[
-    ("ring-failover", "a primary that only its peers cannot reach was seen to cost more than 5 s"),
     ("ring-doors", "it was not run to its end yet"),
     ("ring-power", "it needs more time than the test command has"),
     ("ring-grow", "it was not run to its end yet"),
