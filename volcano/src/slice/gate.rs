@@ -123,9 +123,9 @@ impl<R> Gate<R> {
         self.syncs += 1;
     }
 
-    /// The sync here is done.
-    pub fn sync_ended(&mut self) {
-        if let Some((number, replies)) = self.in_flight.take() {
+    /// The sync here with this number is done. One that was given up meanwhile is nobody's any more.
+    pub fn sync_ended(&mut self, number: u64) {
+        if let Some((_, replies)) = self.in_flight.take_if(|(started, _)| *started == number) {
             self.unsynced.extend(replies.into_iter().map(|held| (number, held)));
         }
     }
@@ -142,10 +142,11 @@ impl<R> Gate<R> {
     /// Nothing can become safe any more: everybody who waited for the log, and everybody who waited for the disk.
     pub fn give_up(&mut self) -> (Vec<R>, Vec<R>) {
         self.logged();
-        self.sync_ended();
         let for_log = self.uncopied.drain(..).map(|held| held.reply).collect();
-        let on_disk_here = self.unsynced.drain(..).map(|(_, held)| held.reply);
-        let for_disk = on_disk_here.chain(self.waiting_for_disk.drain(..).map(|held| held.reply)).collect();
+        let on_disk_here = self.unsynced.drain(..).map(|(_, held)| held);
+        let syncing = self.in_flight.take().into_iter().flat_map(|(_, replies)| replies);
+        let for_disk = on_disk_here.chain(syncing).chain(self.waiting_for_disk.drain(..));
+        let for_disk = for_disk.map(|held| held.reply).collect();
         self.waiting_bodies.clear();
         (for_log, for_disk)
     }
@@ -175,15 +176,15 @@ mod tests {
         gate.hold("first", Need::OnDisk(vec![BodyId(1)]), Seq(1));
         assert!(gate.wants_sync());
         assert_eq!(gate.bodies_to_sync(), vec![BodyId(1)]);
-        gate.sync_starts();
+        let first = gate.sync_starts();
         gate.hold("second", Need::OnDisk(vec![BodyId(2)]), Seq(2));
         assert!(!gate.wants_sync(), "one at a time");
-        gate.sync_ended();
+        gate.sync_ended(first);
         assert_eq!(gate.release(Safe::ALONE), vec!["first"]);
         assert!(gate.wants_sync());
         assert_eq!(gate.bodies_to_sync(), vec![BodyId(2)]);
-        gate.sync_starts();
-        gate.sync_ended();
+        let second = gate.sync_starts();
+        gate.sync_ended(second);
         assert_eq!(gate.release(Safe::ALONE), vec!["second"]);
         assert!(gate.is_empty());
     }
@@ -198,6 +199,22 @@ mod tests {
         gate.logged();
         assert_eq!(gate.release(Safe::ALONE), vec![1, 2]);
         assert!(!gate.wants_log());
+    }
+
+    /// A primary that was cut off gave up its replies while a sync ran, and served again before it ended: its end let go a reply
+    /// whose own sync had not run.
+    #[test]
+    fn the_end_of_a_sync_that_was_given_up_lets_nobody_go() {
+        let mut gate = Gate::default();
+        gate.hold("given up", Need::OnDisk(Vec::new()), Seq(1));
+        let old = gate.sync_starts();
+        assert_eq!(gate.give_up(), (vec![], vec!["given up"]));
+        gate.hold("later", Need::OnDisk(Vec::new()), Seq(2));
+        let new = gate.sync_starts();
+        gate.sync_ended(old);
+        assert!(gate.release(Safe::ALONE).is_empty());
+        gate.sync_ended(new);
+        assert_eq!(gate.release(Safe::ALONE), vec!["later"]);
     }
 
     #[test]
@@ -215,7 +232,7 @@ mod tests {
         let mut gate = Gate::default();
         gate.hold("stable", Need::OnDisk(Vec::new()), Seq(1));
         let number = gate.sync_starts();
-        gate.sync_ended();
+        gate.sync_ended(number);
         assert!(gate.release(Safe { copied: Seq(9), synced: number - 1 }).is_empty());
         assert_eq!(gate.release(Safe { copied: Seq(9), synced: number }), vec!["stable"]);
     }

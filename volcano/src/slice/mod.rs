@@ -111,8 +111,8 @@ impl Identity {
 /// Who waits for a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncFor {
-    /// Requests.
-    Replies,
+    /// Requests, by the number of the sync.
+    Replies(u64),
     /// The primary that this copy follows, and the number by which it asked.
     Primary(Replica, u64),
     /// The store's upkeep.
@@ -380,9 +380,7 @@ impl Slice {
                 Err(error) => self.trouble(error.into()),
             }
         }
-        if let Err(trouble) = self.feed(now) {
-            self.trouble(trouble);
-        }
+        self.feed(now);
         self.release(now);
     }
 
@@ -408,7 +406,7 @@ impl Slice {
         match self.store.begin_sync(&SyncBodies::These(bodies.clone())) {
             Ok(job) => {
                 let number = self.gate.sync_starts();
-                self.effects.push(Effect::Sync(job, SyncFor::Replies));
+                self.effects.push(Effect::Sync(job, SyncFor::Replies(number)));
                 self.sync_copies(now, number, bodies);
             }
             // As in `batch_end`: who waits for the disk stays held.
@@ -423,8 +421,8 @@ impl Slice {
         }
         match purpose {
             SyncFor::Upkeep => {}
-            SyncFor::Replies => {
-                self.gate.sync_ended();
+            SyncFor::Replies(number) => {
+                self.gate.sync_ended(number);
                 if self.gate.wants_sync() {
                     self.start_sync(now);
                 }

@@ -34,18 +34,26 @@ const MAX_OUTCOMES: usize = 50_000;
 const MAX_LAG: u64 = 1000;
 
 impl Slice {
-    /// Sends to every copy what it lacks and can take.
-    pub(in crate::slice) fn feed(&mut self, now: Now) -> Result<(), Trouble> {
-        let Role::Primary(primary) = &self.replication.role else { return Ok(()) };
+    /// Sends to every copy what it lacks and can take. What cannot be read for one of them costs the others nothing, and no
+    /// copy its beacon.
+    pub(in crate::slice) fn feed(&mut self, now: Now) {
+        let Role::Primary(primary) = &self.replication.role else { return };
         let copies: Vec<Replica> = primary.copies.keys().copied().collect();
         for copy in copies {
             self.ask(now, copy);
-            self.send_records(now, copy)?;
-            self.send_part(now, copy)?;
-            self.ask_full_sync(now, copy);
+            if let Err(trouble) = self.fill(now, copy) {
+                self.trouble(trouble);
+            }
             self.send_beacon(now, copy);
         }
         self.pass_marks_on(now);
+    }
+
+    /// Sends a copy what it lacks.
+    fn fill(&mut self, now: Now, copy: Replica) -> Result<(), Trouble> {
+        self.send_records(now, copy)?;
+        self.send_part(now, copy)?;
+        self.ask_full_sync(now, copy);
         Ok(())
     }
 

@@ -124,6 +124,10 @@ impl Slice {
         if follower.is_silent() {
             return Ok(());
         }
+        if !follower.is_mirror {
+            // If that came to nothing when it began to join, nothing is said or taken before it has not.
+            self.resolve_doubts()?;
+        }
         match message {
             SliceMessage::Records { beacon, after, records } => {
                 self.beacon(now, beacon);
@@ -131,6 +135,7 @@ impl Slice {
             }
             SliceMessage::WhereAreYou { beacon } => {
                 self.beacon(now, beacon);
+                self.store.flush()?;
                 self.say_stand();
             }
             SliceMessage::Sync { number, through, bodies } => self.want_sync(number, through, bodies)?,
@@ -213,13 +218,7 @@ impl Slice {
         match self.store.receive(&record, &appended) {
             Ok(_) => crate::observed::note(false, &record),
             Err(StoreError::Rejected { reason, .. }) => {
-                tracing::error!(
-                    target: "magma::volcano", slice = self.identity.slice.0, seq = record.seq.0, %reason,
-                    "a record does not fit this copy: it is to be copied anew"
-                );
-                if let Role::Follower(follower) = &mut self.replication.role {
-                    follower.is_broken = true;
-                }
+                self.is_unfit("a record", &reason);
                 return Ok(false);
             }
             // What the primary could store and this copy cannot waits; the answer says how much space there is.
@@ -239,6 +238,17 @@ impl Slice {
         Ok(true)
     }
 
+    /// What the primary sends does not fit this copy, which stands nowhere then: the primary hears that, and places it anew.
+    fn is_unfit(&mut self, what: &str, reason: &str) {
+        tracing::error!(
+            target: "magma::volcano", slice = self.identity.slice.0, %reason,
+            "{what} does not fit this copy: it is to be copied anew"
+        );
+        if let Role::Follower(follower) = &mut self.replication.role {
+            follower.is_broken = true;
+        }
+    }
+
     fn take_part(&mut self, number: u64, at: Position, part: &Part) -> Result<(), Trouble> {
         let Role::Follower(follower) = &self.replication.role else { return Ok(()) };
         let is_next = number > follower.refreshed && !follower.is_mirror && !follower.is_broken;
@@ -254,7 +264,11 @@ impl Slice {
             }
             Ok(Imported::Later) | Err(StoreError::NoSpace(_)) => {}
             // The primary hears what is still missing and begins that anew.
-            Ok(Imported::OutOfPlace) => self.say_stand(),
+            Ok(Imported::OutOfPlace) => {
+                self.store.flush()?;
+                self.say_stand();
+            }
+            Err(StoreError::Rejected { reason, .. }) => self.is_unfit("a part", &reason),
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -264,14 +278,11 @@ impl Slice {
         if planted(Bug::SkipRewind) {
             return Ok(());
         }
-        match self.store.rewind(self.identity.slice, to)? {
-            Rewound::Done { .. } => {}
-            // The primary hears that this copy stands nowhere and places it anew.
-            Rewound::NotInLog => {
-                if let Role::Follower(follower) = &mut self.replication.role {
-                    follower.is_broken = true;
-                }
-            }
+        match self.store.rewind(self.identity.slice, to) {
+            Ok(Rewound::Done { .. }) => {}
+            Ok(Rewound::NotInLog) => self.is_unfit("a rewind", "the log does not reach back that far"),
+            Err(StoreError::Rejected { reason, .. }) => self.is_unfit("a rewind", &reason),
+            Err(error) => return Err(error.into()),
         }
         self.ledger.cut(to.seq);
         self.after_cut()
@@ -331,14 +342,16 @@ impl Slice {
         if follower.syncing.is_some() {
             return Ok(());
         }
-        let Some(WantedSync { number, bodies }) = follower.wanted.take() else { return Ok(()) };
+        let Some(WantedSync { number, bodies }) = follower.wanted.clone() else { return Ok(()) };
         let bodies = match bodies {
             Bodies::These(bodies) => SyncBodies::These(bodies.into_iter().collect()),
             Bodies::All => SyncBodies::All,
         };
-        follower.syncing = Some(number);
         let primary = follower.primary;
+        // If it cannot begin, on a full disk, it stays wanted.
         let job = self.store.begin_sync(&bodies)?;
+        follower.wanted = None;
+        follower.syncing = Some(number);
         self.effects.push(Effect::Sync(job, SyncFor::Primary(primary, number)));
         Ok(())
     }

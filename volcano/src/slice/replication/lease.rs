@@ -15,13 +15,16 @@ pub const PROMISE: Duration = Duration::from_millis(2500);
 /// Beacons are sent this often when nothing else is.
 pub const BEACON_INTERVAL: Duration = Duration::from_millis(400);
 
-/// Beacons that are remembered; older ones count as not sent.
+/// Moments that are remembered; beacons sent before them count as not sent.
 const REMEMBERED: usize = 4096;
+/// Beacons that are sent within this time count as sent at its beginning.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// When each beacon was sent.
 #[derive(Debug, Default)]
 pub(super) struct Beacons {
     newest: u64,
+    /// The first beacon of each moment, and when it was sent.
     sent: VecDeque<(u64, Duration)>,
 }
 
@@ -29,18 +32,20 @@ impl Beacons {
     /// The number for a message that is sent now: no two messages have the same.
     pub(super) fn send(&mut self, now: Duration) -> u64 {
         self.newest += 1;
-        self.sent.push_back((self.newest, now));
+        if self.sent.back().is_none_or(|(_, begun)| now.saturating_sub(*begun) >= MOMENT) {
+            self.sent.push_back((self.newest, now));
+        }
         if self.sent.len() > REMEMBERED {
             self.sent.pop_front();
         }
         self.newest
     }
 
-    /// When the beacon of this number was sent, if that is remembered.
+    /// When the beacon of this number was sent, or a little earlier, if that is remembered.
     pub(super) fn sent_at(&self, number: u64) -> Option<Duration> {
-        let (first, _) = *self.sent.front()?;
-        let index = usize::try_from(number.checked_sub(first)?).ok()?;
-        self.sent.get(index).map(|(_, at)| *at)
+        let after = self.sent.partition_point(|(first, _)| *first <= number);
+        let begun = self.sent.get(after.checked_sub(1)?).filter(|_| number <= self.newest);
+        begun.map(|(_, at)| *at)
     }
 }
 
@@ -52,6 +57,8 @@ mod tests {
     fn a_beacon_counts_from_when_it_was_sent() {
         let mut beacons = Beacons::default();
         let early = beacons.send(Duration::from_secs(1));
+        let same = beacons.send(Duration::from_secs(1));
+        assert_eq!(beacons.sent_at(same), Some(Duration::from_secs(1)));
         let late = beacons.send(Duration::from_secs(2));
         assert_eq!(beacons.sent_at(early), Some(Duration::from_secs(1)));
         assert_eq!(beacons.sent_at(late), Some(Duration::from_secs(2)));

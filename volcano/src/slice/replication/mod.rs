@@ -193,7 +193,7 @@ impl Slice {
                 self.start_wanted_sync()?;
                 self.consider_promotion(now);
             }
-            Role::Primary(_) => self.lead_on(now)?,
+            Role::Primary(_) => self.lead_on(now),
         }
         let epoch = self.replication.epoch();
         if let Some(proposal) = &mut self.replication.proposal

@@ -16,7 +16,7 @@ use crate::slice::gate::Safe;
 use crate::slice::orphans::Search;
 use crate::slice::{Now, Slice, Trouble};
 use crate::store::{Doubts, SyncBodies};
-use crate::view::View;
+use crate::view::{ReadError, View};
 
 /// A copy that counts and has been silent for this long is taken out, so that the others can go on.
 const SILENCE: Duration = Duration::from_millis(2800);
@@ -140,13 +140,12 @@ impl Slice {
     }
 
     /// What is due for a primary.
-    pub(super) fn lead_on(&mut self, now: Now) -> Result<(), Trouble> {
+    pub(super) fn lead_on(&mut self, now: Now) {
         self.heed_lease(now);
         self.replace_the_silent(now);
         self.advance(now);
-        self.feed(now)?;
+        self.feed(now);
         self.keep_copies(now);
-        Ok(())
     }
 
     /// Without the lease nobody can be told anything, so nobody is kept waiting: whoever asks is sent away, and finds the copy that
@@ -209,7 +208,7 @@ impl Slice {
         if let Role::Primary(primary) = &mut self.replication.role {
             primary.phase = Phase::Leveling(first);
         }
-        self.feed(now)?;
+        self.feed(now);
         self.advance(now);
         Ok(())
     }
@@ -227,9 +226,17 @@ impl Slice {
             let mut offset = start;
             while present == body && offset < end.min(high) {
                 let length = (end.min(high) - offset).min(STATED_AT_ONCE);
-                let data = self.store.read_body(body, offset, usize::try_from(length).unwrap_or(0))?;
-                let change = BodyChange::Overwrite { offset, data };
-                self.record(now, vec![Change::Body { body, flare, change }], None)?;
+                match self.store.read_body(body, offset, usize::try_from(length).unwrap_or(0)) {
+                    Ok(data) => {
+                        let change = BodyChange::Overwrite { offset, data };
+                        self.record(now, vec![Change::Body { body, flare, change }], None)?;
+                    }
+                    // Readers are told so as well. It keeps nobody from the rest.
+                    Err(error @ ReadError::Checksum { .. }) => {
+                        tracing::error!(target: "magma::volcano", %error, "bytes that were in doubt cannot be read");
+                    }
+                    Err(error) => return Err(error.into()),
+                }
                 offset += length;
             }
         }
