@@ -6,7 +6,7 @@
 //! | `consensus` | [`Coordinator`]: inputs, outputs, and what is done between them |
 //! | `voters` | who should vote, and the leader's way there |
 //! | `log` | the state of the consensus: snapshot, entries, vote; its form in the [`Vault`] |
-//! | `vault` | [`FileVault`]: the state in a file of the volcano's folder |
+//! | `vault` | [`FileVault`]: the state in two files of the volcano's folder |
 //! | `wire` | the voters' messages as bytes |
 //! | `admit` | which messages may reach the consensus library |
 

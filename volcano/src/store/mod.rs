@@ -87,8 +87,8 @@ pub const FILES: &[&str] = &[
     "magma.db",
     "magma.db-wal",
     "magma.db-shm",
-    "consensus",
-    "consensus.new",
+    "consensus.a",
+    "consensus.b",
 ];
 
 /// The store of one volcano.
