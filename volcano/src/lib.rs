@@ -24,4 +24,5 @@ pub mod server;
 pub mod slice;
 pub mod start;
 pub mod store;
+pub mod transaction;
 pub mod view;

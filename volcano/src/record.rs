@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::missing::Missing;
 use crate::rows::{BodyId, EntryRow, FlareRow, LockRow, ReferenceRow, SessionRow};
+use crate::transaction::{Attempt, TransactionRow};
 
 /// One step of a slice's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,10 +162,21 @@ pub enum Change {
         /// How.
         change: BodyChange,
     },
+    /// Inserts or replaces what is kept of a transaction. Like a session it belongs to the slice as a whole.
+    PutTransaction(Box<TransactionRow>),
+    /// Forgets a transaction.
+    DeleteTransaction {
+        /// The flare for which it was kept.
+        key: Key,
+        /// Which one.
+        attempt: Attempt,
+        /// Whether the flare drove it.
+        driven: bool,
+    },
 }
 
 impl Change {
-    /// The flare whose row, or what hangs on it, this changes; none for sessions, which belong to the slice as a whole.
+    /// The flare whose row, or what hangs on it, this changes; none for sessions and transactions, which belong to the slice as a whole.
     pub fn flare(&self) -> Option<Key> {
         match self {
             Self::PutFlare(row) => Some(row.key()),
@@ -177,7 +189,10 @@ impl Change {
             | Self::DeleteXattr { flare, .. }
             | Self::PutLocks { flare, .. } => Some(*flare),
             Self::Body { flare, .. } => Some(flare.key),
-            Self::PutSession(_) | Self::EndSession(_) => None,
+            Self::PutSession(_)
+            | Self::EndSession(_)
+            | Self::PutTransaction(_)
+            | Self::DeleteTransaction { .. } => None,
         }
     }
 }

@@ -1,0 +1,161 @@
+//! Transactions: operations whose steps concern flares of several slices. `docs/ACROSS.md` tells how one happens.
+
+use bytes::Bytes;
+use magma_common::attr::Kind;
+use magma_common::handle::Handle;
+use magma_common::key::Key;
+use magma_common::name::Name;
+use magma_common::proto::{Credentials, OpId, SessionId};
+use magma_common::time::Timestamp;
+use magma_common::topology::Epoch;
+use serde::{Deserialize, Serialize};
+
+use crate::record::Change;
+use crate::rows::{FlareRow, Life, ReferenceRow};
+
+/// One try to do an operation across slices. No two tries bear the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The directory that gains or loses the name: its slice drives the operation.
+    pub driver: Key,
+    /// The epoch in which the driver's primary began to serve.
+    pub reign: Epoch,
+    /// Counts the attempts of that primary.
+    pub number: u64,
+}
+
+/// Everything that an operation does, with what it relies upon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// Its name.
+    pub attempt: Attempt,
+    /// The operation; it names the references and entries that the steps make.
+    pub op: OpId,
+    /// When it happens: later than everything that it relies upon.
+    pub time: Timestamp,
+    /// The steps at the driver's own directory.
+    pub own: Vec<Step>,
+    /// Everybody else.
+    pub participants: Vec<Participant>,
+}
+
+/// What happens to one flare that is not in the driver's slice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Participant {
+    /// The flare.
+    pub key: Key,
+    /// What the operation has seen of it; none if it is born, or if nothing depends on it.
+    pub seen: Option<Seen>,
+    /// In this order.
+    pub steps: Vec<Step>,
+}
+
+/// What decides whether an operation on a flare is allowed. As long as it is the same, the decision is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Which flare bears the key.
+    pub handle: Handle,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether it has a name.
+    pub life: Life,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Owning group.
+    pub gid: u32,
+    /// Its POSIX ACLs.
+    pub acls: Vec<(Name, Bytes)>,
+}
+
+impl Seen {
+    /// What is seen of a flare with these ACLs.
+    pub fn new(row: &FlareRow, acls: Vec<(Name, Bytes)>) -> Self {
+        let FlareRow { handle, kind, life, mode, uid, gid, .. } = *row;
+        Self { handle, kind, life, mode, uid, gid, acls }
+    }
+}
+
+/// A name that leads to a flare, and the operation that made it so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The name.
+    pub name: Name,
+    /// The flare.
+    pub child: Handle,
+    /// What it is.
+    pub kind: Kind,
+    /// The operation that made the entry and the flare's reference.
+    pub made_by: OpId,
+}
+
+/// What happens to a flare. Steps are logical: each can be carried out on whatever has become of the flare meanwhile, and once
+/// more without harm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// It comes to life.
+    Birth {
+        /// Its row, its first reference, and what else it is born with.
+        changes: Vec<Change>,
+        /// Who has it open from the beginning.
+        opened_by: Option<SessionId>,
+    },
+    /// A directory gains a name.
+    AddEntry(Link),
+    /// A name of a directory leads to another flare.
+    ReplaceEntry {
+        /// To which one it led.
+        old: Link,
+        /// To which one it leads.
+        new: Link,
+    },
+    /// A directory loses a name.
+    RemoveEntry(Link),
+    /// The flare gains a name.
+    AddReference(ReferenceRow),
+    /// The flare is not called that any more, but has got another name in its place.
+    DropMoved(ReferenceRow),
+    /// The flare has lost that name. It dies if it was the last one and nobody has it open. A directory must be empty.
+    DropRemoved(ReferenceRow),
+    /// A file that was to be created exists: it is opened and cut, as far as the caller may.
+    TakeExisting {
+        /// Who asks.
+        credentials: Credentials,
+        /// Who has it open from now on.
+        opened_by: Option<SessionId>,
+        /// Its size from now on, if it changes.
+        size: Option<u64>,
+    },
+    /// A directory is moved to another parent somewhere: only one at a time. At the root.
+    MoveDirectory,
+}
+
+/// Which part a flare has in a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Part {
+    /// A step of it is checked, and waits for the outcome.
+    Prepared,
+    /// Its step is carried out.
+    Applied,
+    /// It drives the transaction, which is committed.
+    Driven,
+}
+
+/// What a slice keeps of a transaction, for one of its flares, until it is settled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionRow {
+    /// The flare: a participant, or the driver.
+    pub key: Key,
+    /// Its part.
+    pub part: Part,
+    /// All of the transaction.
+    pub transaction: Transaction,
+}
+
+impl TransactionRow {
+    /// What distinguishes it from the other rows of its slice.
+    pub fn id(&self) -> (Key, Attempt, bool) {
+        (self.key, self.transaction.attempt, self.part == Part::Driven)
+    }
+}
