@@ -11,7 +11,7 @@ use magma_common::topology::Epoch;
 use serde::{Deserialize, Serialize};
 
 use crate::record::Change;
-use crate::rows::{FlareRow, Life, ReferenceRow};
+use crate::rows::{EntryRow, FlareRow, Life, ReferenceRow};
 
 /// One try to do an operation across slices. No two tries bear the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,18 +33,18 @@ pub struct Transaction {
     pub op: OpId,
     /// When it happens: later than everything that it relies upon.
     pub time: Timestamp,
-    /// The steps at the driver's own directory.
-    pub own: Vec<Step>,
+    /// The flares of the driver's own slice.
+    pub own: Vec<Participant>,
     /// Everybody else.
     pub participants: Vec<Participant>,
 }
 
-/// What happens to one flare that is not in the driver's slice.
+/// What happens to one flare.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Participant {
     /// The flare.
     pub key: Key,
-    /// What the operation has seen of it; none if it is born, or if nothing depends on it.
+    /// What the operation has seen of it, if it is not in the driver's slice; none if it is born, or if nothing depends on it.
     pub seen: Option<Seen>,
     /// In this order.
     pub steps: Vec<Step>,
@@ -88,6 +88,13 @@ pub struct Link {
     pub kind: Kind,
     /// The operation that made the entry and the flare's reference.
     pub made_by: OpId,
+}
+
+impl From<&EntryRow> for Link {
+    fn from(entry: &EntryRow) -> Self {
+        let EntryRow { name, child, kind, made_by, .. } = entry;
+        Self { name: name.clone(), child: *child, kind: *kind, made_by: *made_by }
+    }
 }
 
 /// What happens to a flare. Steps are logical: each can be carried out on whatever has become of the flare meanwhile, and once

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use magma_common::key::{Ino, Key};
 use magma_common::name::Name;
-use magma_common::proto::SessionId;
+use magma_common::proto::{OpId, SessionId};
 
 use crate::rows::{BodyId, EntryRow, FlareRow, LockRow, ReferenceRow, SessionRow};
 
@@ -30,6 +30,12 @@ pub enum ReadError {
     /// A file of the store failed.
     #[error("the store's files failed: {0}")]
     Disk(#[from] std::io::Error),
+    /// The flare is in another slice, which has to be asked first. The view has noted what is wanted.
+    #[error("the flare is in another slice")]
+    Elsewhere,
+    /// A transaction over several slices is about to change the flare, and its outcome is not known yet. The view has noted which flare.
+    #[error("the flare is held by an operation whose outcome is not known yet")]
+    Held,
 }
 
 /// Free space of the volcano's file system.
@@ -83,4 +89,20 @@ pub trait View {
     fn body_used(&self, body: BodyId) -> Result<u64, ReadError>;
     /// Free space.
     fn space(&self) -> Space;
+
+    /// Whether the flare with this key is in this slice, if there is one. Of a flare elsewhere only the row, the storage that it takes, its
+    /// ACLs, its first reference and single entries can be read.
+    fn is_here(&self, _key: &Key) -> bool {
+        true
+    }
+    /// Whether everything is in this slice.
+    fn is_alone(&self) -> bool {
+        true
+    }
+    /// The entry that this operation made leads to that flare, which may be elsewhere: what is known of it because of another entry does not count.
+    fn led_to(&self, _flare: &Key, _made_by: OpId) {}
+    /// Storage that a flare elsewhere takes, in bytes; none if the flare is here or unknown.
+    fn used_elsewhere(&self, _flare: &Key) -> Option<u64> {
+        None
+    }
 }

@@ -17,7 +17,16 @@ pub(super) fn stat_many(plan: &Plan<'_>, op: &StatMany) -> Result<Vec<Result<Att
     if op.handles.len() > MAX_STAT_MANY {
         return Err(FlareError::BadRequest.into());
     }
-    op.handles.iter().map(|handle| one_of_many(plan, handle)).collect()
+    let mut attrs = Vec::with_capacity(op.handles.len());
+    let mut is_complete = true;
+    for handle in &op.handles {
+        match one_of_many(plan, handle) {
+            Ok(attr) => attrs.push(attr),
+            Err(Stop::Elsewhere) => is_complete = false,
+            Err(other) => return Err(other),
+        }
+    }
+    if is_complete { Ok(attrs) } else { Err(Stop::Elsewhere) }
 }
 
 /// Read straight from the view: a plan that kept all these rows would look through them for each.

@@ -24,7 +24,7 @@ pub fn execute(
 ) -> Result<(Reply, Bytes), Stop> {
     perform(plan, caller, request, payload).map_err(|stop| match stop {
         Stop::Failure(failure) => describe(plan, request, failure.error),
-        fatal @ Stop::Store(_) => fatal,
+        other => other,
     })
 }
 

@@ -21,6 +21,7 @@ use crate::view::{ReadError, Space, View};
 const BLOCK: u64 = 4096;
 
 /// A whole slice in memory.
+#[derive(Clone)]
 pub(crate) struct Memory {
     pub(crate) flares: BTreeMap<Key, FlareRow>,
     pub(crate) entries: BTreeMap<Key, BTreeMap<Name, EntryRow>>,
@@ -38,7 +39,7 @@ pub(crate) struct Memory {
 }
 
 /// A body: its blocks that are not holes.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Body {
     blocks: BTreeMap<u64, Vec<u8>>,
     high: u64,
@@ -126,7 +127,12 @@ impl Memory {
                 }
             }
             Change::Body { body, change, .. } => self.change_body(body, change, appends),
-            Change::PutSession(_) | Change::EndSession(_) => panic!("sessions are the slice's business"),
+            Change::PutSession(_)
+            | Change::EndSession(_)
+            | Change::PutTransaction(_)
+            | Change::DeleteTransaction { .. } => {
+                panic!("sessions and transactions are the slice's business")
+            }
         }
     }
 

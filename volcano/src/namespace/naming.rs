@@ -4,7 +4,7 @@ use magma_common::attr::{Kind, SetAttr, SetTime};
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::name::Name;
-use magma_common::proto::Credentials;
+use magma_common::proto::{Credentials, SessionId};
 
 use super::acl::{self, Acl};
 use super::permission::{self, EXECUTE, S_ISGID, S_IXGRP};
@@ -50,9 +50,10 @@ pub(super) fn existing(
 
 /// The flare an entry leads to. An entry that leads nowhere is damage, which is not the caller's mistake.
 pub(super) fn child_of(plan: &mut Plan<'_>, entry: &EntryRow) -> Result<FlareRow, Stop> {
+    plan.view.led_to(&entry.child.key, entry.made_by);
     plan.row(&entry.child).map_err(|stop| match stop {
         Stop::Failure(_) => FlareError::Io.into(),
-        fatal @ Stop::Store(_) => fatal,
+        other => other,
     })
 }
 
@@ -82,6 +83,7 @@ pub(super) struct Newborn<'a> {
     pub(super) mode: u32,
     pub(super) umask: u32,
     pub(super) rdev: u64,
+    pub(super) opened_by: Option<SessionId>,
     pub(super) set: &'a SetAttr,
 }
 
@@ -109,7 +111,14 @@ pub(super) fn make(
         None => (None, bits & !(newborn.umask & 0o777)),
     };
     let (gid, mode) = group_and_mode(who, dir, newborn.kind, mode);
-    let born = Birth { kind: newborn.kind, mode, uid: who.uid, gid, rdev: newborn.rdev };
+    let born = Birth {
+        kind: newborn.kind,
+        mode,
+        uid: who.uid,
+        gid,
+        rdev: newborn.rdev,
+        opened_by: newborn.opened_by,
+    };
     let mut row = child::reserve(plan, dir, name, born)?;
     apply_set(plan, who, &mut row, newborn.set);
     let default = inherited.filter(|_| newborn.kind == Kind::Directory);

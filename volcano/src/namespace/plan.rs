@@ -11,7 +11,8 @@ use magma_common::time::Timestamp;
 use magma_common::topology::{Epoch, Seq};
 
 use crate::record::{BodyChange, Change};
-use crate::rows::{BodyId, Content, EntryRow, FlareRow, INLINE_MAX, LockRow};
+use crate::rows::{BodyId, Content, EntryRow, FlareRow, INLINE_MAX, LockRow, ReferenceRow};
+use crate::transaction::Step;
 use crate::view::{ReadError, View};
 
 /// Sizes that count as used storage are multiples of this, in bytes (`st_blocks`).
@@ -43,6 +44,8 @@ pub struct Moment {
     pub epoch: Epoch,
     /// The operation; it names the references that the operation makes.
     pub op: OpId,
+    /// A number that was never used before, for a birth string whose key is taken.
+    pub generation: u64,
 }
 
 /// Why an operation came to nothing.
@@ -54,6 +57,12 @@ pub enum Stop {
     /// The store cannot answer: the volcano must not go on.
     #[error(transparent)]
     Store(ReadError),
+    /// What it needs to know is in another slice: once more, when that has been asked.
+    #[error("another slice has to be asked first")]
+    Elsewhere,
+    /// It must wait for the outcome of a transaction: once more after that.
+    #[error("the outcome of another operation has to be known first")]
+    Held,
 }
 
 impl From<FlareError> for Stop {
@@ -72,6 +81,8 @@ impl From<ReadError> for Stop {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Checksum { .. } => FlareError::Io.into(),
+            ReadError::Elsewhere => Self::Elsewhere,
+            ReadError::Held => Self::Held,
             fatal => Self::Store(fatal),
         }
     }
@@ -89,7 +100,14 @@ pub struct Planned {
     pub appends: Vec<Append>,
     /// The payload of the reply, if it is still to be read.
     pub read: Option<BodyRange>,
+    /// The steps at flares of other slices. If there are any, `changes` is what happens here.
+    pub elsewhere: Vec<Steps>,
+    /// If there are steps elsewhere: those that `changes` consists of.
+    pub here: Vec<Steps>,
 }
+
+/// The steps at one flare, in order.
+pub type Steps = (Key, Vec<Step>);
 
 /// Bytes of a body that a reply will carry. What lies beyond the body's end is zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +132,8 @@ pub struct Plan<'a> {
     loaded: Vec<FlareRow>,
     changes: Vec<Change>,
     appends: Vec<Append>,
+    /// The steps of the operation, unless everything is in one slice.
+    steps: Vec<(Key, Step)>,
     /// Bytes that the operation needs so far.
     needed: u64,
     /// Bodies are read by the caller.
@@ -129,9 +149,9 @@ impl<'a> Plan<'a> {
         moment: Moment,
         random: &'a mut dyn FnMut() -> u64,
     ) -> Self {
-        let (loaded, changes, appends) = Default::default();
+        let (loaded, changes, appends, steps) = Default::default();
         let (leaves_reads, read) = (false, None);
-        Self { view, opens, moment, random, loaded, changes, appends, needed: 0, leaves_reads, read }
+        Self { view, opens, moment, random, loaded, changes, appends, steps, needed: 0, leaves_reads, read }
     }
 
     /// Leaves the reading of bodies to the caller, who may do it on another thread: see [`Planned::read`].
@@ -148,7 +168,29 @@ impl<'a> Plan<'a> {
 
     /// The changes of everything that was planned. After a failure they must be thrown away.
     pub fn finish(self) -> Planned {
-        Planned { changes: self.changes, appends: self.appends, read: self.read }
+        let Self { view, mut changes, appends, steps, read, .. } = self;
+        let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
+        for (key, step) in steps {
+            // Who moves directories is alone with that wherever the root is.
+            let is_elsewhere = !view.is_here(&key) || step == Step::MoveDirectory;
+            add_step(if is_elsewhere { &mut elsewhere } else { &mut here }, key, step);
+        }
+        complete_births(&mut here, &changes);
+        complete_births(&mut elsewhere, &changes);
+        changes.retain(|change| change.flare().is_none_or(|key| view.is_here(&key)));
+        Planned { changes, appends, read, elsewhere, here }
+    }
+
+    /// Whether the flare with this key is in this slice, if there is one.
+    pub(super) fn is_here(&self, key: &Key) -> bool {
+        self.view.is_here(key)
+    }
+
+    /// Notes a step of the operation at a flare, beside the changes that it consists of.
+    pub(super) fn step(&mut self, key: Key, step: impl FnOnce(OpId) -> Step) {
+        if !self.view.is_alone() {
+            self.steps.push((key, step(self.moment.op)));
+        }
     }
 
     /// The flare with this handle as the plan leaves it; stale if it is gone or another bears its key.
@@ -168,7 +210,8 @@ impl<'a> Plan<'a> {
         if row.kind == Kind::Directory { Ok(row) } else { Err(FlareError::NotDirectory.into()) }
     }
 
-    fn row_by_key(&mut self, key: &Key) -> Result<Option<FlareRow>, Stop> {
+    /// The flare with this key as the plan leaves it.
+    pub(super) fn row_by_key(&mut self, key: &Key) -> Result<Option<FlareRow>, Stop> {
         for change in self.changes.iter().rev() {
             match change {
                 Change::PutFlare(row) if row.handle.key == *key => return Ok(Some(row.clone())),
@@ -185,7 +228,7 @@ impl<'a> Plan<'a> {
     }
 
     /// An entry of a directory as the plan leaves it.
-    pub(super) fn entry(&self, dir: &Key, wanted: &Name) -> Result<Option<EntryRow>, Stop> {
+    pub(crate) fn entry(&self, dir: &Key, wanted: &Name) -> Result<Option<EntryRow>, Stop> {
         for change in self.changes.iter().rev() {
             match change {
                 Change::PutEntry { dir: at, entry } if at == dir && entry.name == *wanted => {
@@ -196,6 +239,11 @@ impl<'a> Plan<'a> {
             }
         }
         Ok(self.view.entry(dir, wanted)?)
+    }
+
+    /// The names of a flare, without what is planned.
+    pub(crate) fn references(&self, flare: &Key) -> Result<Vec<ReferenceRow>, Stop> {
+        Ok(self.view.references(flare)?)
     }
 
     /// The bytes of a small body as the plan leaves them.
@@ -228,6 +276,11 @@ impl<'a> Plan<'a> {
             _ => None,
         });
         planned.map_or_else(|| Ok(self.view.locks(wanted)?), Ok)
+    }
+
+    /// What was planned so far.
+    pub(super) fn planned(&self) -> &[Change] {
+        &self.changes
     }
 
     /// Adds a change.
@@ -295,12 +348,19 @@ impl<'a> Plan<'a> {
     /// What the doors show of a row.
     pub(super) fn attr(&self, row: &FlareRow) -> Result<Attr, Stop> {
         let used = match (row.kind, row.content) {
+            (Kind::File, _) if !self.is_here(&row.key()) => self.used_elsewhere(row),
             (Kind::File, Content::Inline) if row.size > INLINE_MAX => self.inline(&row.key())?.len() as u64,
             (Kind::File, Content::Body { body, .. }) => self.body_used(row, body)?,
             (Kind::File | Kind::Directory, _) => row.size,
             _ => 0,
         };
         Ok(row.attr(used.next_multiple_of(SECTOR)))
+    }
+
+    /// Of a file that is cut or born it is not known exactly what it will take.
+    fn used_elsewhere(&self, row: &FlareRow) -> u64 {
+        let known = self.view.used_elsewhere(&row.key());
+        known.unwrap_or(0).min(row.size.next_multiple_of(SECTOR))
     }
 
     fn body_used(&self, row: &FlareRow, wanted: BodyId) -> Result<u64, Stop> {
@@ -333,6 +393,7 @@ impl<'a> Plan<'a> {
     /// What the doors show of a row without the plan's changes.
     pub(super) fn stored_attr(&self, row: &FlareRow) -> Result<Attr, Stop> {
         let used = match (row.kind, row.content) {
+            (Kind::File, _) if !self.is_here(&row.key()) => self.used_elsewhere(row),
             (Kind::File, Content::Inline) if row.size > INLINE_MAX => {
                 self.view.inline(&row.key())?.len() as u64
             }
@@ -347,5 +408,28 @@ impl<'a> Plan<'a> {
     pub(super) fn before(&self, handle: &Handle) -> Option<WccAttr> {
         let row = self.loaded.iter().find(|row| row.handle == *handle)?;
         Some(WccAttr { size: row.size, mtime: row.mtime, ctime: row.ctime })
+    }
+}
+
+fn add_step(to: &mut Vec<Steps>, key: Key, step: Step) {
+    match to.iter_mut().find(|(known, _)| *known == key) {
+        Some((_, steps)) => steps.push(step),
+        None => to.push((key, vec![step])),
+    }
+}
+
+/// A flare is born with everything that the operation gave it. Which record does it is not known yet.
+fn complete_births(steps: &mut [Steps], planned: &[Change]) {
+    for (key, steps) in steps {
+        for step in steps {
+            if let Step::Birth { changes, .. } = step {
+                changes.extend(planned.iter().filter(|change| change.flare() == Some(*key)).cloned());
+                for change in changes {
+                    if let Change::PutFlare(row) = change {
+                        row.change = 0;
+                    }
+                }
+            }
+        }
     }
 }

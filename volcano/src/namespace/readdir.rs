@@ -29,11 +29,26 @@ pub(super) fn readdir(plan: &mut Plan<'_>, caller: &Caller<'_>, op: &Readdir) ->
     rows.truncate(limit);
     // Attributes let a client skip the lookups, so they need what lookups need.
     let attributes = op.attributes && permission::granted(plan, caller.credentials, &dir, EXECUTE)?;
-    let entries = rows.into_iter().map(|row| dirent(plan, row, attributes)).collect::<Result<_, _>>()?;
+    let entries = dirents(plan, rows, attributes)?;
     if op.cookie == 0 {
         times::note_read(plan, &mut dir);
     }
     Ok(ReaddirReply { entries, eof, dir: plan.attr(&dir)? })
+}
+
+/// What is wanted of flares elsewhere is noted for all of them before it is asked for.
+fn dirents(plan: &Plan<'_>, rows: Vec<EntryRow>, attributes: bool) -> Result<Vec<Dirent>, Stop> {
+    let mut entries = Vec::with_capacity(rows.len());
+    let mut is_complete = true;
+    for row in rows {
+        plan.view.led_to(&row.child.key, row.made_by);
+        match dirent(plan, row, attributes) {
+            Ok(entry) => entries.push(entry),
+            Err(Stop::Elsewhere) => is_complete = false,
+            Err(other) => return Err(other),
+        }
+    }
+    if is_complete { Ok(entries) } else { Err(Stop::Elsewhere) }
 }
 
 /// An entry. Its attributes are left out if the flare cannot be read here.

@@ -12,6 +12,7 @@ use super::permission::{self, WRITE};
 use super::plan::{Caller, Plan, Stop};
 use super::steps::{entry, reference};
 use crate::rows::{EntryRow, FlareRow};
+use crate::transaction::Step;
 
 /// The deepest directory that another may be moved into: where the walk to the root ends in any case.
 const MAX_DEPTH: usize = 1 << 14;
@@ -20,6 +21,16 @@ const MAX_DEPTH: usize = 1 << 14;
 struct Named {
     entry: EntryRow,
     row: FlareRow,
+}
+
+impl Named {
+    fn is_directory(&self) -> bool {
+        self.row.kind == Kind::Directory
+    }
+}
+
+fn exchanged_directory(op: &Rename, target: Option<&Named>) -> bool {
+    op.how == RenameHow::Exchange && target.is_some_and(Named::is_directory)
 }
 
 pub(super) fn rename(plan: &mut Plan<'_>, caller: &Caller<'_>, op: &Rename) -> Result<RenameReply, Stop> {
@@ -42,6 +53,9 @@ pub(super) fn rename(plan: &mut Plan<'_>, caller: &Caller<'_>, op: &Rename) -> R
         return answer(plan, op, &source.row, None);
     }
     check_permissions(plan, caller, op, (&from_dir, &source), (&to_dir, target.as_ref()))?;
+    if op.from_dir != op.to_dir && (source.is_directory() || exchanged_directory(op, target.as_ref())) {
+        plan.step(Handle::root().key, |_| Step::MoveDirectory);
+    }
     match target {
         Some(target) if op.how == RenameHow::Exchange => exchange(plan, op, &source, &target),
         Some(target) => replace(plan, op, &source, &target),

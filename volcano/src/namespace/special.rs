@@ -18,7 +18,8 @@ pub(super) fn symlink(plan: &mut Plan<'_>, caller: &Caller<'_>, op: &Symlink) ->
     }
     let dir = naming::free(plan, caller, &op.dir, &op.name)?;
     plan.need(op.target.len() as u64)?;
-    let newborn = Newborn { kind: Kind::Symlink, mode: 0o777, umask: 0, rdev: 0, set: &op.set };
+    let newborn =
+        Newborn { kind: Kind::Symlink, mode: 0o777, umask: 0, rdev: 0, opened_by: None, set: &op.set };
     let mut row = naming::make(plan, caller, &dir, &op.name, &newborn)?;
     row.size = op.target.len() as u64;
     plan.put(row.clone());
@@ -36,7 +37,8 @@ pub(super) fn mknod(plan: &mut Plan<'_>, caller: &Caller<'_>, op: &Mknod) -> Res
         return Err(FlareError::NotPermitted.into());
     }
     let rdev = if device { op.rdev } else { 0 };
-    let newborn = Newborn { kind: op.kind, mode: op.mode, umask: op.umask, rdev, set: &op.set };
+    let newborn =
+        Newborn { kind: op.kind, mode: op.mode, umask: op.umask, rdev, opened_by: None, set: &op.set };
     let row = naming::make(plan, caller, &dir, &op.name, &newborn)?;
     Ok(MadeReply { attr: plan.attr(&row)?, created: true, dir: plan.wcc(&op.dir)? })
 }

@@ -13,6 +13,7 @@
 //! alive and holds what open, [`waits`] queues requests for locks. Every request gets exactly one answer; when the store
 //! fails, or the slice is served by another copy from now on, those that are held hear that too.
 
+pub mod across;
 pub mod gate;
 pub mod ledger;
 mod orphans;

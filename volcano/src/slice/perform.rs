@@ -20,6 +20,9 @@ use crate::record::{Change, Record};
 use crate::rows::{BodyId, Content};
 use crate::view::View;
 
+/// Bits of a generation number that hold the position in the log; the epoch stands above them.
+const POSITION_BITS: u32 = 40;
+
 impl Slice {
     /// Evaluates a request; an error means that the store failed.
     pub(super) fn serve(&mut self, now: Now, call: &Call) -> Result<Verdict, Trouble> {
@@ -158,6 +161,7 @@ impl Slice {
         let (mut reply, mut payload) = match executed {
             Ok(done) => done,
             Err(Stop::Store(error)) => return Err(error.into()),
+            Err(Stop::Elsewhere | Stop::Held) => return Err(Trouble::Refused(FlareError::Unavailable)),
             Err(Stop::Failure(failure)) => {
                 if failure.error == FlareError::WouldBlock
                     && let Some(blocked) = self.blocked(call)?
@@ -258,11 +262,13 @@ impl Slice {
 
     /// The time, place and id of the record that comes next. Times of a slice never go back, whatever the clock does.
     fn moment(&self, now: Now, op: OpId) -> Moment {
+        let (seq, epoch) = (self.position().seq.0 + 1, self.epoch());
         Moment {
             now: now.wall.max(self.last_time),
-            seq: Seq(self.position().seq.0 + 1),
-            epoch: self.epoch(),
+            seq: Seq(seq),
+            epoch,
             op,
+            generation: (epoch.0 << POSITION_BITS).wrapping_add(seq),
         }
     }
 
@@ -277,6 +283,7 @@ impl Slice {
         match steps(&mut plan) {
             Ok(()) => Ok(plan.finish().changes),
             Err(Stop::Store(error)) => Err(error.into()),
+            Err(Stop::Elsewhere | Stop::Held) => Err(Trouble::Refused(FlareError::Unavailable)),
             Err(Stop::Failure(failure)) => Err(Trouble::Refused(failure.error)),
         }
     }

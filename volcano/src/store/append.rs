@@ -172,6 +172,8 @@ fn check_flare(
         | Change::DeleteXattr { .. }
         | Change::PutSession(_)
         | Change::EndSession(_)
+        | Change::PutTransaction(_)
+        | Change::DeleteTransaction { .. }
         | Change::Body { .. } => return Ok(Ok(())),
     };
     Ok(if bearer(key.ino())? == Some(*key) { Ok(()) } else { Err(format!("there is no flare {key}")) })
@@ -259,7 +261,7 @@ fn apply_row(change: &Change, db: &mut Db, slice: SliceId) -> Result<(), ReadErr
         }
         Change::PutSession(session) => db.put_session(slice, session),
         Change::EndSession(session) => db.end_session(slice, *session),
-        Change::Body { .. } => Ok(()),
+        Change::Body { .. } | Change::PutTransaction(_) | Change::DeleteTransaction { .. } => Ok(()),
     }
 }
 

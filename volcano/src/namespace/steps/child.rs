@@ -5,15 +5,15 @@ use magma_common::error::FlareError;
 use magma_common::handle::{BirthNumber, Handle};
 use magma_common::key::BirthString;
 use magma_common::name::Name;
+use magma_common::proto::SessionId;
 
 use crate::namespace::plan::{Plan, Stop};
 use crate::record::Change;
 use crate::rows::{Content, FIRST_COOKIE, FlareRow, Life, ReferenceRow};
+use crate::transaction::Step;
 
-/// Bits of a generation number that hold the position in the log; the epoch stands above them.
-const POSITION_BITS: u32 = 40;
 /// What a new flare takes at least, in bytes: its row, an entry, a reference, and all of them once more in the log.
-const BYTES_PER_FLARE: u64 = 1024;
+pub(in crate::namespace) const BYTES_PER_FLARE: u64 = 1024;
 
 /// What a flare is born as.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,8 @@ pub(in crate::namespace) struct Birth {
     pub(in crate::namespace) uid: u32,
     pub(in crate::namespace) gid: u32,
     pub(in crate::namespace) rdev: u64,
+    /// Who has it open from the beginning.
+    pub(in crate::namespace) opened_by: Option<SessionId>,
 }
 
 /// Makes the flare that will be called `name` in `parent`.
@@ -33,6 +35,7 @@ pub(in crate::namespace) fn reserve(
     born: Birth,
 ) -> Result<FlareRow, Stop> {
     plan.need(BYTES_PER_FLARE)?;
+    let opened_by = born.opened_by;
     let birth = free_birth_string(plan, parent, name)?;
     let number = plan.random().max(BirthNumber::ROOT.0 + 1);
     let now = plan.moment.now;
@@ -62,6 +65,7 @@ pub(in crate::namespace) fn reserve(
     let made_by = plan.moment.op;
     let reference = ReferenceRow { parent: parent.handle, name: name.clone(), made_by };
     plan.push(Change::PutReference { flare: row.key(), reference });
+    plan.step(row.key(), |_| Step::Birth { changes: Vec::new(), opened_by });
     Ok(row)
 }
 
@@ -71,8 +75,7 @@ fn free_birth_string(plan: &Plan<'_>, parent: &FlareRow, name: &Name) -> Result<
     if !plan.view.ino_taken(plain.key().ino())? {
         return Ok(plain);
     }
-    let number = (plan.moment.epoch.0 << POSITION_BITS).wrapping_add(plan.moment.seq.0);
-    let second = plain.with_generation(number);
+    let second = plain.with_generation(plan.moment.generation);
     if plan.view.ino_taken(second.key().ino())? {
         // One chance in 2^64 for each flare there is. A repeated request comes to another number.
         return Err(FlareError::Unavailable.into());

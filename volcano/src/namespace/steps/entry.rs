@@ -8,6 +8,7 @@ use magma_common::name::Name;
 use crate::namespace::plan::{Plan, Stop};
 use crate::record::Change;
 use crate::rows::{EntryRow, FlareRow};
+use crate::transaction::{Link, Step};
 
 /// What an entry adds to its directory's size, in bytes.
 const ENTRY_SIZE: u64 = 32;
@@ -19,13 +20,20 @@ pub(in crate::namespace) fn add(
     name: &Name,
     child: &FlareRow,
 ) -> Result<(), Stop> {
+    let link = link_to(plan, name, child);
+    plan.step(dir.key, |_| Step::AddEntry(link.clone()));
+    add_link(plan, dir, &link)
+}
+
+/// The directory gains this name.
+pub(super) fn add_link(plan: &mut Plan<'_>, dir: &Handle, link: &Link) -> Result<(), Stop> {
     let mut dir = plan.directory(dir)?;
     let cookie = dir.next_cookie;
     dir.next_cookie += 1;
     dir.entries += 1;
-    link_subdirectory(&mut dir, child.kind)?;
+    link_subdirectory(&mut dir, link.kind)?;
     changed(plan, dir.clone());
-    put(plan, &dir, name, child, cookie);
+    put(plan, &dir, link, cookie);
     Ok(())
 }
 
@@ -36,11 +44,23 @@ pub(in crate::namespace) fn replace(
     old: &EntryRow,
     child: &FlareRow,
 ) -> Result<(), Stop> {
+    let link = link_to(plan, &old.name, child);
+    plan.step(dir.key, |_| Step::ReplaceEntry { old: old.into(), new: link.clone() });
+    lead_elsewhere(plan, dir, old, &link)
+}
+
+/// The entry leads there from now on.
+pub(super) fn lead_elsewhere(
+    plan: &mut Plan<'_>,
+    dir: &Handle,
+    old: &EntryRow,
+    link: &Link,
+) -> Result<(), Stop> {
     let mut dir = plan.directory(dir)?;
     unlink_subdirectory(&mut dir, old.kind);
-    link_subdirectory(&mut dir, child.kind)?;
+    link_subdirectory(&mut dir, link.kind)?;
     changed(plan, dir.clone());
-    put(plan, &dir, &old.name, child, old.cookie);
+    put(plan, &dir, link, old.cookie);
     Ok(())
 }
 
@@ -50,13 +70,18 @@ pub(in crate::namespace) fn remove(plan: &mut Plan<'_>, dir: &Handle, old: &Entr
     dir.entries = dir.entries.saturating_sub(1);
     unlink_subdirectory(&mut dir, old.kind);
     plan.push(Change::DeleteEntry { dir: dir.key(), name: old.name.clone() });
+    plan.step(dir.key(), |_| Step::RemoveEntry(old.into()));
     changed(plan, dir);
     Ok(())
 }
 
-fn put(plan: &mut Plan<'_>, dir: &FlareRow, name: &Name, child: &FlareRow, cookie: u64) {
-    let made_by = plan.moment.op;
-    let entry = EntryRow { name: name.clone(), child: child.handle, kind: child.kind, cookie, made_by };
+fn link_to(plan: &Plan<'_>, name: &Name, child: &FlareRow) -> Link {
+    Link { name: name.clone(), child: child.handle, kind: child.kind, made_by: plan.moment.op }
+}
+
+fn put(plan: &mut Plan<'_>, dir: &FlareRow, link: &Link, cookie: u64) {
+    let Link { name, child, kind, made_by } = link.clone();
+    let entry = EntryRow { name, child, kind, cookie, made_by };
     plan.push(Change::PutEntry { dir: dir.key(), entry });
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Each step adds the changes of one flare's slice to the plan, and relies on nothing but that flare.
 
+pub(super) mod carry_out;
 pub(super) mod child;
 pub(super) mod entry;
 pub(super) mod reference;

@@ -7,6 +7,7 @@ use magma_common::name::Name;
 use crate::namespace::plan::{Plan, Stop};
 use crate::record::{BodyChange, Change};
 use crate::rows::{Content, EntryRow, FlareRow, Life, ReferenceRow};
+use crate::transaction::Step;
 
 /// Adds a reference: the flare is now also called `name` in `parent`.
 pub(in crate::namespace) fn add(
@@ -15,13 +16,23 @@ pub(in crate::namespace) fn add(
     parent: &Handle,
     name: &Name,
 ) -> Result<FlareRow, Stop> {
+    let reference = ReferenceRow { parent: *parent, name: name.clone(), made_by: plan.moment.op };
+    plan.step(flare.key, |_| Step::AddReference(reference.clone()));
+    add_this(plan, flare, reference)
+}
+
+/// The flare gains this reference.
+pub(super) fn add_this(
+    plan: &mut Plan<'_>,
+    flare: &Handle,
+    reference: ReferenceRow,
+) -> Result<FlareRow, Stop> {
     let mut row = plan.row(flare)?;
     if row.kind != Kind::Directory {
         row.nlink += 1;
     }
     plan.touch(&mut row);
     plan.put(row.clone());
-    let reference = ReferenceRow { parent: *parent, name: name.clone(), made_by: plan.moment.op };
     plan.push(Change::PutReference { flare: row.key(), reference });
     Ok(row)
 }
@@ -32,12 +43,23 @@ pub(in crate::namespace) fn drop_moved(
     parent: &Handle,
     entry: &EntryRow,
 ) -> Result<FlareRow, Stop> {
-    let mut row = plan.row(&entry.child)?;
+    let (flare, reference) = (entry.child, belonging(parent, entry));
+    plan.step(flare.key, |_| Step::DropMoved(reference.clone()));
+    forget_moved(plan, &flare, &reference)
+}
+
+/// The flare has got another name in place of this one.
+pub(super) fn forget_moved(
+    plan: &mut Plan<'_>,
+    flare: &Handle,
+    reference: &ReferenceRow,
+) -> Result<FlareRow, Stop> {
+    let mut row = plan.row(flare)?;
     if row.kind != Kind::Directory {
         row.nlink = row.nlink.saturating_sub(1);
     }
     plan.touch(&mut row);
-    forget(plan, parent, entry);
+    forget(plan, flare, reference);
     plan.put(row.clone());
     Ok(row)
 }
@@ -49,17 +71,28 @@ pub(in crate::namespace) fn drop_removed(
     parent: &Handle,
     entry: &EntryRow,
 ) -> Result<FlareRow, Stop> {
-    let mut row = plan.row(&entry.child)?;
+    let (flare, reference) = (entry.child, belonging(parent, entry));
+    plan.step(flare.key, |_| Step::DropRemoved(reference.clone()));
+    forget_removed(plan, &flare, &reference)
+}
+
+/// The flare has lost this name.
+pub(super) fn forget_removed(
+    plan: &mut Plan<'_>,
+    flare: &Handle,
+    reference: &ReferenceRow,
+) -> Result<FlareRow, Stop> {
+    let mut row = plan.row(flare)?;
     row.nlink = if row.kind == Kind::Directory { 0 } else { row.nlink.saturating_sub(1) };
     plan.touch(&mut row);
     if row.nlink > 0 {
-        forget(plan, parent, entry);
+        forget(plan, flare, reference);
         plan.put(row.clone());
         return Ok(row);
     }
     row.life = Life::Orphan;
     if plan.is_open(&row.handle) {
-        forget(plan, parent, entry);
+        forget(plan, flare, reference);
         plan.put(row.clone());
     } else {
         bury(plan, &row);
@@ -67,13 +100,14 @@ pub(in crate::namespace) fn drop_removed(
     Ok(row)
 }
 
-fn forget(plan: &mut Plan<'_>, parent: &Handle, entry: &EntryRow) {
-    plan.push(Change::DeleteReference {
-        flare: entry.child.key,
-        parent: parent.key,
-        name: entry.name.clone(),
-        made_by: entry.made_by,
-    });
+/// The reference that belongs to an entry of `parent`.
+fn belonging(parent: &Handle, entry: &EntryRow) -> ReferenceRow {
+    ReferenceRow { parent: *parent, name: entry.name.clone(), made_by: entry.made_by }
+}
+
+fn forget(plan: &mut Plan<'_>, flare: &Handle, reference: &ReferenceRow) {
+    let ReferenceRow { parent, name, made_by } = reference.clone();
+    plan.push(Change::DeleteReference { flare: flare.key, parent: parent.key, name, made_by });
 }
 
 /// Removes the flare and what hangs on it.
@@ -89,7 +123,7 @@ pub fn release_last(plan: &mut Plan<'_>, handle: Handle) -> Result<(), Stop> {
     match plan.row(&handle) {
         Ok(row) if row.life == Life::Orphan && !plan.is_open(&handle) => bury(plan, &row),
         Ok(_) | Err(Stop::Failure(_)) => {}
-        Err(store) => return Err(store),
+        Err(other) => return Err(other),
     }
     Ok(())
 }

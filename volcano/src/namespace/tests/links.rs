@@ -62,8 +62,8 @@ fn no_more_links_than_the_limit_but_renaming_goes_on() {
         to_name: name("g"),
         how: RenameHow::Replace,
     };
-    let renamed =
-        world.plan(|plan| crate::namespace::execute(plan, &caller, &op.into(), &bytes::Bytes::new()));
+    let op = op.into();
+    let renamed = world.plan(|plan| crate::namespace::execute(plan, &caller, &op, &bytes::Bytes::new()));
     assert!(renamed.is_ok());
     assert_eq!(world.row(file).nlink, MAX_LINKS);
 }

@@ -11,6 +11,7 @@ mod permissions;
 mod removing;
 mod renaming;
 mod setting;
+mod split;
 mod storage;
 mod trees;
 mod world;

@@ -12,6 +12,7 @@ use magma_common::proto::{Credentials, Failure, OpId, Operation, SessionId};
 use magma_common::time::Timestamp;
 use magma_common::topology::{Epoch, Seq};
 
+use super::split::{Split, compare};
 use crate::namespace::memory::Memory;
 use crate::namespace::{Caller, Moment, Opens, Plan, Planned, Stop, execute};
 use crate::rows::{Content, FlareRow, INLINE_MAX, Life};
@@ -39,6 +40,11 @@ pub(super) fn name(text: &str) -> Name {
     Name::new(text.to_owned()).unwrap()
 }
 
+pub(super) fn next_random(random: &mut u64) -> u64 {
+    *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *random
+}
+
 #[derive(Default)]
 pub(super) struct OpenTable(pub(super) HashSet<Handle>);
 
@@ -56,12 +62,15 @@ pub(super) struct World {
     pub(super) changed: usize,
     seq: u64,
     random: u64,
+    /// The same tree, cut into slices: everything that is done here is done there, too, across them.
+    split: Split,
 }
 
 impl World {
     pub(super) fn new() -> Self {
         let now = Timestamp::new(1_000_000, 0).unwrap();
-        Self { memory: Memory::new(now), opens: OpenTable::default(), now, changed: 0, seq: 0, random: 1 }
+        let (memory, split) = (Memory::new(now), Split::new(now));
+        Self { memory, opens: OpenTable::default(), now, changed: 0, seq: 0, random: 1, split }
     }
 
     /// Lets time pass.
@@ -69,23 +78,28 @@ impl World {
         self.now = Timestamp::new(self.now.seconds() + seconds, self.now.nanos()).unwrap();
     }
 
-    /// Runs steps on a plan and applies what comes of them.
-    pub(super) fn plan<T>(
-        &mut self,
-        steps: impl FnOnce(&mut Plan<'_>) -> Result<T, Stop>,
-    ) -> Result<T, Stop> {
-        self.seq += 1;
-        let moment = Moment {
+    fn moment_at(&self, seq: u64) -> Moment {
+        Moment {
             now: self.now,
-            seq: Seq(self.seq),
+            seq: Seq(seq),
             epoch: Epoch(3),
-            op: OpId::Session { session: SESSION, sequence: self.seq },
-        };
+            op: OpId::Session { session: SESSION, sequence: seq },
+            generation: 3 << 40 | seq,
+        }
+    }
+
+    /// Runs steps on a plan and applies what comes of them, in the tree that is cut into slices as well.
+    pub(super) fn plan<T>(&mut self, steps: impl Fn(&mut Plan<'_>) -> Result<T, Stop>) -> Result<T, Stop> {
+        let moment = self.moment_at(self.seq + 1);
+        self.split.plan(&self.memory, &self.opens, moment, self.random, &steps);
+        self.plan_here(steps)
+    }
+
+    fn plan_here<T>(&mut self, steps: impl FnOnce(&mut Plan<'_>) -> Result<T, Stop>) -> Result<T, Stop> {
+        self.seq += 1;
+        let moment = self.moment_at(self.seq);
         let random = &mut self.random;
-        let mut next = || {
-            *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            *random
-        };
+        let mut next = || next_random(random);
         let mut plan = Plan::new(&self.memory, &self.opens, moment, &mut next);
         let done = steps(&mut plan);
         let planned = if done.is_ok() { plan.finish() } else { Planned::default() };
@@ -103,12 +117,24 @@ impl World {
     ) -> Result<(O::Reply, Bytes), Box<Failure>> {
         let request = op.into();
         let caller = Caller { credentials: who, session: SESSION };
-        let done = self.plan(|plan| execute(plan, &caller, &request, payload));
+        let (random, seq) = (self.random, self.seq + 1);
+        let split = self.split.perform(
+            &self.memory,
+            &self.opens,
+            self.moment_at(seq),
+            random,
+            &caller,
+            &request,
+            payload,
+        );
+        let done = self.plan_here(|plan| execute(plan, &caller, &request, payload));
+        compare(&request, &done, &split);
         check(&self.memory);
+        self.split.compare(&self.memory);
         match done {
             Ok((reply, data)) => Ok((O::reply(reply).expect("the operation's own reply"), data)),
             Err(Stop::Failure(failure)) => Err(failure),
-            Err(Stop::Store(error)) => panic!("the store failed: {error}"),
+            Err(other) => panic!("the store failed: {other}"),
         }
     }
 

@@ -89,7 +89,10 @@ fn subject(change: &Change) -> Option<Ino> {
         | Change::DeleteXattr { flare, .. }
         | Change::PutLocks { flare, .. } => flare.ino(),
         Change::Body { flare, .. } => flare.ino(),
-        Change::PutSession(_) | Change::EndSession(_) => return None,
+        Change::PutSession(_)
+        | Change::EndSession(_)
+        | Change::PutTransaction(_)
+        | Change::DeleteTransaction { .. } => return None,
     })
 }
 

@@ -95,6 +95,7 @@ impl Model {
                 Change::EndSession(id) => {
                     self.sessions.remove(&id);
                 }
+                Change::PutTransaction(_) | Change::DeleteTransaction { .. } => {}
                 Change::Body { body, change, .. } => self.apply_body(body, change, lsn, &mut appended),
             }
         }
