@@ -131,7 +131,7 @@ impl Memory {
             | Change::EndSession(_)
             | Change::PutTransaction(_)
             | Change::DeleteTransaction { .. } => {
-                panic!("sessions and transactions are the slice's business")
+                panic!("what belongs to the slice as a whole is its business")
             }
         }
     }

@@ -9,10 +9,10 @@ use magma_common::topology::SliceId;
 use super::super::Store;
 use super::super::body::checksum::BLOCK;
 use super::super::db::Flare;
-use super::{after, brings_sessions};
+use super::{after, whole};
 use crate::node::message::Part;
 use crate::record::{BodyChange, Change};
-use crate::rows::{BodyId, Content, ReferenceRow, SessionRow};
+use crate::rows::{BodyId, Content, ReferenceRow};
 use crate::view::{ReadError, View};
 
 /// Most bytes of one append.
@@ -24,18 +24,16 @@ const CHANGE_WEIGHT: usize = 64;
 /// What a flare's row weighs besides its birth string.
 const ROW_WEIGHT: usize = 256;
 
-/// Where to go on within a flare that is too large for one part.
+/// Where to go on within what is too large for one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inside {
-    flare: Handle,
-    place: Place,
-}
+pub struct Inside(At);
 
-impl Inside {
-    /// The inode number of the flare.
-    pub fn ino(&self) -> Ino {
-        self.flare.ino()
-    }
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum At {
+    /// Among what belongs to the slice as a whole.
+    Whole(whole::Place),
+    /// Within a flare.
+    Flare(Handle, Place),
 }
 
 /// How far a flare has been given out. In this order.
@@ -55,7 +53,7 @@ enum Place {
 
 /// A part in the making.
 #[derive(Debug, Default)]
-struct Parcel {
+pub(super) struct Parcel {
     changes: Vec<Change>,
     appended: Vec<Bytes>,
     weight: usize,
@@ -76,6 +74,8 @@ impl Store {
     ///
     /// If the answer has an [`Inside`], the next call takes it and the same `within`. Else the next `within` begins after the
     /// part's range. A flare that has changed too much since the call before is begun anew; the part says so.
+    ///
+    /// The slice's sessions and transactions come with the first key of its range.
     pub fn export(
         &self,
         slice: SliceId,
@@ -84,20 +84,39 @@ impl Store {
         budget: usize,
     ) -> Result<(Part, Option<Inside>), ReadError> {
         self.readable()?;
-        let Some(inside) = inside else { return self.export_anew(slice, within, budget) };
-        let ino = inside.ino();
-        if let Some(flare) = self.db.flare_by_ino(ino)?.filter(|flare| inside.fits(flare)) {
-            let mut parcel = Parcel::new(budget);
-            let next = self.fill(&mut parcel, &flare, inside.place.clone())?;
-            return Ok(parcel.close_single(&flare, false, next));
+        match inside.map(|inside| &inside.0) {
+            None => self.export_anew(slice, within, budget),
+            Some(At::Whole(place)) => self.export_whole(slice, within, place.clone(), budget),
+            Some(At::Flare(handle, place)) => {
+                let ino = handle.ino();
+                if let Some(flare) = self.db.flare_by_ino(ino)?.filter(|flare| place.fits(*handle, flare)) {
+                    let mut parcel = Parcel::new(budget);
+                    let next = self.fill(&mut parcel, &flare, place.clone())?;
+                    return Ok(parcel.close_single(ino, false, At::in_flare(&flare, next)));
+                }
+                let rest = KeyRange::new(ino, within.stop()).unwrap_or(KeyRange::single(ino));
+                self.export_anew(slice, rest, budget)
+            }
         }
-        let rest = KeyRange::new(ino, within.stop()).unwrap_or(KeyRange::single(ino));
-        self.export_anew(slice, rest, budget)
     }
 
-    /// All sessions of a slice. A copy needs them once, before it serves; they come with the slice's first inode number.
-    pub fn export_sessions(&self, _: SliceId) -> Result<Vec<SessionRow>, ReadError> {
-        self.sessions()
+    /// Goes on with what belongs to the slice as a whole; behind it comes the flare with which it travels, if there is one.
+    fn export_whole(
+        &self,
+        slice: SliceId,
+        within: KeyRange,
+        place: whole::Place,
+        budget: usize,
+    ) -> Result<(Part, Option<Inside>), ReadError> {
+        let ino = self.range(slice).unwrap_or(within).start();
+        let mut parcel = Parcel::new(budget);
+        let mut next = self.fill_whole(&mut parcel, slice, place)?.map(At::Whole);
+        if next.is_none()
+            && let Some(flare) = self.db.flare_by_ino(ino)?
+        {
+            next = At::in_flare(&flare, self.fill(&mut parcel, &flare, Place::first(&flare))?);
+        }
+        Ok(parcel.close_single(ino, false, next))
     }
 
     fn export_anew(
@@ -107,10 +126,10 @@ impl Store {
         budget: usize,
     ) -> Result<(Part, Option<Inside>), ReadError> {
         let mut parcel = Parcel::new(budget);
-        if brings_sessions(within) {
-            for session in self.export_sessions(slice)? {
-                parcel.push(Change::PutSession(session));
-            }
+        if self.brings_whole(slice, within)
+            && let Some(next) = self.fill_whole(&mut parcel, slice, whole::Place::FIRST)?
+        {
+            return Ok(parcel.close_single(within.start(), true, Some(At::Whole(next))));
         }
         let (mut left, mut flares) = (Some(within), 0_usize);
         while let Some(range) = left {
@@ -126,7 +145,9 @@ impl Store {
                     continue;
                 }
                 let before = ino.0.checked_sub(1).and_then(|stop| KeyRange::new(within.start(), Ino(stop)));
-                let Some(before) = before else { return Ok(parcel.close_single(&flare, true, next)) };
+                let Some(before) = before else {
+                    return Ok(parcel.close_single(ino, true, At::in_flare(&flare, next)));
+                };
                 parcel.back_to(mark);
                 return Ok((parcel.close(before), None));
             }
@@ -233,16 +254,10 @@ impl Store {
     }
 }
 
-impl Inside {
-    /// Whether what was given out of the flare so far is still its beginning.
-    fn fits(&self, flare: &Flare) -> bool {
-        let same_body = match self.place {
-            Place::Bytes(body, _) => {
-                matches!(flare.row.content, Content::Body { body: now, .. } if now == body)
-            }
-            _ => true,
-        };
-        flare.row.handle == self.flare && same_body
+impl At {
+    /// Where to go on within a flare.
+    fn in_flare(flare: &Flare, next: Option<Place>) -> Option<Self> {
+        next.map(|place| Self::Flare(flare.row.handle, place))
     }
 }
 
@@ -253,6 +268,17 @@ impl Place {
             Content::Inline => Self::Row,
         }
     }
+
+    /// Whether what was given out so far of the flare with this handle is still the beginning of the one that is there.
+    fn fits(&self, handle: Handle, flare: &Flare) -> bool {
+        let same_body = match self {
+            Self::Bytes(body, _) => {
+                matches!(flare.row.content, Content::Body { body: now, .. } if now == *body)
+            }
+            _ => true,
+        };
+        flare.row.handle == handle && same_body
+    }
 }
 
 impl Parcel {
@@ -260,7 +286,7 @@ impl Parcel {
         Self { budget, ..Self::default() }
     }
 
-    fn push(&mut self, change: Change) {
+    pub(super) fn push(&mut self, change: Change) {
         self.weight += weight(&change);
         self.changes.push(change);
     }
@@ -272,7 +298,7 @@ impl Parcel {
         self.appended.push(data);
     }
 
-    fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         self.budget.saturating_sub(self.weight)
     }
 
@@ -300,13 +326,12 @@ impl Parcel {
         Part { range, first: true, last: true, changes: self.changes, appended: self.appended }
     }
 
-    /// A part of one flare.
-    fn close_single(self, flare: &Flare, first: bool, next: Option<Place>) -> (Part, Option<Inside>) {
-        let flare = flare.row.handle;
-        let range = KeyRange::single(flare.ino());
+    /// A part of one key.
+    fn close_single(self, ino: Ino, first: bool, next: Option<At>) -> (Part, Option<Inside>) {
+        let range = KeyRange::single(ino);
         let (changes, appended) = (self.changes, self.appended);
         let part = Part { range, first, last: next.is_none(), changes, appended };
-        (part, next.map(|place| Inside { flare, place }))
+        (part, next.map(Inside))
     }
 }
 
@@ -321,6 +346,9 @@ fn weight(change: &Change) -> usize {
             Change::PutXattr { name, value, .. } => name.as_bytes().len() + value.len(),
             Change::PutLocks { locks, .. } => CHANGE_WEIGHT * locks.len(),
             Change::PutSession(session) => session.client.len(),
+            Change::PutTransaction(row) => {
+                postcard::serialize_with_flavor(row, postcard::ser_flavors::Size::default()).unwrap_or(0)
+            }
             _ => 0,
         }
 }

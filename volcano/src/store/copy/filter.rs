@@ -4,6 +4,7 @@
 //! flare that comes in several parts the bytes of its body come first, in ascending order. Up to where they have come records
 //! change them; above, the parts to come will be newer. Then comes its row, and from then on every change of it applies: what a
 //! later page puts is newer, and what it does not put because it was deleted has been deleted here, too, or never was here.
+//! The same holds from the beginning for sessions and transactions, whether they come in one part or in several.
 
 use bytes::Bytes;
 use magma_common::handle::Handle;
@@ -15,6 +16,11 @@ use crate::rows::BodyId;
 /// How much is here of the flare that comes in several parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Partial {
+    /// Of what belongs to the slice as a whole a part, and nothing of the flare with this inode number.
+    Whole {
+        /// The first of the slice's range.
+        ino: Ino,
+    },
     /// The bytes of its body below a mark, and nothing else.
     Bytes {
         /// Which flare.
@@ -32,10 +38,11 @@ pub enum Partial {
 }
 
 impl Partial {
-    /// The flare.
-    pub fn flare(&self) -> Handle {
+    /// The inode number of the flare.
+    pub fn ino(&self) -> Ino {
         match self {
-            Self::Bytes { flare, .. } | Self::Rows { flare } => *flare,
+            Self::Whole { ino } => *ino,
+            Self::Bytes { flare, .. } | Self::Rows { flare } => flare.ino(),
         }
     }
 }
@@ -75,7 +82,7 @@ pub fn filter(
     filtered
 }
 
-/// The inode number of the flare that a change is about; none for sessions, which every copy has.
+/// The inode number of the flare that a change is about; none for sessions and transactions, which every copy has.
 fn subject(change: &Change) -> Option<Ino> {
     Some(match change {
         Change::PutFlare(row) => row.handle.ino(),
@@ -100,7 +107,8 @@ impl Filtered {
     /// What is left of a change of a flare that is missing, wholly or in part.
     fn of_missing(&mut self, ino: Ino, change: Change) -> Option<Change> {
         match self.partial? {
-            partial if partial.flare().ino() != ino => None,
+            partial if partial.ino() != ino => None,
+            Partial::Whole { .. } => None,
             Partial::Bytes { flare, body, upto } => match change {
                 Change::Body { body: of, flare, change } if of == body => {
                     if matches!(change, BodyChange::Drop) {

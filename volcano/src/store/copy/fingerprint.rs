@@ -1,6 +1,5 @@
 //! A digest of everything that a copy must have in common with the others.
 
-use magma_common::key::KeyRange;
 use magma_common::topology::SliceId;
 use serde::Serialize;
 
@@ -22,10 +21,9 @@ impl Store {
     /// the same; what is each store's own (local ids, places in the log, storage in use) is left out.
     pub fn fingerprint(&self, slice: SliceId) -> Result<[u8; 32], ReadError> {
         let mut hash = blake3::Hasher::new();
-        let mut sessions = self.export_sessions(slice)?;
-        sessions.sort_by_key(|session| session.id);
-        add(&mut hash, &sessions)?;
-        let mut left = Some(KeyRange::ALL);
+        add(&mut hash, &self.sessions_of(slice)?)?;
+        add(&mut hash, &self.transactions(slice)?)?;
+        let mut left = self.range(slice);
         while let Some(range) = left {
             let inos = self.db.inos(range, PAGE)?;
             left = inos.last().and_then(|&last| after(range, last));

@@ -11,13 +11,13 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use magma_common::key::KeyRange;
+use magma_common::key::{Ino, KeyRange};
 use magma_common::topology::SliceId;
 
 use super::super::Store;
 use super::super::error::StoreError;
 use super::landing::{Landed, Waits};
-use super::{Partial, brings_sessions, filter, wipe};
+use super::{Partial, filter, wipe};
 use crate::node::message::Part;
 use crate::record::{BodyChange, Change};
 use crate::rows::BodyId;
@@ -52,25 +52,27 @@ impl Store {
     /// Then nothing of it was taken.
     pub fn import(&mut self, slice: SliceId, part: &Part) -> Result<Imported, StoreError> {
         self.alive()?;
-        check(part).map_err(|reason| self.rejected(reason))?;
         let Some(state) = self.db.slices.get(&slice) else {
             return Err(self.rejected(format!("there is no copy of slice {} here", slice.0)));
         };
+        let first = state.range.start();
+        check(part, first).map_err(|reason| self.rejected(reason))?;
         let wanted: Vec<_> = state.missing.within(part.range).collect();
         if wanted.is_empty() {
             return Ok(Imported::Done);
         }
         let before = state.partial.filter(|_| !part.first);
-        if !part.first && before.is_none_or(|partial| KeyRange::single(partial.flare().ino()) != part.range) {
+        if !part.first && before.is_none_or(|partial| KeyRange::single(partial.ino()) != part.range) {
             return Ok(Imported::OutOfPlace);
         }
-        let after = partial_after(before, part).map_err(|reason| self.rejected(reason))?;
+        let after = partial_after(before, part, first).map_err(|reason| self.rejected(reason))?;
         if part.first && !self.make_way(slice, part, &wanted)? {
             return Ok(Imported::Later);
         }
-        let taken = if part.first { lacking(part, &wanted) } else { self.beyond(part)? };
+        let begins = matches!(before, None | Some(Partial::Whole { .. }));
+        let taken = if begins { lacking(part, &wanted) } else { self.beyond(part)? };
         let brings_bytes = before.is_some() || !taken.appended.is_empty();
-        self.take_part(slice, part, &taken)?;
+        self.take_part(slice, part, &taken, begins)?;
         let waits = if brings_bytes { Waits::Bodies(self.last()) } else { Waits::Log(self.last()) };
         if let Some(state) = self.db.slices.get_mut(&slice) {
             state.partial = after;
@@ -88,8 +90,8 @@ impl Store {
         for &range in wanted {
             wipe::plan(&self.db, range, &mut wiped)?;
         }
-        if brings_sessions(part.range) && !wiped.more {
-            wiped.changes.extend(self.ended_sessions(slice, part)?);
+        if self.brings_whole(slice, part.range) {
+            wiped.remove(self.not_among(slice, part, wiped.room())?);
         }
         if let Some(state) = self.db.slices.get_mut(&slice) {
             state.partial = None;
@@ -99,17 +101,6 @@ impl Store {
         }
         let crowded = self.db.dropped_bodies(0, MAX_DROPPED)?.len() >= MAX_DROPPED;
         Ok(!wiped.more && !crowded)
-    }
-
-    /// The ends of the sessions that a part does not have.
-    fn ended_sessions(&self, slice: SliceId, part: &Part) -> Result<Vec<Change>, StoreError> {
-        let brought = part.changes.iter().filter_map(|change| match change {
-            Change::PutSession(row) => Some(row.id),
-            _ => None,
-        });
-        let brought: BTreeSet<_> = brought.collect();
-        let here = self.export_sessions(slice)?.into_iter().map(|row| row.id);
-        Ok(here.filter(|id| !brought.contains(id)).map(Change::EndSession).collect())
     }
 
     /// A part that goes on with a flare, without the bytes that are here already.
@@ -134,11 +125,17 @@ impl Store {
         Ok(taken)
     }
 
-    /// Writes the bytes that a part brings and logs its changes.
-    fn take_part(&mut self, slice: SliceId, part: &Part, taken: &Taken) -> Result<(), StoreError> {
+    /// Writes the bytes that a part brings and logs its changes. `begins`: nothing is here of the flares that it is about.
+    fn take_part(
+        &mut self,
+        slice: SliceId,
+        part: &Part,
+        taken: &Taken,
+        begins: bool,
+    ) -> Result<(), StoreError> {
         let mut begun = BTreeSet::new();
         for (body, offset, bytes) in taken.appends() {
-            if part.first && begun.insert(body) {
+            if begins && begun.insert(body) {
                 self.begin_copied(body)?;
             }
             self.write_append(body, offset, bytes)?;
@@ -168,8 +165,8 @@ fn lacking(part: &Part, wanted: &[KeyRange]) -> Taken {
     Taken { changes: kept.changes, appended: kept.appended }
 }
 
-/// Whether a part makes sense by itself.
-fn check(part: &Part) -> Result<(), String> {
+/// Whether a part makes sense by itself in a slice whose range begins with `first`.
+fn check(part: &Part, first: Ino) -> Result<(), String> {
     let mut bytes = part.appended.iter();
     for change in &part.changes {
         let key = change.flare();
@@ -182,8 +179,11 @@ fn check(part: &Part) -> Result<(), String> {
             | Change::PutEntry { .. }
             | Change::PutReference { .. }
             | Change::PutXattr { .. }
-            | Change::PutLocks { .. }
-            | Change::PutSession(_) => {}
+            | Change::PutLocks { .. } => {}
+            Change::PutSession(_) | Change::PutTransaction(_) if part.range.contains_ino(first) => {}
+            Change::PutSession(_) | Change::PutTransaction(_) => {
+                return Err("it brings what travels with the first key of the slice alone".to_owned());
+            }
             Change::Body { change: BodyChange::Append { offset, length }, .. } => {
                 if bytes.next().is_none_or(|bytes| bytes.len() as u64 != *length) {
                     return Err("the bytes of its appends did not come with it".to_owned());
@@ -196,9 +196,10 @@ fn check(part: &Part) -> Result<(), String> {
     if bytes.next().is_some() { Err("it brings bytes that belong nowhere".to_owned()) } else { Ok(()) }
 }
 
-/// How much is here of the flare that comes in several parts, once this one has been taken.
-fn partial_after(before: Option<Partial>, part: &Part) -> Result<Option<Partial>, String> {
-    let mut partial = before;
+/// How much is here of what comes in several parts, once this one has been taken. The slice's range begins with `first`.
+fn partial_after(before: Option<Partial>, part: &Part, first: Ino) -> Result<Option<Partial>, String> {
+    let mut partial =
+        before.or_else(|| part.range.contains_ino(first).then_some(Partial::Whole { ino: first }));
     for change in &part.changes {
         partial = match (change, partial) {
             (Change::PutFlare(row), _) => Some(Partial::Rows { flare: row.handle }),
@@ -215,7 +216,7 @@ fn partial_after(before: Option<Partial>, part: &Part) -> Result<Option<Partial>
     }
     match partial {
         _ if part.last => Ok(None),
-        Some(partial) if KeyRange::single(partial.flare().ino()) == part.range => Ok(Some(partial)),
-        _ => Err("it says that more comes of something else than one flare".to_owned()),
+        Some(partial) if KeyRange::single(partial.ino()) == part.range => Ok(Some(partial)),
+        _ => Err("it says that more comes of something else than one key".to_owned()),
     }
 }

@@ -5,7 +5,8 @@
 //! between takes records, of which only what concerns the keys that it has changes anything ([`filter`]). A flare too large for
 //! one part comes in several; how much of it is here is a [`Partial`].
 //!
-//! The sessions of a slice, which belong to no key, travel with its first inode number.
+//! What belongs to no key but to the slice as a whole, its sessions and transactions, travels with the first inode number of the
+//! slice's range, before the flare that may have this number: as one that is too large for one part if it is.
 
 mod export;
 mod filter;
@@ -13,6 +14,7 @@ mod filter;
 mod fingerprint;
 mod import;
 mod landing;
+mod whole;
 mod wipe;
 
 pub use export::Inside;
@@ -25,9 +27,4 @@ use magma_common::key::{Ino, KeyRange};
 /// The part of a range after this inode number.
 fn after(range: KeyRange, ino: Ino) -> Option<KeyRange> {
     KeyRange::new(Ino(ino.0.checked_add(1)?), range.stop())
-}
-
-/// Whether the part that begins with this range has the slice's sessions, all of them.
-fn brings_sessions(range: KeyRange) -> bool {
-    range.start() == KeyRange::ALL.start()
 }

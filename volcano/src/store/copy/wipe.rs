@@ -26,7 +26,7 @@ pub(super) struct Wiped {
 ///
 /// A body can be there without its flare: a large flare's comes first.
 pub(super) fn plan(db: &Db, range: KeyRange, wiped: &mut Wiped) -> Result<(), ReadError> {
-    let room = ROWS.saturating_sub(wiped.rows);
+    let room = wiped.room();
     let bodies = db.bodies_of(range, FLARES.min(room))?;
     let inos = db.inos(range, FLARES.min(room))?;
     wiped.more |= bodies.len().max(inos.len()) >= FLARES.min(room);
@@ -35,7 +35,7 @@ pub(super) fn plan(db: &Db, range: KeyRange, wiped: &mut Wiped) -> Result<(), Re
     }
     for ino in inos {
         let Some(flare) = db.flare_by_ino(ino)? else { continue };
-        let room = ROWS.saturating_sub(wiped.rows);
+        let room = wiped.room();
         let rows = rows_of(db, &flare, room)?;
         if rows.len() >= room {
             for row in rows {
@@ -51,6 +51,19 @@ pub(super) fn plan(db: &Db, range: KeyRange, wiped: &mut Wiped) -> Result<(), Re
 }
 
 impl Wiped {
+    /// Rows that may still be removed.
+    pub(super) fn room(&self) -> usize {
+        ROWS.saturating_sub(self.rows)
+    }
+
+    /// Adds removals of rows, as many as there was room for or all there are.
+    pub(super) fn remove(&mut self, rows: Vec<Change>) {
+        self.more |= rows.len() >= self.room();
+        for row in rows {
+            self.push(row);
+        }
+    }
+
     fn push(&mut self, change: Change) {
         self.rows += 1;
         self.changes.push(change);

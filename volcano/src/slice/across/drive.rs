@@ -1,0 +1,572 @@
+//! Driving an operation across slices: it is planned, what is missing is asked for, steps elsewhere are prepared, and it is committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use magma_common::error::FlareError;
+use magma_common::key::Key;
+use magma_common::proto::{OpId, Reply};
+use magma_common::time::Timestamp;
+
+use super::facts::{Facts, Known, Want, Wanted};
+use super::message::{AcrossMessage, Objection};
+use super::parked::Waiting;
+use super::settle::Driven;
+use super::view::AcrossView;
+use super::{MAX_ATTEMPTS, MAX_UNSETTLED, SAY_AGAIN};
+use crate::namespace::{self, Caller, Moment, Plan, Planned, Steps, Stop};
+use crate::record::Change;
+use crate::slice::gate::Need;
+use crate::slice::perform::{opened, set_verifier};
+use crate::slice::{Answer, Call, Now, Slice, Ticket, Trouble};
+use crate::transaction::{Attempt, Part, Participant, Step, Transaction, TransactionRow};
+
+/// The pause after the first refusal is up to this long; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// An operation that has not come to an end by then is given up; its caller asks again.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The same request may have been sent so often.
+const MAX_TICKETS: usize = 16;
+/// Flares in one question.
+const WANTS_PER_MESSAGE: usize = 512;
+
+/// What is asked of a participant.
+struct Asked {
+    part: Participant,
+    is_prepared: bool,
+}
+
+/// A question for facts that was not answered.
+struct Question {
+    round: u32,
+    wants: Vec<(Key, Want)>,
+    because: BTreeMap<Key, Option<OpId>>,
+}
+
+/// An operation that needs other slices and is not committed.
+pub(super) struct Running {
+    call: Call,
+    id: Option<OpId>,
+    pub(super) tickets: Vec<Ticket>,
+    began: Duration,
+    known: Known,
+    questions: Vec<Question>,
+    rounds: u32,
+    asked: BTreeMap<Key, Asked>,
+    /// When it happens, from the first step that is asked for.
+    time: Option<Timestamp>,
+    /// Random numbers that it has drawn: planned again, it draws the same ones.
+    draws: Vec<u64>,
+    generation: u64,
+    refusals: u32,
+    /// It goes on at this time.
+    pause: Option<Duration>,
+    /// When its questions and requests were said last.
+    said: Duration,
+}
+
+/// What planning came to.
+struct Attempted {
+    done: Result<(Reply, Bytes), Stop>,
+    planned: Planned,
+    wanted: Wanted,
+}
+
+impl Slice {
+    /// Takes on a request that cannot be done here alone.
+    pub(in crate::slice) fn drive_call(&mut self, now: Now, ticket: Ticket, call: Call) {
+        let id = call.header.op_id().filter(|_| call.request.mutates());
+        if let Some(number) = id.and_then(|id| self.across.by_operation.get(&id))
+            && let Some(running) = self.across.running.get_mut(number)
+        {
+            if running.tickets.len() < MAX_TICKETS {
+                running.tickets.push(ticket);
+            } else {
+                self.tell_later(ticket);
+            }
+            return;
+        }
+        if self.across.running.len() >= MAX_ATTEMPTS || self.across.unsettled() >= MAX_UNSETTLED {
+            return self.tell_later(ticket);
+        }
+        let number = self.next_attempt();
+        let Moment { generation, .. } = self.moment(now, Self::OWN_OPERATION);
+        let running = Running {
+            call,
+            id,
+            tickets: vec![ticket],
+            began: now.monotonic,
+            known: Known::default(),
+            questions: Vec::new(),
+            rounds: 0,
+            asked: BTreeMap::new(),
+            time: None,
+            draws: Vec::new(),
+            generation,
+            refusals: 0,
+            pause: None,
+            said: now.monotonic,
+        };
+        self.across.running.insert(number, running);
+        self.across.by_operation.extend(id.map(|id| (id, number)));
+        if let Err(trouble) = self.drive(now, number) {
+            self.trouble(trouble);
+        }
+    }
+
+    /// Whether this operation is being driven.
+    pub(in crate::slice) fn is_driving(&self, id: OpId) -> bool {
+        self.across.by_operation.contains_key(&id)
+    }
+
+    fn next_attempt(&mut self) -> u64 {
+        self.across.attempts += 1;
+        self.across.attempts
+    }
+
+    fn name(&self, number: u64) -> Option<Attempt> {
+        let running = self.across.running.get(&number)?;
+        let driver = running.call.request.key().unwrap_or(magma_common::handle::Handle::root().key);
+        Some(Attempt { driver, reign: self.reign, number })
+    }
+
+    /// The number of an attempt that is being driven.
+    fn number_of(&self, attempt: Attempt) -> Option<u64> {
+        (self.name(attempt.number)? == attempt).then_some(attempt.number)
+    }
+
+    /// Plans an attempt on what is known, and takes the next step.
+    pub(super) fn drive(&mut self, now: Now, number: u64) -> Result<(), Trouble> {
+        let Some(Attempted { done, planned, wanted }) = self.plan_attempt(now, number)? else {
+            return Ok(());
+        };
+        match done {
+            Ok(reply) if planned.elsewhere.is_empty() => self.finish_here(now, number, planned, reply),
+            Ok(reply) => self.go_on_with(now, number, planned, reply),
+            Err(Stop::Elsewhere) => {
+                self.ask_facts(now, number, wanted);
+                Ok(())
+            }
+            Err(Stop::Held) => {
+                self.wait_for_flare(now, number, wanted);
+                Ok(())
+            }
+            Err(Stop::Failure(failure)) => {
+                if let Some(running) = self.across.running.get(&number) {
+                    let call = running.call.clone();
+                    self.keep_refusal(now, &call, failure.error);
+                }
+                self.end(number, Err(*failure), Need::Logged);
+                Ok(())
+            }
+            Err(Stop::Store(error)) => Err(error.into()),
+        }
+    }
+
+    fn plan_attempt(&mut self, now: Now, number: u64) -> Result<Option<Attempted>, Trouble> {
+        let Some(attempt) = self.name(number) else { return Ok(None) };
+        // It is out of the table while it is planned, since the plan borrows what the table belongs to.
+        let Some(mut running) = self.across.running.remove(&number) else { return Ok(None) };
+        let moment = self.moment(now, running.id.unwrap_or(Self::OWN_OPERATION));
+        let time = running.time.unwrap_or_else(|| moment.now.max(running.known.latest().next()));
+        let moment = Moment { now: time, generation: running.generation, ..moment };
+        let range = self.range();
+        let (view, holding) = (self.view(), self.across.holding(Some(attempt)));
+        let view = AcrossView::new(&view, range, &holding, &running.known);
+        let mut drawn = 0;
+        let draws = &mut running.draws;
+        let random = &mut self.random;
+        let mut draw = || {
+            if drawn == draws.len() {
+                draws.push(random());
+            }
+            drawn += 1;
+            draws.get(drawn - 1).copied().unwrap_or_default()
+        };
+        let caller = Caller {
+            credentials: &running.call.header.credentials,
+            session: running.call.header.session,
+        };
+        let mut plan = Plan::new(&view, &self.sessions, moment, &mut draw);
+        let done = namespace::execute(&mut plan, &caller, &running.call.request, &running.call.payload);
+        let planned = if done.is_ok() { plan.finish() } else { Planned::default() };
+        let wanted = view.into_wanted();
+        self.across.running.insert(number, running);
+        Ok(Some(Attempted { done, planned, wanted }))
+    }
+
+    fn ask_facts(&mut self, now: Now, number: u64, wanted: Wanted) {
+        let mut by_slice: BTreeMap<u32, Vec<(Key, Want)>> = BTreeMap::new();
+        let mut because = BTreeMap::new();
+        for (key, (want, made_by)) in wanted.flares {
+            let slice = self.topology.slice_of(&key).map_or(0, |slice| slice.id.0);
+            by_slice.entry(slice).or_default().push((key, want));
+            because.insert(key, made_by);
+        }
+        let Some(running) = self.across.running.get_mut(&number) else { return };
+        running.questions.clear();
+        running.said = now.monotonic;
+        for wants in by_slice.into_values() {
+            for wants in wants.chunks(WANTS_PER_MESSAGE) {
+                running.rounds += 1;
+                let because = because.clone();
+                running.questions.push(Question { round: running.rounds, wants: wants.to_vec(), because });
+            }
+        }
+        self.say_questions(number);
+    }
+
+    fn say_questions(&mut self, number: u64) {
+        let (Some(attempt), Some(running)) = (self.name(number), self.across.running.get(&number)) else {
+            return;
+        };
+        let questions: Vec<_> =
+            running.questions.iter().map(|question| (question.round, question.wants.clone())).collect();
+        for (round, wants) in questions {
+            if let Some((key, _)) = wants.first() {
+                self.say(*key, AcrossMessage::Fetch { attempt, round, wants });
+            }
+        }
+    }
+
+    /// Facts have come.
+    pub(super) fn hear_facts(
+        &mut self,
+        now: Now,
+        attempt: Attempt,
+        round: u32,
+        facts: Vec<(Key, Option<Facts>)>,
+    ) -> Result<(), Trouble> {
+        let Some(number) = self.number_of(attempt) else { return Ok(()) };
+        let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
+        let Some(at) = running.questions.iter().position(|question| question.round == round) else {
+            return Ok(());
+        };
+        let question = running.questions.swap_remove(at);
+        for (key, facts) in facts {
+            let because = question.because.get(&key).copied().flatten();
+            running.known.learn(key, facts, because);
+        }
+        if running.questions.is_empty() { self.drive(now, number) } else { Ok(()) }
+    }
+
+    /// A flare here is held by another transaction. Nobody waits who has something prepared.
+    fn wait_for_flare(&mut self, now: Now, number: u64, wanted: Wanted) {
+        let is_prepared = self.across.running.get(&number).is_some_and(|running| !running.asked.is_empty());
+        match wanted.held {
+            Some(key) if !is_prepared => self.park(key, Waiting::Running(number)),
+            _ => self.begin_again(now, number, true),
+        }
+    }
+
+    /// The plan has steps elsewhere: they are asked for, or all are prepared and it is committed.
+    fn go_on_with(
+        &mut self,
+        now: Now,
+        number: u64,
+        planned: Planned,
+        reply: (Reply, Bytes),
+    ) -> Result<(), Trouble> {
+        let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
+        let wanted = participants(&planned.elsewhere, &running.known);
+        let fits = |part: &Participant| running.asked.get(&part.key).is_none_or(|asked| asked.part == *part);
+        let is_superfluous = |key: &Key| wanted.iter().all(|part| part.key != *key);
+        if !wanted.iter().all(fits) || running.asked.keys().any(is_superfluous) {
+            self.begin_again(now, number, false);
+            return Ok(());
+        }
+        let is_prepared =
+            |part: &Participant| running.asked.get(&part.key).is_some_and(|asked| asked.is_prepared);
+        if wanted.iter().all(is_prepared) {
+            return self.commit(now, number, planned, wanted, reply);
+        }
+        // Who moves a directory is alone with that first.
+        let first = wanted.iter().find(|part| part.steps.contains(&Step::MoveDirectory) && !is_prepared(part));
+        let asking: Vec<Participant> = match first {
+            Some(first) => vec![first.clone()],
+            None => {
+                let time = self.last_time_of(now).max(running.known.latest().next());
+                running.time.get_or_insert(time);
+                wanted
+            }
+        };
+        running.said = now.monotonic;
+        for part in asking {
+            running.asked.entry(part.key).or_insert(Asked { part, is_prepared: false });
+        }
+        self.say_preparations(number);
+        Ok(())
+    }
+
+    /// Asks for the steps that are not prepared.
+    fn say_preparations(&mut self, number: u64) {
+        let (Some(attempt), Some(running)) = (self.name(number), self.across.running.get(&number)) else {
+            return;
+        };
+        let transaction = Transaction {
+            attempt,
+            op: running.id.unwrap_or(Self::OWN_OPERATION),
+            time: running.time.unwrap_or(running.known.latest()),
+            own: Vec::new(),
+            participants: Vec::new(),
+            outcome: None,
+        };
+        let unprepared = running.asked.values().filter(|asked| !asked.is_prepared);
+        let messages: Vec<_> = unprepared.map(|asked| transaction.only(&asked.part)).collect();
+        for message in messages {
+            if let Some(part) = message.participants.first() {
+                self.say(part.key, AcrossMessage::Prepare(Box::new(message)));
+            }
+        }
+    }
+
+    /// A participant is prepared.
+    pub(super) fn hear_prepared(&mut self, now: Now, attempt: Attempt, key: Key) -> Result<(), Trouble> {
+        let Some(number) = self.number_of(attempt) else {
+            if !self.across.driven.contains_key(&attempt) {
+                self.say_safely(key, AcrossMessage::Gone { attempt, key }, Need::Logged);
+            }
+            return Ok(());
+        };
+        let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
+        let Some(asked) = running.asked.get_mut(&key) else { return Ok(()) };
+        if std::mem::replace(&mut asked.is_prepared, true) {
+            return Ok(());
+        }
+        if asked.part.moves_directory() {
+            // What was told before somebody else may have moved a directory.
+            running.known.forget_flares();
+        }
+        let is_ready = running.questions.is_empty() && running.asked.values().all(|asked| asked.is_prepared);
+        if is_ready { self.drive(now, number) } else { Ok(()) }
+    }
+
+    /// A participant cannot be prepared.
+    pub(super) fn hear_unfit(
+        &mut self,
+        now: Now,
+        attempt: Attempt,
+        key: Key,
+        why: Objection,
+    ) -> Result<(), Trouble> {
+        let Some(number) = self.number_of(attempt) else { return Ok(()) };
+        let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
+        match why {
+            Objection::Refused(error) => {
+                let call = running.call.clone();
+                self.keep_refusal(now, &call, error);
+                self.end(number, Err(error.into()), Need::Logged);
+            }
+            Objection::KeyTaken => {
+                running.known.learn_taken(key);
+                self.begin_again(now, number, false);
+            }
+            Objection::Changed => self.begin_again(now, number, false),
+            Objection::Busy => self.begin_again(now, number, true),
+        }
+        Ok(())
+    }
+
+    /// The attempt is dead; another one follows after a pause, or (unless it was in somebody's way) at once the first time.
+    fn begin_again(&mut self, now: Now, number: u64, was_in_the_way: bool) {
+        let Some(attempt) = self.name(number) else { return };
+        let Some(mut running) = self.across.running.remove(&number) else { return };
+        let next = self.next_attempt();
+        let prepared: BTreeSet<Key> = std::mem::take(&mut running.asked).into_keys().collect();
+        running.known.forget_flares();
+        running.questions.clear();
+        running.draws.clear();
+        running.time = None;
+        running.refusals += 1;
+        let longest = FIRST_PAUSE.saturating_mul(1 << running.refusals.min(10)).min(LONGEST_PAUSE);
+        let micros = (self.random)() % u64::try_from(longest.as_micros()).unwrap_or(1).max(1);
+        let pause = if was_in_the_way || running.refusals > 2 { Duration::from_micros(micros) } else { Duration::ZERO };
+        running.pause = Some(now.monotonic.saturating_add(pause));
+        self.again = self.again.min(pause);
+        if let Some(id) = running.id {
+            self.across.by_operation.insert(id, next);
+        }
+        self.across.running.insert(next, running);
+        for key in prepared {
+            self.say(key, AcrossMessage::Gone { attempt, key });
+        }
+    }
+
+    /// Everything elsewhere is prepared: the operation happens.
+    fn commit(
+        &mut self,
+        now: Now,
+        number: u64,
+        planned: Planned,
+        participants: Vec<Participant>,
+        (mut reply, payload): (Reply, Bytes),
+    ) -> Result<(), Trouble> {
+        let (Some(attempt), Some(running)) = (self.name(number), self.across.running.get(&number)) else {
+            return Ok(());
+        };
+        let Some(op) = running.id else {
+            self.end(number, Err(FlareError::BadRequest.into()), Need::Logged);
+            return Ok(());
+        };
+        let call = running.call.clone();
+        let time = running.time.unwrap_or(running.known.latest());
+        set_verifier(&mut reply, self.topology.write_verifier());
+        let outcome = self.outcome(&call, op, &reply)?;
+        let own = participants_here(&planned.here);
+        let transaction =
+            Transaction { attempt, op, time, own, participants, outcome: outcome.clone() };
+        let row = TransactionRow { key: attempt.driver, part: Part::Driven, transaction: transaction.clone() };
+        let mut planned = planned;
+        planned.changes.push(Change::PutTransaction(Box::new(row)));
+        if let Err(trouble) = self.record_planned(now, planned, outcome) {
+            if let Trouble::Refused(error) = trouble {
+                self.end(number, Err(error.into()), Need::Logged);
+                return Ok(());
+            }
+            return Err(trouble);
+        }
+        self.note_open(&call, &reply);
+        let need = self.need(&call)?;
+        let keys: Vec<Key> = transaction.participants.iter().map(|part| part.key).collect();
+        self.across.driven.insert(attempt, Driven::new(transaction.clone(), now.monotonic));
+        // It is not running any more, so that nobody is told that it is dead.
+        if let Some(running) = self.forget_running(number) {
+            for ticket in running.tickets {
+                self.hold(ticket, Ok((reply.clone(), payload.clone())), need.clone());
+            }
+        }
+        for key in keys {
+            let transaction = Box::new(transaction.clone());
+            self.say_safely(key, AcrossMessage::Commit { transaction, key, secure: false }, Need::Logged);
+        }
+        Ok(())
+    }
+
+    /// It needs no steps elsewhere after all, or is a read.
+    fn finish_here(
+        &mut self,
+        now: Now,
+        number: u64,
+        planned: Planned,
+        (mut reply, payload): (Reply, Bytes),
+    ) -> Result<(), Trouble> {
+        let Some(running) = self.across.running.get(&number) else { return Ok(()) };
+        let (call, id) = (running.call.clone(), running.id);
+        set_verifier(&mut reply, self.topology.write_verifier());
+        self.add_internal(&call.request, &mut reply)?;
+        let outcome = match id {
+            Some(id) => self.outcome(&call, id, &reply)?,
+            None => None,
+        };
+        match self.record_planned(now, planned, outcome) {
+            Ok(()) => {}
+            Err(Trouble::Refused(error)) => {
+                self.end(number, Err(error.into()), Need::Logged);
+                return Ok(());
+            }
+            Err(fatal) => return Err(fatal),
+        }
+        self.note_open(&call, &reply);
+        let need = self.need(&call)?;
+        self.end(number, Ok((reply, payload)), need);
+        Ok(())
+    }
+
+    /// The operation is over: whoever asked for it is answered. What is prepared elsewhere is not needed.
+    fn end(&mut self, number: u64, answer: Answer, need: Need) {
+        let attempt = self.name(number);
+        let Some(running) = self.forget_running(number) else { return };
+        for ticket in running.tickets {
+            self.hold(ticket, answer.clone(), need.clone());
+        }
+        if let Some(attempt) = attempt {
+            for key in running.asked.into_keys() {
+                self.say(key, AcrossMessage::Gone { attempt, key });
+            }
+        }
+    }
+
+    /// The operation is given up; its callers ask again.
+    pub(super) fn end_unanswered(&mut self, number: u64) {
+        let attempt = self.name(number);
+        let Some(running) = self.forget_running(number) else { return };
+        for ticket in running.tickets {
+            self.tell_later(ticket);
+        }
+        if let Some(attempt) = attempt {
+            for key in running.asked.into_keys() {
+                self.say(key, AcrossMessage::Gone { attempt, key });
+            }
+        }
+    }
+
+    fn forget_running(&mut self, number: u64) -> Option<Running> {
+        let running = self.across.running.remove(&number)?;
+        if let Some(id) = running.id {
+            self.across.by_operation.remove(&id);
+        }
+        Some(running)
+    }
+
+    /// Attempts that must not be committed any more, since a participant's slice may have lost what it had prepared.
+    pub(super) fn break_off(&mut self, now: Now, range: magma_common::key::KeyRange) {
+        let concerned = |running: &Running| running.asked.keys().any(|key| range.contains(key));
+        let numbers: Vec<u64> =
+            self.across.running.iter().filter(|(_, running)| concerned(running)).map(|(n, _)| *n).collect();
+        for number in numbers {
+            self.begin_again(now, number, true);
+        }
+    }
+
+    /// What was not answered is said again; who has paused goes on; who has taken too long is given up.
+    pub(super) fn go_on_driving(&mut self, now: Now) -> Result<(), Trouble> {
+        let numbers: Vec<u64> = self.across.running.keys().copied().collect();
+        for number in numbers {
+            let Some(running) = self.across.running.get_mut(&number) else { continue };
+            if now.monotonic.saturating_sub(running.began) >= PATIENCE {
+                self.end_unanswered(number);
+                continue;
+            }
+            if let Some(until) = running.pause {
+                if until > now.monotonic {
+                    self.again = self.again.min(until - now.monotonic);
+                    continue;
+                }
+                running.pause = None;
+                self.drive(now, number)?;
+                continue;
+            }
+            if now.monotonic.saturating_sub(running.said) >= SAY_AGAIN {
+                running.said = now.monotonic;
+                self.say_questions(number);
+                self.say_preparations(number);
+            }
+        }
+        Ok(())
+    }
+
+    fn last_time_of(&self, now: Now) -> Timestamp {
+        self.moment(now, Self::OWN_OPERATION).now
+    }
+}
+
+fn participants(elsewhere: &[Steps], known: &Known) -> Vec<Participant> {
+    let part = |(key, steps): &Steps| {
+        let moves_only = steps.iter().all(|step| *step == Step::MoveDirectory);
+        let seen = if moves_only { None } else { known.seen(key) };
+        Participant { key: *key, seen, steps: steps.clone() }
+    };
+    elsewhere.iter().map(part).collect()
+}
+
+fn participants_here(here: &[Steps]) -> Vec<Participant> {
+    let part = |(key, steps): &Steps| Participant { key: *key, seen: None, steps: steps.clone() };
+    here.iter().map(part).collect()
+}
+
+/// The handle that a request has opened, if any.
+pub(super) fn opened_handle(call: &Call, reply: &Reply) -> Option<magma_common::handle::Handle> {
+    opened(call, reply)
+}

@@ -1,0 +1,253 @@
+//! Steps of operations that other slices drive: facts are told, steps are prepared, carried out, or forgotten.
+
+use std::time::Duration;
+
+use magma_common::key::Key;
+use magma_common::proto::OpId;
+
+use super::facts::{Facts, Known, Want};
+use super::message::{AcrossMessage, Objection};
+use super::parked::Waiting;
+use super::view::AcrossView;
+use crate::namespace::{self, Moment, Plan, Planned, Stop, Unfit};
+use crate::record::Change;
+use crate::slice::gate::Need;
+use crate::slice::{Now, Slice, Trouble};
+use crate::transaction::{Attempt, Part, Participant, Transaction, TransactionRow};
+use magma_common::error::FlareError;
+use magma_common::time::Timestamp;
+
+/// A step that was prepared for so long may have been forgotten by its driver.
+const ASK_AFTER: Duration = Duration::from_millis(500);
+
+/// What planning for another slice came to.
+enum Planning<T> {
+    Done(T, Planned),
+    /// The flare is held.
+    Held(Key),
+    Refused(FlareError),
+}
+
+impl Slice {
+    /// Plans something for another slice.
+    fn plan_for<T>(
+        &mut self,
+        now: Now,
+        attempt: Attempt,
+        (op, time): (OpId, Timestamp),
+        steps: impl FnOnce(&mut Plan<'_>) -> Result<T, Stop>,
+    ) -> Result<Planning<T>, Trouble> {
+        let moment = Moment { now: time, ..self.moment(now, op) };
+        let known = Known::default();
+        let range = self.range();
+        let (view, holding) = (self.view(), self.across.holding(Some(attempt)));
+        let view = AcrossView::new(&view, range, &holding, &known);
+        let mut plan = Plan::new(&view, &self.sessions, moment, &mut self.random);
+        let done = steps(&mut plan);
+        let planned = plan.finish();
+        Ok(match done {
+            Ok(done) => Planning::Done(done, planned),
+            Err(Stop::Store(error)) => return Err(error.into()),
+            Err(Stop::Failure(failure)) => Planning::Refused(failure.error),
+            Err(Stop::Held) => match view.into_wanted().held {
+                Some(key) => Planning::Held(key),
+                None => Planning::Refused(FlareError::Unavailable),
+            },
+            // Steps and facts are about one flare each, which is here.
+            Err(Stop::Elsewhere) => Planning::Refused(FlareError::Unavailable),
+        })
+    }
+
+    /// Another slice wants to know something of flares that were here by its topology.
+    pub(super) fn tell_facts(
+        &mut self,
+        now: Now,
+        attempt: Attempt,
+        round: u32,
+        wants: Vec<(Key, Want)>,
+    ) -> Result<(), Trouble> {
+        let range = self.range();
+        if !wants.iter().all(|(key, _)| range.contains(key)) {
+            return Ok(());
+        }
+        let gather = |plan: &mut Plan<'_>| {
+            let facts = |(key, want): &(Key, Want)| Ok((*key, Facts::gather(plan, key, want)?));
+            wants.iter().map(facts).collect::<Result<Vec<_>, Stop>>()
+        };
+        match self.plan_for(now, attempt, (Self::OWN_OPERATION, now.wall), gather)? {
+            Planning::Done(facts, _) => {
+                let told = AcrossMessage::Told { attempt, round, facts };
+                self.say_safely(attempt.driver, told, Need::Logged);
+            }
+            Planning::Held(key) => self.park(key, Waiting::Fetch(attempt, round, wants)),
+            // A damaged flare, or one that moved away: the driver asks again, and its caller gives up one day.
+            Planning::Refused(error) => {
+                tracing::debug!(target: "magma::flare", %error, ?attempt, "another slice is told nothing");
+            }
+        }
+        Ok(())
+    }
+
+    /// A driver wants steps to be prepared. The message is about one flare.
+    pub(super) fn prepare(&mut self, now: Now, transaction: Transaction) -> Result<(), Trouble> {
+        let attempt = transaction.attempt;
+        let Some(part) = transaction.participants.first().cloned() else { return Ok(()) };
+        let key = part.key;
+        if !self.range().contains(&key) || self.across.applied.contains_key(&(key, attempt)) {
+            return Ok(());
+        }
+        if self.across.prepared.contains_key(&(key, attempt)) {
+            self.say_safely(attempt.driver, AcrossMessage::Prepared { attempt, key }, Need::Logged);
+            return Ok(());
+        }
+        let is_held = self.across.held.contains_key(&key) && part.holds_flare();
+        if is_held || part.moves_directory() && self.across.moving.is_some() {
+            self.park_step(now, key, transaction);
+            return Ok(());
+        }
+        if self.across.unsettled() >= super::MAX_UNSETTLED {
+            return Ok(());
+        }
+        match self.prepare_part(now, &transaction, &part)? {
+            Ok(()) => self.say_safely(attempt.driver, AcrossMessage::Prepared { attempt, key }, Need::Logged),
+            Err(why) => {
+                self.say_safely(attempt.driver, AcrossMessage::Unfit { attempt, key, why }, Need::Logged);
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare_part(
+        &mut self,
+        now: Now,
+        transaction: &Transaction,
+        part: &Participant,
+    ) -> Result<Result<(), Objection>, Trouble> {
+        let about = (transaction.op, transaction.time);
+        let checked =
+            self.plan_for(now, transaction.attempt, about, |plan| namespace::check(plan, part))?;
+        match checked {
+            Planning::Done(Ok(()), _) => {}
+            Planning::Done(Err(unfit), _) => return Ok(Err(unfit.into())),
+            Planning::Held(_) => return Ok(Err(Objection::Busy)),
+            Planning::Refused(error) => return Ok(Err(Objection::Refused(error))),
+        }
+        let row = TransactionRow { key: part.key, part: Part::Prepared, transaction: transaction.clone() };
+        match self.record(now, vec![Change::PutTransaction(Box::new(row.clone()))], None) {
+            Ok(()) => {}
+            Err(Trouble::Refused(error)) => return Ok(Err(Objection::Refused(error))),
+            Err(fatal) => return Err(fatal),
+        }
+        self.across.take_row(row, now.monotonic);
+        Ok(Ok(()))
+    }
+
+    /// The transaction has happened: what it does here is done, once.
+    pub(super) fn apply(
+        &mut self,
+        now: Now,
+        transaction: Transaction,
+        key: Key,
+        secure: bool,
+    ) -> Result<(), Trouble> {
+        let attempt = transaction.attempt;
+        if !self.range().contains(&key) {
+            return Ok(());
+        }
+        if self.across.prepared.contains_key(&(key, attempt)) {
+            self.carry_out(now, &transaction, key, Part::Applied)?;
+            self.wake_parked(now, &key);
+        }
+        // What is neither prepared nor applied here any more has been settled, and the driver has lost that.
+        let is_there = self.across.applied.contains_key(&(key, attempt));
+        let need = if secure && is_there { Need::OnDisk(Vec::new()) } else { Need::Logged };
+        let applied = AcrossMessage::Applied { attempt, key, secured: secure || !is_there };
+        self.say_safely(attempt.driver, applied, need);
+        Ok(())
+    }
+
+    /// Carries out the steps at one flare, and keeps the transaction beside them.
+    pub(super) fn carry_out(
+        &mut self,
+        now: Now,
+        transaction: &Transaction,
+        key: Key,
+        as_part: Part,
+    ) -> Result<(), Trouble> {
+        let Some(part) = transaction.part_of(&key).cloned() else { return Ok(()) };
+        let mut planned = self.plan_parts(now, transaction, std::slice::from_ref(&part))?;
+        let row = TransactionRow { key, part: as_part, transaction: transaction.clone() };
+        planned.changes.push(Change::PutTransaction(Box::new(row.clone())));
+        self.record_planned(now, planned, None)?;
+        self.across.take_row(row, now.monotonic);
+        if let Some(session) = namespace::opened_by(&part.steps)
+            && let Some(row) = self.view().flare_row(&key)?
+        {
+            self.take_over_session(now, session)?;
+            self.sessions.open(session, row.handle, 1);
+        }
+        Ok(())
+    }
+
+    /// What parts of a transaction that has happened change here.
+    pub(super) fn plan_parts(
+        &mut self,
+        now: Now,
+        transaction: &Transaction,
+        parts: &[Participant],
+    ) -> Result<Planned, Trouble> {
+        let about = (transaction.op, transaction.time);
+        let carried = self.plan_for(now, transaction.attempt, about, |plan| {
+            let steps = parts.iter().flat_map(|part| part.steps.iter().map(|step| (part.key, step)));
+            steps.into_iter().try_for_each(|(key, step)| namespace::carry_out(plan, &key, step))
+        })?;
+        match carried {
+            Planning::Done((), planned) => Ok(planned),
+            // Another transaction cannot hold what this one does.
+            Planning::Held(_) => Err(Trouble::Refused(FlareError::Unavailable)),
+            Planning::Refused(error) => {
+                tracing::error!(target: "magma::flare", %error, attempt = ?transaction.attempt, "a part of an operation that has happened cannot be done");
+                Ok(Planned::default())
+            }
+        }
+    }
+
+    /// The driver knows nothing of the attempt: it is dead, or settled.
+    pub(super) fn hear_gone(&mut self, now: Now, attempt: Attempt, key: Key) -> Result<(), Trouble> {
+        if self.across.prepared.contains_key(&(key, attempt)) {
+            self.record(now, vec![Change::DeleteTransaction { key, attempt, driven: false }], None)?;
+            self.across.forget_prepared(key, attempt);
+            self.wake_parked(now, &key);
+        } else if self.across.applied.remove(&(key, attempt)).is_some() {
+            self.across.settled.push((key, attempt, false));
+        }
+        Ok(())
+    }
+
+    /// Drivers that have not been heard of are asked what became of their attempts.
+    pub(super) fn ask_drivers(&mut self, now: Now) {
+        let mut asking = Vec::new();
+        for ((key, attempt), prepared) in &mut self.across.prepared {
+            if now.monotonic.saturating_sub(prepared.asked) >= ASK_AFTER {
+                prepared.asked = now.monotonic;
+                asking.push((*key, *attempt));
+            }
+        }
+        asking.extend(self.across.applied.iter_mut().filter_map(|(name, applied)| {
+            applied.is_to_be_asked_about(now.monotonic).then_some(*name)
+        }));
+        for (key, attempt) in asking {
+            self.say_safely(attempt.driver, AcrossMessage::Ask { attempt, key }, Need::Logged);
+        }
+    }
+}
+
+impl From<Unfit> for Objection {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Changed => Self::Changed,
+            Unfit::KeyTaken => Self::KeyTaken,
+            Unfit::Refused(error) => Self::Refused(error),
+        }
+    }
+}

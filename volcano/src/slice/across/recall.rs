@@ -1,0 +1,163 @@
+//! A slice all of whose copies lost power may have lost records that other slices rely upon. Before it serves, it asks all of them for the
+//! transactions that concern it and are not settled, and does again what it has lost of them.
+//!
+//! Every party of a transaction keeps all of it until it is on disk everywhere. So what any party still knows to have happened happens here as well, and
+//! what only was prepared has not happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use magma_common::key::{Key, KeyRange};
+use magma_common::topology::{Epoch, SliceId};
+
+use super::SAY_AGAIN;
+use super::message::AcrossMessage;
+use crate::record::Change;
+use crate::slice::gate::Need;
+use crate::slice::{Now, Slice, Trouble};
+use crate::transaction::{Attempt, Part, Transaction, TransactionRow};
+
+/// Transactions in one message.
+const PER_MESSAGE: usize = 128;
+
+/// What has been heard so far.
+#[derive(Default)]
+pub(super) struct Recall {
+    asked: Option<Duration>,
+    /// Which parts of each slice's answer have come, and how many there are.
+    heard: BTreeMap<SliceId, (BTreeSet<u32>, u32)>,
+    transactions: BTreeMap<Attempt, Transaction>,
+}
+
+impl Slice {
+    /// Asks all other slices what they know; true if everything that was known has been done here, too.
+    pub(in crate::slice) fn recall(&mut self, now: Now) -> Result<bool, Trouble> {
+        let unheard = self.unheard();
+        if unheard.is_empty() {
+            self.do_again(now)?;
+            self.across.recall = None;
+            return Ok(true);
+        }
+        let recall = self.across.recall.get_or_insert_default();
+        if recall.asked.is_none_or(|asked| now.monotonic.saturating_sub(asked) >= SAY_AGAIN) {
+            recall.asked = Some(now.monotonic);
+            let (range, epoch) = (self.range(), self.reign);
+            for (_, to) in unheard {
+                self.say(to, AcrossMessage::Recall { back: range.first_key(), range, epoch });
+            }
+        }
+        Ok(false)
+    }
+
+    /// The slices that have not told everything yet.
+    pub(in crate::slice) fn unheard(&self) -> Vec<(SliceId, Key)> {
+        let heard = self.across.recall.as_ref().map(|recall| &recall.heard);
+        let is_heard = |id: &SliceId| {
+            heard.and_then(|heard| heard.get(id)).is_some_and(|(parts, count)| parts.len() == *count as usize)
+        };
+        let others = self.topology.slices.iter().filter(|slice| slice.id != self.identity.slice);
+        others
+            .filter(|slice| !is_heard(&slice.id))
+            .map(|slice| (slice.id, slice.range.first_key()))
+            .collect()
+    }
+
+    /// Another slice may have lost records. Whatever it had prepared for attempts of this slice does not count any more.
+    pub(super) fn answer_recall(
+        &mut self,
+        now: Now,
+        back: Key,
+        range: KeyRange,
+        epoch: Epoch,
+    ) -> Result<(), Trouble> {
+        if !self.is_level() {
+            return Ok(());
+        }
+        self.break_off(now, range);
+        let applied = self.across.applied.values().map(|applied| &applied.transaction);
+        let driven = self.across.driven.values().map(|driven| &driven.transaction);
+        let concerns = |transaction: &&Transaction| {
+            transaction.participants.iter().chain(&transaction.own).any(|part| range.contains(&part.key))
+        };
+        let known: Vec<Transaction> = applied.chain(driven).filter(concerns).cloned().collect();
+        let from = self.range().first_key();
+        let chunks: Vec<Vec<Transaction>> = if known.is_empty() {
+            vec![Vec::new()]
+        } else {
+            known.chunks(PER_MESSAGE).map(<[_]>::to_vec).collect()
+        };
+        let parts = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        for (part, transactions) in (0..).zip(chunks) {
+            let recalled = AcrossMessage::Recalled { range, epoch, from, transactions, part, parts };
+            self.say_safely(back, recalled, Need::Logged);
+        }
+        Ok(())
+    }
+
+    /// Another slice says what it knows.
+    pub(super) fn hear_recalled(
+        &mut self,
+        asked: (KeyRange, Epoch),
+        from: Key,
+        transactions: Vec<Transaction>,
+        (part, parts): (u32, u32),
+    ) {
+        if asked != (self.range(), self.reign) {
+            return;
+        }
+        let Some(slice) = self.topology.slice_of(&from).map(|slice| slice.id) else { return };
+        let Some(recall) = &mut self.across.recall else { return };
+        let heard = recall.heard.entry(slice).or_default();
+        if heard.1 != parts {
+            *heard = (BTreeSet::new(), parts);
+        }
+        heard.0.insert(part);
+        for transaction in transactions {
+            recall.transactions.insert(transaction.attempt, transaction);
+        }
+    }
+
+    /// Does again what was lost here, in the order in which it happened.
+    fn do_again(&mut self, now: Now) -> Result<(), Trouble> {
+        let Some(recall) = &mut self.across.recall else { return Ok(()) };
+        let mut transactions: Vec<_> = std::mem::take(&mut recall.transactions).into_values().collect();
+        transactions.sort_by_key(|transaction| (transaction.time, transaction.attempt));
+        let range = self.range();
+        let mut count = 0_usize;
+        for transaction in transactions {
+            let attempt = transaction.attempt;
+            let is_driver = transaction.outcome.is_some() && range.contains(&attempt.driver);
+            if is_driver && !self.across.driven.contains_key(&attempt) {
+                self.commit_again(now, &transaction)?;
+                count += 1;
+            }
+            for part in transaction.participants.iter().filter(|part| range.contains(&part.key)) {
+                if !self.across.applied.contains_key(&(part.key, attempt)) {
+                    self.carry_out(now, &transaction, part.key, Part::Applied)?;
+                    count += 1;
+                }
+            }
+        }
+        if count > 0 {
+            tracing::warn!(
+                target: "magma::volcano", slice = self.identity.slice.0, count,
+                "other slices knew of operations that were lost here; they are done again"
+            );
+        }
+        Ok(())
+    }
+
+    /// The driver's own part, with the answer for whoever still asks.
+    fn commit_again(&mut self, now: Now, transaction: &Transaction) -> Result<(), Trouble> {
+        let mut planned = self.plan_parts(now, transaction, &transaction.own)?;
+        let row = TransactionRow {
+            key: transaction.attempt.driver,
+            part: Part::Driven,
+            transaction: transaction.clone(),
+        };
+        planned.changes.push(Change::PutTransaction(Box::new(row.clone())));
+        self.record_planned(now, planned, transaction.outcome.clone())?;
+        self.across.take_row(row, now.monotonic);
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! After the commit: participants hear of it until they have carried out their steps, then everything goes to the disks, and is forgotten.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use magma_common::key::Key;
+
+use super::SAY_AGAIN;
+use super::message::AcrossMessage;
+use crate::record::Change;
+use crate::slice::gate::Need;
+use crate::slice::{Held, Now, Slice, Trouble};
+use crate::transaction::{Attempt, Transaction};
+
+/// What was committed is brought to the disks after this time, all of it together.
+const SECURE_AFTER: Duration = Duration::from_secs(1);
+/// Whoever has applied a step and has not heard that it is settled asks after this time.
+const ASK_AFTER: Duration = Duration::from_secs(10);
+/// Rows that are forgotten in one record.
+const FORGOTTEN_AT_ONCE: usize = 1024;
+
+/// A step that was carried out, of a transaction that is not settled.
+pub(super) struct Applied {
+    pub(super) transaction: Transaction,
+    asked: Duration,
+}
+
+impl Applied {
+    pub(super) fn new(transaction: Transaction, now: Duration) -> Self {
+        Self { transaction, asked: now }
+    }
+
+    /// Whether it is time to ask the driver again.
+    pub(super) fn is_to_be_asked_about(&mut self, now: Duration) -> bool {
+        let is_due = now.saturating_sub(self.asked) >= ASK_AFTER;
+        if is_due {
+            self.asked = now;
+        }
+        is_due
+    }
+}
+
+/// A transaction that this slice has committed and that is not settled.
+pub(super) struct Driven {
+    pub(super) transaction: Transaction,
+    since: Duration,
+    said: Duration,
+    /// Who has not said that its steps are carried out.
+    unapplied: BTreeSet<Key>,
+    /// Who has not said that they are on its disks.
+    unsecured: BTreeSet<Key>,
+    /// It is on the disks of this slice's copies.
+    is_secured_here: bool,
+}
+
+impl Driven {
+    pub(super) fn new(transaction: Transaction, now: Duration) -> Self {
+        let keys: BTreeSet<Key> = transaction.participants.iter().map(|part| part.key).collect();
+        Self {
+            transaction,
+            since: now,
+            said: now,
+            unapplied: keys.clone(),
+            unsecured: keys,
+            is_secured_here: false,
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.is_secured_here && self.unsecured.is_empty()
+    }
+}
+
+impl Slice {
+    /// A participant has carried out its steps.
+    pub(super) fn hear_applied(&mut self, attempt: Attempt, key: Key, secured: bool) {
+        if let Some(driven) = self.across.driven.get_mut(&attempt) {
+            driven.unapplied.remove(&key);
+            if secured {
+                driven.unsecured.remove(&key);
+            }
+        }
+    }
+
+    /// All that was committed up to now is on the disks of this slice's copies.
+    pub(in crate::slice) fn secured_here(&mut self, attempts: Vec<Attempt>) {
+        for attempt in attempts {
+            if let Some(driven) = self.across.driven.get_mut(&attempt) {
+                driven.is_secured_here = true;
+            }
+        }
+    }
+
+    /// A participant asks what became of an attempt.
+    pub(super) fn answer_ask(&mut self, now: Now, attempt: Attempt, key: Key) {
+        if let Some(driven) = self.across.driven.get(&attempt) {
+            let transaction = Box::new(driven.transaction.clone());
+            self.say_safely(key, AcrossMessage::Commit { transaction, key, secure: false }, Need::Logged);
+        } else if !self.is_running(attempt) {
+            self.say_safely(key, AcrossMessage::Gone { attempt, key }, Need::Logged);
+        }
+        let _ = now;
+    }
+
+    /// Tells participants again what they have not answered, and forgets what is settled.
+    pub(super) fn settle(&mut self, now: Now) -> Result<(), Trouble> {
+        self.remind_participants(now);
+        self.secure_here(now);
+        let settled: Vec<Attempt> = self
+            .across
+            .driven
+            .iter()
+            .filter(|(_, driven)| driven.is_settled())
+            .map(|(attempt, _)| *attempt)
+            .collect();
+        self.across.settled.extend(settled.into_iter().map(|attempt| (attempt.driver, attempt, true)));
+        self.forget_settled(now)
+    }
+
+    fn remind_participants(&mut self, now: Now) {
+        let mut messages = Vec::new();
+        for driven in self.across.driven.values_mut() {
+            let interval = if driven.unapplied.is_empty() { SECURE_AFTER } else { SAY_AGAIN };
+            if now.monotonic.saturating_sub(driven.said) < interval {
+                continue;
+            }
+            driven.said = now.monotonic;
+            let (keys, secure) = if driven.unapplied.is_empty() {
+                (&driven.unsecured, true)
+            } else {
+                (&driven.unapplied, false)
+            };
+            for key in keys {
+                let transaction = Box::new(driven.transaction.clone());
+                messages.push((*key, AcrossMessage::Commit { transaction, key: *key, secure }));
+            }
+        }
+        for (key, message) in messages {
+            self.say_safely(key, message, Need::Logged);
+        }
+    }
+
+    fn secure_here(&mut self, now: Now) {
+        if now.monotonic.saturating_sub(self.across.secured) < SECURE_AFTER {
+            return;
+        }
+        let is_due = |driven: &&super::Driven| {
+            !driven.is_secured_here && now.monotonic.saturating_sub(driven.since) >= SECURE_AFTER
+        };
+        let due: Vec<Attempt> =
+            self.across.driven.values().filter(is_due).map(|driven| driven.transaction.attempt).collect();
+        if due.is_empty() {
+            return;
+        }
+        *&mut self.across.secured = now.monotonic;
+        let at = self.position().seq;
+        self.gate.hold(Held::Secured(due), Need::OnDisk(Vec::new()), at);
+    }
+
+    fn forget_settled(&mut self, now: Now) -> Result<(), Trouble> {
+        if self.across.settled.is_empty() {
+            return Ok(());
+        }
+        let count = self.across.settled.len().min(FORGOTTEN_AT_ONCE);
+        let forgotten: Vec<_> = self.across.settled.drain(..count).collect();
+        let delete = |(key, attempt, driven): &(Key, Attempt, bool)| Change::DeleteTransaction {
+            key: *key,
+            attempt: *attempt,
+            driven: *driven,
+        };
+        self.record(now, forgotten.iter().map(delete).collect(), None)?;
+        for (_, attempt, _) in forgotten.into_iter().filter(|(.., driven)| *driven) {
+            let Some(driven) = self.across.driven.remove(&attempt) else { continue };
+            for part in driven.transaction.participants {
+                let gone = AcrossMessage::Gone { attempt, key: part.key };
+                self.say_safely(part.key, gone, Need::Logged);
+            }
+        }
+        Ok(())
+    }
+}
