@@ -5,6 +5,7 @@ use magma_common::attr::Kind;
 use magma_common::handle::Handle;
 use magma_common::key::Key;
 use magma_common::name::Name;
+use magma_common::proto::operation::Outcome;
 use magma_common::proto::{Credentials, OpId, SessionId};
 use magma_common::time::Timestamp;
 use magma_common::topology::Epoch;
@@ -37,6 +38,22 @@ pub struct Transaction {
     pub own: Vec<Participant>,
     /// Everybody else.
     pub participants: Vec<Participant>,
+    /// What the operation is answered with, for the driver's ledger; none before it is committed.
+    pub outcome: Option<Outcome>,
+}
+
+impl Transaction {
+    /// What one participant has to prepare.
+    #[must_use]
+    pub fn only(&self, participant: &Participant) -> Self {
+        let Self { attempt, op, time, .. } = *self;
+        Self { attempt, op, time, own: Vec::new(), participants: vec![participant.clone()], outcome: None }
+    }
+
+    /// What happens to this flare.
+    pub fn part_of(&self, key: &Key) -> Option<&Participant> {
+        self.participants.iter().chain(&self.own).find(|part| part.key == *key)
+    }
 }
 
 /// What happens to one flare.

@@ -39,6 +39,8 @@ use magma_common::proto::{Failure, Reply, Request};
 use magma_common::time::Timestamp;
 use magma_common::topology::{BootId, Epoch, Replica, Seq, SliceId, Topology, VolcanoId};
 
+use self::across::Across;
+use self::across::message::AcrossMessage;
 use self::gate::{Gate, Need};
 use self::ledger::Ledger;
 use self::orphans::Search;
@@ -49,6 +51,7 @@ use crate::coordinator::SliceChange;
 use crate::dht::Figures;
 use crate::node::message::SliceMessage;
 use crate::planted::{Bug, planted};
+use crate::transaction::Attempt;
 use crate::store::{BodyRead, Opened, Store, StoreError, SyncBodies, SyncDone, SyncJob};
 use crate::view::ReadError;
 
@@ -132,13 +135,20 @@ pub enum Effect {
     Tell(Replica, Epoch, SliceMessage),
     /// Ask the coordinator for this change, under this epoch.
     Propose(Epoch, SliceChange),
+    /// Send this to the slice of this flare.
+    Across(Key, AcrossMessage),
     /// The store failed: stop serving.
     Stop(String),
 }
 
-struct Held {
-    ticket: Ticket,
-    answer: Answer,
+/// What waits at the gate.
+enum Held {
+    /// An answer to a client.
+    Answer(Ticket, Answer),
+    /// A message to the slice of this flare.
+    Message(Key, AcrossMessage),
+    /// These transactions are secured when it leaves.
+    Secured(Vec<Attempt>),
 }
 
 struct LockWait {
@@ -152,6 +162,12 @@ enum Verdict {
     Wait(Box<waits::Blocked>),
     /// The reply lacks its payload, which has to be read elsewhere.
     Read(Reply, Box<BodyRead>),
+    /// It needs other slices.
+    Across,
+    /// A transaction holds this flare.
+    Held(Key),
+    /// Its session is not known here.
+    Stranger,
 }
 
 impl Verdict {
@@ -224,6 +240,7 @@ pub struct Slice {
     /// Requests served since the start.
     served: u64,
     replication: Replication,
+    across: Across,
     /// The epoch in which this copy began to serve: what clients hold open was said to it since then.
     reign: Epoch,
     /// When the other copies heard which outcomes clients have.
@@ -270,6 +287,7 @@ impl Slice {
             again: Duration::ZERO,
             served: 0,
             replication,
+            across: Across::default(),
             reign: Epoch(0),
             marks_passed: now.monotonic,
             figures,
@@ -315,6 +333,9 @@ impl Slice {
                 self.effects.push(Effect::Read(ticket, *read));
             }
             Ok(Verdict::Wait(blocked)) => self.wait_for_lock(ticket, call, *blocked),
+            Ok(Verdict::Across) => self.drive_call(now, ticket, call),
+            Ok(Verdict::Held(key)) => self.park_call(key, ticket, call),
+            Ok(Verdict::Stranger) => self.wait_for_session(now, ticket, call),
             Err(Trouble::Refused(error)) => {
                 self.keep_refusal(now, &call, error);
                 self.hold(ticket, Err(error.into()), Need::Logged);
@@ -333,7 +354,7 @@ impl Slice {
         } else {
             let is_early = planted(Bug::ReleaseErrorsEarly) && answer.is_err();
             let at = if is_early { Seq(0) } else { self.position().seq };
-            self.gate.hold(Held { ticket, answer }, need, at);
+            self.gate.hold(Held::Answer(ticket, answer), need, at);
         }
     }
 
@@ -365,6 +386,9 @@ impl Slice {
     pub fn cancel(&mut self, ticket: Ticket) {
         for waiter in self.waits.cancel(|waiter| waiter.ticket == ticket) {
             self.effects.push(Effect::Answer(waiter.ticket, Err(FlareError::Interrupted.into())));
+        }
+        if self.across.parked.cancel(ticket) {
+            self.effects.push(Effect::Answer(ticket, Err(FlareError::Interrupted.into())));
         }
     }
 
@@ -398,7 +422,11 @@ impl Slice {
     fn release(&mut self, now: Now) {
         let Some(safe) = self.safe(now) else { return };
         for held in self.gate.release(safe) {
-            self.effects.push(Effect::Answer(held.ticket, held.answer));
+            match held {
+                Held::Answer(ticket, answer) => self.effects.push(Effect::Answer(ticket, answer)),
+                Held::Message(to, message) => self.effects.push(Effect::Across(to, message)),
+                Held::Secured(attempts) => self.secured_here(attempts),
+            }
         }
     }
 
@@ -464,6 +492,9 @@ impl Slice {
                     self.trouble(trouble);
                 }
             }
+            if let Err(trouble) = self.tick_across(now) {
+                self.trouble(trouble);
+            }
             self.wake(now);
         }
         for done in [self.maintain(now), self.replicate(now)] {
@@ -510,10 +541,8 @@ impl Slice {
         } else {
             let (for_log, for_disk) = self.gate.give_up();
             // Who waits for the disk must not ask again: a kernel that has reported its failure once calls the next sync a success.
-            for held in for_disk {
-                self.effects.push(Effect::Answer(held.ticket, Err(FlareError::Io.into())));
-            }
-            self.tell_unavailable(for_log);
+            self.tell(for_disk, FlareError::Io);
+            self.tell(for_log, FlareError::Unavailable);
             self.let_go();
         }
         self.effects.push(Effect::Stop(reason.to_owned()));
@@ -522,8 +551,9 @@ impl Slice {
     /// Nobody who waits here can be told an outcome: they ask again, under the same operation ids, whoever serves the slice then.
     fn let_go(&mut self) {
         let (for_log, for_disk) = self.gate.give_up();
-        self.tell_unavailable(for_log);
-        self.tell_unavailable(for_disk);
+        self.tell(for_log, FlareError::Unavailable);
+        self.tell(for_disk, FlareError::Unavailable);
+        self.let_go_across();
         let for_locks = self.waits.cancel(|_| true).into_iter().map(|waiter| waiter.ticket);
         let mut reading: Vec<Ticket> = self.reads.drain().map(|(ticket, _)| ticket).collect();
         reading.sort_unstable();
@@ -533,9 +563,12 @@ impl Slice {
         self.locks_changed.clear();
     }
 
-    fn tell_unavailable(&mut self, held: Vec<Held>) {
+    /// Tells clients, instead of what was held for them, that it came to nothing. What was held for other slices will be said again.
+    fn tell(&mut self, held: Vec<Held>, error: FlareError) {
         for held in held {
-            self.effects.push(Effect::Answer(held.ticket, Err(FlareError::Unavailable.into())));
+            if let Held::Answer(ticket, _) = held {
+                self.effects.push(Effect::Answer(ticket, Err(error.into())));
+            }
         }
     }
 

@@ -12,9 +12,11 @@ use super::gate::Need;
 use super::ledger::{Done, Finding};
 use super::orphans::Search;
 use super::waits::Blocked;
+use super::across::facts::Known;
+use super::across::view::AcrossView;
 use super::{Call, Now, Slice, Trouble, Verdict};
 use crate::dht::{self, DhtState};
-use crate::namespace::{self, Caller, Moment, Plan, Stop};
+use crate::namespace::{self, Caller, Moment, Plan, Planned, Stop};
 use crate::planted::{Bug, planted};
 use crate::record::{Change, Record};
 use crate::rows::{BodyId, Content};
@@ -30,6 +32,9 @@ impl Slice {
             Request::OpenSession(request) => self.open_session(now, request)?,
             Request::FetchTopology(_) => Ok((Reply::FetchTopology(self.topology.clone()), Bytes::new())),
             _ if !self.sessions.hear(call.header.session, now.monotonic) => {
+                if !self.is_home() {
+                    return Ok(Verdict::Stranger);
+                }
                 Err(FlareError::SessionEnded.into())
             }
             request => {
@@ -63,6 +68,7 @@ impl Slice {
         let Some(id) = call.header.op_id() else { return Ok(refused(FlareError::BadRequest)) };
         match self.ledger.find(id) {
             _ if planted(Bug::IgnoreLedger) => self.perform(now, call, id),
+            Finding::New if self.is_driving(id) => Ok(Verdict::Across),
             Finding::New => self.perform(now, call, id),
             Finding::Full => Ok(refused(FlareError::TooManyOutstanding)),
             Finding::Acknowledged => Ok(refused(FlareError::BadRequest)),
@@ -123,7 +129,7 @@ impl Slice {
     }
 
     /// A `StatMany` may name flares of `/.dht` beside stored ones.
-    fn add_internal(&self, request: &Request, reply: &mut Reply) -> Result<(), Trouble> {
+    pub(super) fn add_internal(&self, request: &Request, reply: &mut Reply) -> Result<(), Trouble> {
         let (Request::StatMany(many), Reply::StatMany(attrs)) = (request, reply) else { return Ok(()) };
         if many.handles.iter().any(|handle| handle.birth == BirthNumber::INTERNAL) {
             self.with_dht(|state| {
@@ -149,7 +155,10 @@ impl Slice {
         let last_release = self.note_release(call);
         let caller = Caller { credentials: &call.header.credentials, session: call.header.session };
         let moment = self.moment(now, id);
-        let mut plan = Plan::new(&self.store, &self.sessions, moment, &mut self.random).leaving_reads();
+        let (known, range) = (Known::default(), self.range());
+        let (view, holding) = (self.view(), self.across.holding(None));
+        let view = AcrossView::new(&view, range, &holding, &known);
+        let mut plan = Plan::new(&view, &self.sessions, moment, &mut self.random).leaving_reads();
         let executed =
             namespace::execute(&mut plan, &caller, &call.request, &call.payload).and_then(|reply| {
                 match last_release {
@@ -161,7 +170,11 @@ impl Slice {
         let (mut reply, mut payload) = match executed {
             Ok(done) => done,
             Err(Stop::Store(error)) => return Err(error.into()),
-            Err(Stop::Elsewhere | Stop::Held) => return Err(Trouble::Refused(FlareError::Unavailable)),
+            Err(Stop::Elsewhere) => return Ok(Verdict::Across),
+            Err(Stop::Held) => {
+                let held = view.into_wanted().held;
+                return held.map(Verdict::Held).ok_or(Trouble::Refused(FlareError::Unavailable));
+            }
             Err(Stop::Failure(failure)) => {
                 if failure.error == FlareError::WouldBlock
                     && let Some(blocked) = self.blocked(call)?
@@ -173,20 +186,21 @@ impl Slice {
                 return Ok(Verdict::Answer(Err(*failure), Need::Logged));
             }
         };
-        for (body, offset, data) in &planned.appends {
-            self.store.write_append(*body, *offset, data)?;
+        if !planned.elsewhere.is_empty() {
+            return Ok(Verdict::Across);
         }
-        let appended = planned.appends.into_iter().map(|(.., data)| data).collect();
+        let read = planned.read;
         set_verifier(&mut reply, self.topology.write_verifier());
         self.add_internal(&call.request, &mut reply)?;
-        let kept = self.keep_outcome(now, call, id, &reply, (planned.changes, appended));
+        let outcome = self.outcome(call, id, &reply)?;
+        let kept = self.record_planned(now, planned, outcome);
         if kept.is_err() && last_release.is_some() {
             // The open is given back all the same; its flare is buried when there is space again.
             self.search = Search::from_start();
         }
         kept?;
         self.note_open(call, &reply);
-        if let Some(range) = planned.read {
+        if let Some(range) = read {
             match self.store.plan_body_read(range.body, range.offset, range.length)?.run_if_quick() {
                 Ok(Ok(Some(data))) => payload = data,
                 Ok(Ok(None)) => return Err(Trouble::Fatal("a body changed under its only writer".into())),
@@ -198,23 +212,28 @@ impl Slice {
         Ok(Verdict::Answer(Ok((reply, payload)), need))
     }
 
-    /// Turns the changes into a record that carries the outcome; without changes the outcome is kept in memory only.
-    fn keep_outcome(
+    /// What the ledger keeps of a request's answer.
+    pub(super) fn outcome(&self, call: &Call, id: OpId, reply: &Reply) -> Result<Option<Outcome>, Trouble> {
+        if !call.request.mutates() {
+            return Ok(None);
+        }
+        let reply = storable(reply).encode().map_err(|error| Trouble::Fatal(error.to_string()))?;
+        Ok(Some(Outcome { id, opcode: call.request.opcode(), reply: reply.into() }))
+    }
+
+    /// Turns what was planned into a record that carries the outcome; without changes the outcome is kept in memory only.
+    pub(super) fn record_planned(
         &mut self,
         now: Now,
-        call: &Call,
-        id: OpId,
-        reply: &Reply,
-        (changes, appended): (Vec<Change>, Vec<Bytes>),
+        planned: Planned,
+        outcome: Option<Outcome>,
     ) -> Result<(), Trouble> {
-        let outcome = if call.request.mutates() {
-            let reply = storable(reply).encode().map_err(|error| Trouble::Fatal(error.to_string()))?;
-            Some(Outcome { id, opcode: call.request.opcode(), reply: reply.into() })
-        } else {
-            None
-        };
-        if !changes.is_empty() {
-            self.record_with(now, changes, appended, outcome)?;
+        for (body, offset, data) in &planned.appends {
+            self.store.write_append(*body, *offset, data)?;
+        }
+        let appended = planned.appends.into_iter().map(|(.., data)| data).collect();
+        if !planned.changes.is_empty() {
+            self.record_with(now, planned.changes, appended, outcome)?;
         } else if let Some(outcome) = outcome {
             self.ledger.keep(now.monotonic, None, outcome);
         }
@@ -261,7 +280,7 @@ impl Slice {
     }
 
     /// The time, place and id of the record that comes next. Times of a slice never go back, whatever the clock does.
-    fn moment(&self, now: Now, op: OpId) -> Moment {
+    pub(super) fn moment(&self, now: Now, op: OpId) -> Moment {
         let (seq, epoch) = (self.position().seq.0 + 1, self.epoch());
         Moment {
             now: now.wall.max(self.last_time),
@@ -279,7 +298,8 @@ impl Slice {
         steps: impl FnOnce(&mut Plan<'_>) -> Result<(), Stop>,
     ) -> Result<Vec<Change>, Trouble> {
         let moment = self.moment(now, Self::OWN_OPERATION);
-        let mut plan = Plan::new(&self.store, &self.sessions, moment, &mut self.random);
+        let view = self.view();
+        let mut plan = Plan::new(&view, &self.sessions, moment, &mut self.random);
         match steps(&mut plan) {
             Ok(()) => Ok(plan.finish().changes),
             Err(Stop::Store(error)) => Err(error.into()),
@@ -289,7 +309,7 @@ impl Slice {
     }
 
     /// What must have happened before this request may be answered.
-    fn need(&self, call: &Call) -> Result<Need, Trouble> {
+    pub(super) fn need(&self, call: &Call) -> Result<Need, Trouble> {
         let durable = matches!(call.request, Request::Commit(_))
             || (call.header.durability == Durability::Stable && call.request.mutates());
         if !durable {
@@ -337,8 +357,10 @@ impl Slice {
         if changes.is_empty() { Ok(()) } else { self.record(now, changes, None) }
     }
 
-    fn note_open(&mut self, call: &Call, reply: &Reply) {
-        if let Some(handle) = opened(call, reply) {
+    pub(super) fn note_open(&mut self, call: &Call, reply: &Reply) {
+        if let Some(handle) = opened(call, reply)
+            && self.range().contains(&handle.key)
+        {
             self.sessions.open(call.header.session, handle, 1);
         }
     }
@@ -355,7 +377,7 @@ impl Slice {
 }
 
 /// The flare that a request has opened.
-fn opened(call: &Call, reply: &Reply) -> Option<Handle> {
+pub(super) fn opened(call: &Call, reply: &Reply) -> Option<Handle> {
     match reply {
         _ if !call.request.opens() => None,
         Reply::Open(attr) => Some(attr.handle),
@@ -372,7 +394,7 @@ fn refused(error: FlareError) -> Verdict {
     Verdict::Answer(Err(error.into()), Need::Logged)
 }
 
-fn set_verifier(reply: &mut Reply, verifier: u64) {
+pub(super) fn set_verifier(reply: &mut Reply, verifier: u64) {
     match reply {
         Reply::Write(write) => write.verifier = verifier,
         Reply::Commit(commit) => commit.verifier = verifier,

@@ -113,6 +113,11 @@ impl Sessions {
         self.alive.get(&id).is_some_and(|session| session.opens.contains_key(handle))
     }
 
+    /// What is known of a session.
+    pub fn row(&self, id: SessionId) -> Option<&SessionRow> {
+        self.alive.get(&id).map(|session| &session.row)
+    }
+
     /// Whether there is such a session.
     pub fn knows(&self, id: SessionId) -> bool {
         self.alive.contains_key(&id)

@@ -92,6 +92,11 @@ impl Slice {
 
     pub(super) fn end_silent_sessions(&mut self, now: Now) -> Result<(), Trouble> {
         for id in self.sessions.silent(now.monotonic).into_iter().take(SESSIONS_PER_STEP) {
+            if !self.is_home() {
+                // It may well be heard of elsewhere.
+                self.ask_for_session(now, id);
+                continue;
+            }
             tracing::info!(target: "magma::volcano", session = id.0, "a client has been silent for its whole lease; its session ends");
             self.end_session(now, id)?;
         }
@@ -115,6 +120,7 @@ impl Slice {
         self.record(now, changes, None)?;
         self.sessions.end(id);
         self.ledger.end(id);
+        self.spread_end(id);
         for waiter in self.waits.cancel(|waiter| waiter.call.header.session == id) {
             self.hold(waiter.ticket, Err(FlareError::SessionEnded.into()), Need::Logged);
         }

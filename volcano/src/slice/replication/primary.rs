@@ -247,10 +247,13 @@ impl Slice {
     }
 
     fn begin_serving(&mut self, now: Now) {
-        let rows = match self.store.sessions() {
+        let rows = match self.store.sessions_of(self.identity.slice) {
             Ok(rows) => rows,
             Err(error) => return self.fail(&error.to_string()),
         };
+        if let Err(trouble) = self.begin_across(now) {
+            return self.trouble(trouble);
+        }
         self.sessions = crate::slice::Sessions::default();
         for row in rows {
             self.sessions.recover(row, now.monotonic);
