@@ -387,7 +387,7 @@ impl Slice {
         for waiter in self.waits.cancel(|waiter| waiter.ticket == ticket) {
             self.effects.push(Effect::Answer(waiter.ticket, Err(FlareError::Interrupted.into())));
         }
-        if self.across.parked.cancel(ticket) {
+        if self.across.cancel(ticket) {
             self.effects.push(Effect::Answer(ticket, Err(FlareError::Interrupted.into())));
         }
     }
@@ -541,8 +541,8 @@ impl Slice {
         } else {
             let (for_log, for_disk) = self.gate.give_up();
             // Who waits for the disk must not ask again: a kernel that has reported its failure once calls the next sync a success.
-            self.tell(for_disk, FlareError::Io);
-            self.tell(for_log, FlareError::Unavailable);
+            self.turn_away(for_disk, FlareError::Io);
+            self.turn_away(for_log, FlareError::Unavailable);
             self.let_go();
         }
         self.effects.push(Effect::Stop(reason.to_owned()));
@@ -551,8 +551,8 @@ impl Slice {
     /// Nobody who waits here can be told an outcome: they ask again, under the same operation ids, whoever serves the slice then.
     fn let_go(&mut self) {
         let (for_log, for_disk) = self.gate.give_up();
-        self.tell(for_log, FlareError::Unavailable);
-        self.tell(for_disk, FlareError::Unavailable);
+        self.turn_away(for_log, FlareError::Unavailable);
+        self.turn_away(for_disk, FlareError::Unavailable);
         self.let_go_across();
         let for_locks = self.waits.cancel(|_| true).into_iter().map(|waiter| waiter.ticket);
         let mut reading: Vec<Ticket> = self.reads.drain().map(|(ticket, _)| ticket).collect();
@@ -564,7 +564,7 @@ impl Slice {
     }
 
     /// Tells clients, instead of what was held for them, that it came to nothing. What was held for other slices will be said again.
-    fn tell(&mut self, held: Vec<Held>, error: FlareError) {
+    fn turn_away(&mut self, held: Vec<Held>, error: FlareError) {
         for held in held {
             if let Held::Answer(ticket, _) = held {
                 self.effects.push(Effect::Answer(ticket, Err(error.into())));

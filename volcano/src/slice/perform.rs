@@ -156,8 +156,8 @@ impl Slice {
         let caller = Caller { credentials: &call.header.credentials, session: call.header.session };
         let moment = self.moment(now, id);
         let (known, range) = (Known::default(), self.range());
-        let (view, holding) = (self.view(), self.across.holding(None));
-        let view = AcrossView::new(&view, range, &holding, &known);
+        let (store, holding) = (self.store_view(), self.across.holding(None));
+        let view = AcrossView::new(&store, range, &holding, &known);
         let mut plan = Plan::new(&view, &self.sessions, moment, &mut self.random).leaving_reads();
         let executed =
             namespace::execute(&mut plan, &caller, &call.request, &call.payload).and_then(|reply| {
@@ -298,8 +298,8 @@ impl Slice {
         steps: impl FnOnce(&mut Plan<'_>) -> Result<(), Stop>,
     ) -> Result<Vec<Change>, Trouble> {
         let moment = self.moment(now, Self::OWN_OPERATION);
-        let view = self.view();
-        let mut plan = Plan::new(&view, &self.sessions, moment, &mut self.random);
+        let store = self.store_view();
+        let mut plan = Plan::new(&store, &self.sessions, moment, &mut self.random);
         match steps(&mut plan) {
             Ok(()) => Ok(plan.finish().changes),
             Err(Stop::Store(error)) => Err(error.into()),

@@ -18,10 +18,12 @@ use super::{MAX_ATTEMPTS, MAX_UNSETTLED, SAY_AGAIN};
 use crate::namespace::{self, Caller, Moment, Plan, Planned, Steps, Stop};
 use crate::record::Change;
 use crate::slice::gate::Need;
-use crate::slice::perform::{opened, set_verifier};
+use crate::slice::perform::set_verifier;
 use crate::slice::{Answer, Call, Now, Slice, Ticket, Trouble};
 use crate::transaction::{Attempt, Part, Participant, Step, Transaction, TransactionRow};
 
+/// So many times an operation is begun anew without a pause.
+const AT_ONCE: u32 = 2;
 /// The pause after the first refusal is up to this long; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -133,7 +135,7 @@ impl Slice {
     }
 
     /// The number of an attempt that is being driven.
-    fn number_of(&self, attempt: Attempt) -> Option<u64> {
+    pub(super) fn number_of(&self, attempt: Attempt) -> Option<u64> {
         (self.name(attempt.number)? == attempt).then_some(attempt.number)
     }
 
@@ -149,10 +151,7 @@ impl Slice {
                 self.ask_facts(now, number, wanted);
                 Ok(())
             }
-            Err(Stop::Held) => {
-                self.wait_for_flare(now, number, wanted);
-                Ok(())
-            }
+            Err(Stop::Held) => self.wait_for_flare(now, number, wanted),
             Err(Stop::Failure(failure)) => {
                 if let Some(running) = self.across.running.get(&number) {
                     let call = running.call.clone();
@@ -173,8 +172,8 @@ impl Slice {
         let time = running.time.unwrap_or_else(|| moment.now.max(running.known.latest().next()));
         let moment = Moment { now: time, generation: running.generation, ..moment };
         let range = self.range();
-        let (view, holding) = (self.view(), self.across.holding(Some(attempt)));
-        let view = AcrossView::new(&view, range, &holding, &running.known);
+        let (store, holding) = (self.store_view(), self.across.holding(Some(attempt)));
+        let view = AcrossView::new(&store, range, &holding, &running.known);
         let mut drawn = 0;
         let draws = &mut running.draws;
         let random = &mut self.random;
@@ -253,10 +252,13 @@ impl Slice {
     }
 
     /// A flare here is held by another transaction. Nobody waits who has something prepared.
-    fn wait_for_flare(&mut self, now: Now, number: u64, wanted: Wanted) {
+    fn wait_for_flare(&mut self, now: Now, number: u64, wanted: Wanted) -> Result<(), Trouble> {
         let is_prepared = self.across.running.get(&number).is_some_and(|running| !running.asked.is_empty());
         match wanted.held {
-            Some(key) if !is_prepared => self.park(key, Waiting::Running(number)),
+            Some(key) if !is_prepared => {
+                self.park(key, Waiting::Running(number));
+                Ok(())
+            }
             _ => self.begin_again(now, number, true),
         }
     }
@@ -269,13 +271,13 @@ impl Slice {
         planned: Planned,
         reply: (Reply, Bytes),
     ) -> Result<(), Trouble> {
+        let time = self.moment(now, Self::OWN_OPERATION).now;
         let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
         let wanted = participants(&planned.elsewhere, &running.known);
         let fits = |part: &Participant| running.asked.get(&part.key).is_none_or(|asked| asked.part == *part);
         let is_superfluous = |key: &Key| wanted.iter().all(|part| part.key != *key);
         if !wanted.iter().all(fits) || running.asked.keys().any(is_superfluous) {
-            self.begin_again(now, number, false);
-            return Ok(());
+            return self.begin_again(now, number, false);
         }
         let is_prepared =
             |part: &Participant| running.asked.get(&part.key).is_some_and(|asked| asked.is_prepared);
@@ -287,8 +289,7 @@ impl Slice {
         let asking: Vec<Participant> = match first {
             Some(first) => vec![first.clone()],
             None => {
-                let time = self.last_time_of(now).max(running.known.latest().next());
-                running.time.get_or_insert(time);
+                running.time.get_or_insert(time.max(running.known.latest().next()));
                 wanted
             }
         };
@@ -358,21 +359,21 @@ impl Slice {
                 let call = running.call.clone();
                 self.keep_refusal(now, &call, error);
                 self.end(number, Err(error.into()), Need::Logged);
+                Ok(())
             }
             Objection::KeyTaken => {
                 running.known.learn_taken(key);
-                self.begin_again(now, number, false);
+                self.begin_again(now, number, false)
             }
             Objection::Changed => self.begin_again(now, number, false),
             Objection::Busy => self.begin_again(now, number, true),
         }
-        Ok(())
     }
 
-    /// The attempt is dead; another one follows after a pause, or (unless it was in somebody's way) at once the first time.
-    fn begin_again(&mut self, now: Now, number: u64, was_in_the_way: bool) {
-        let Some(attempt) = self.name(number) else { return };
-        let Some(mut running) = self.across.running.remove(&number) else { return };
+    /// The attempt is dead. Another one follows: at once the first times, unless somebody was in the way, else after a pause.
+    fn begin_again(&mut self, now: Now, number: u64, was_in_the_way: bool) -> Result<(), Trouble> {
+        let Some(attempt) = self.name(number) else { return Ok(()) };
+        let Some(mut running) = self.across.running.remove(&number) else { return Ok(()) };
         let next = self.next_attempt();
         let prepared: BTreeSet<Key> = std::mem::take(&mut running.asked).into_keys().collect();
         running.known.forget_flares();
@@ -380,11 +381,12 @@ impl Slice {
         running.draws.clear();
         running.time = None;
         running.refusals += 1;
-        let longest = FIRST_PAUSE.saturating_mul(1 << running.refusals.min(10)).min(LONGEST_PAUSE);
-        let micros = (self.random)() % u64::try_from(longest.as_micros()).unwrap_or(1).max(1);
-        let pause = if was_in_the_way || running.refusals > 2 { Duration::from_micros(micros) } else { Duration::ZERO };
-        running.pause = Some(now.monotonic.saturating_add(pause));
-        self.again = self.again.min(pause);
+        let pauses = was_in_the_way || running.refusals > AT_ONCE;
+        if pauses {
+            let longest = FIRST_PAUSE.saturating_mul(1 << running.refusals.min(10)).min(LONGEST_PAUSE);
+            let micros = (self.random)() % u64::try_from(longest.as_micros()).unwrap_or(1).max(1);
+            running.pause = Some(now.monotonic.saturating_add(Duration::from_micros(micros)));
+        }
         if let Some(id) = running.id {
             self.across.by_operation.insert(id, next);
         }
@@ -392,6 +394,7 @@ impl Slice {
         for key in prepared {
             self.say(key, AcrossMessage::Gone { attempt, key });
         }
+        if pauses { Ok(()) } else { self.drive(now, next) }
     }
 
     /// Everything elsewhere is prepared: the operation happens.
@@ -511,13 +514,11 @@ impl Slice {
     }
 
     /// Attempts that must not be committed any more, since a participant's slice may have lost what it had prepared.
-    pub(super) fn break_off(&mut self, now: Now, range: magma_common::key::KeyRange) {
+    pub(super) fn break_off(&mut self, now: Now, range: magma_common::key::KeyRange) -> Result<(), Trouble> {
         let concerned = |running: &Running| running.asked.keys().any(|key| range.contains(key));
         let numbers: Vec<u64> =
             self.across.running.iter().filter(|(_, running)| concerned(running)).map(|(n, _)| *n).collect();
-        for number in numbers {
-            self.begin_again(now, number, true);
-        }
+        numbers.into_iter().try_for_each(|number| self.begin_again(now, number, true))
     }
 
     /// What was not answered is said again; who has paused goes on; who has taken too long is given up.
@@ -531,7 +532,6 @@ impl Slice {
             }
             if let Some(until) = running.pause {
                 if until > now.monotonic {
-                    self.again = self.again.min(until - now.monotonic);
                     continue;
                 }
                 running.pause = None;
@@ -545,10 +545,6 @@ impl Slice {
             }
         }
         Ok(())
-    }
-
-    fn last_time_of(&self, now: Now) -> Timestamp {
-        self.moment(now, Self::OWN_OPERATION).now
     }
 }
 
@@ -564,9 +560,4 @@ fn participants(elsewhere: &[Steps], known: &Known) -> Vec<Participant> {
 fn participants_here(here: &[Steps]) -> Vec<Participant> {
     let part = |(key, steps): &Steps| Participant { key: *key, seen: None, steps: steps.clone() };
     here.iter().map(part).collect()
-}
-
-/// The handle that a request has opened, if any.
-pub(super) fn opened_handle(call: &Call, reply: &Reply) -> Option<magma_common::handle::Handle> {
-    opened(call, reply)
 }

@@ -119,12 +119,17 @@ impl Across {
         prepared.is_some()
     }
 
+    /// The request of this ticket waits no more: whether it did.
+    pub(super) fn cancel(&mut self, ticket: super::Ticket) -> bool {
+        self.parked.cancel(ticket)
+    }
+
     fn unsettled(&self) -> usize {
         self.prepared.len() + self.applied.len() + self.driven.len()
     }
 
     /// What this attempt may not touch; none for what is no attempt.
-    fn holding(&self, attempt: Option<Attempt>) -> Holds<'_> {
+    pub(super) fn holding(&self, attempt: Option<Attempt>) -> Holds<'_> {
         Holds { across: self, attempt }
     }
 }
@@ -182,7 +187,7 @@ impl Slice {
                 Ok(())
             }
             AcrossMessage::Ask { attempt, key } => {
-                self.answer_ask(now, attempt, key);
+                self.answer_ask(attempt, key);
                 Ok(())
             }
             AcrossMessage::Gone { attempt, key } => self.hear_gone(now, attempt, key),

@@ -11,6 +11,7 @@ use super::parked::Waiting;
 use super::view::AcrossView;
 use crate::namespace::{self, Moment, Plan, Planned, Stop, Unfit};
 use crate::record::Change;
+use crate::view::View;
 use crate::slice::gate::Need;
 use crate::slice::{Now, Slice, Trouble};
 use crate::transaction::{Attempt, Part, Participant, Transaction, TransactionRow};
@@ -40,8 +41,8 @@ impl Slice {
         let moment = Moment { now: time, ..self.moment(now, op) };
         let known = Known::default();
         let range = self.range();
-        let (view, holding) = (self.view(), self.across.holding(Some(attempt)));
-        let view = AcrossView::new(&view, range, &holding, &known);
+        let (store, holding) = (self.store_view(), self.across.holding(Some(attempt)));
+        let view = AcrossView::new(&store, range, &holding, &known);
         let mut plan = Plan::new(&view, &self.sessions, moment, &mut self.random);
         let done = steps(&mut plan);
         let planned = plan.finish();
@@ -181,7 +182,7 @@ impl Slice {
         self.record_planned(now, planned, None)?;
         self.across.take_row(row, now.monotonic);
         if let Some(session) = namespace::opened_by(&part.steps)
-            && let Some(row) = self.view().flare_row(&key)?
+            && let Some(row) = self.store.flare(&key)?
         {
             self.take_over_session(now, session)?;
             self.sessions.open(session, row.handle, 1);

@@ -73,7 +73,7 @@ impl Slice {
         if !self.is_level() {
             return Ok(());
         }
-        self.break_off(now, range);
+        self.break_off(now, range)?;
         let applied = self.across.applied.values().map(|applied| &applied.transaction);
         let driven = self.across.driven.values().map(|driven| &driven.transaction);
         let concerns = |transaction: &&Transaction| {

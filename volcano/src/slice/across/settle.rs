@@ -92,14 +92,13 @@ impl Slice {
     }
 
     /// A participant asks what became of an attempt.
-    pub(super) fn answer_ask(&mut self, now: Now, attempt: Attempt, key: Key) {
+    pub(super) fn answer_ask(&mut self, attempt: Attempt, key: Key) {
         if let Some(driven) = self.across.driven.get(&attempt) {
             let transaction = Box::new(driven.transaction.clone());
             self.say_safely(key, AcrossMessage::Commit { transaction, key, secure: false }, Need::Logged);
-        } else if !self.is_running(attempt) {
+        } else if self.number_of(attempt).is_none() {
             self.say_safely(key, AcrossMessage::Gone { attempt, key }, Need::Logged);
         }
-        let _ = now;
     }
 
     /// Tells participants again what they have not answered, and forgets what is settled.
@@ -152,7 +151,7 @@ impl Slice {
         if due.is_empty() {
             return;
         }
-        *&mut self.across.secured = now.monotonic;
+        self.across.secured = now.monotonic;
         let at = self.position().seq;
         self.gate.hold(Held::Secured(due), Need::OnDisk(Vec::new()), at);
     }

@@ -35,6 +35,8 @@ pub(super) enum Phase {
     Comparing,
     /// It waits for all mirrors to have this record, the last of those with which its epoch begins.
     Leveling(Seq),
+    /// It asks the other slices what they know of operations that were lost here.
+    Recalling,
     /// It serves.
     Serving,
     /// It gives the slice to this mirror: it evaluates nothing more, and asks for the change when all that it has evaluated has
