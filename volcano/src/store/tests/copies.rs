@@ -6,19 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use magma_common::attr::Kind;
 use magma_common::key::{Ino, KeyRange};
-use magma_common::proto::SessionId;
 use magma_common::proto::operation::Outcome;
 use magma_common::topology::{Epoch, Position, Seq, SliceId};
 
 use super::super::{Lsn, OpenOptions, Opened, Rewound, Store, StoreError, SyncBodies};
 use super::making::{
-    SLICE, begin, body_change, copied, create, flare, op, put, put_append, real, record, record_of, small,
-    time,
+    SLICE, begin, body_change, copied, create, flare, op, put, put_append, real, record, record_of, session,
+    small, time,
 };
 use crate::missing::Missing;
 use crate::node::message::SentRecord;
 use crate::record::{BodyChange, Change, Record};
-use crate::rows::{BodyId, SessionRow};
+use crate::rows::BodyId;
 use crate::view::View;
 
 const BODY: BodyId = BodyId(0x0102_0304_0506_0708);
@@ -45,10 +44,6 @@ fn missing(numbers: impl IntoIterator<Item = u64>) -> Missing {
 fn put_in_epoch(store: &mut Store, epoch: u64, changes: Vec<Change>) {
     let record = record_of(store, Epoch(epoch), changes);
     store.append(&record).unwrap();
-}
-
-fn session(id: u64) -> SessionRow {
-    SessionRow { id: SessionId(id), client: "client".into(), opened: time(1) }
 }
 
 fn outcome(number: u64) -> Outcome {

@@ -16,12 +16,14 @@ use magma_common::topology::Seq;
 use super::super::simulated::{Dice, SimDisk};
 use super::super::{Lsn, Opened, Rewound, Store, StoreError, SyncBodies};
 use super::making::{
-    SLICE, begin, body_change, copied, entry, flare, name, op, open_sim, record, reference, small, time,
+    SLICE, begin, body_change, copied, delete_transaction, entry, flare, name, op, open_sim, put_transaction,
+    record, reference, session, small, time, transaction,
 };
 use super::model::Model;
 use super::standing::{Standing, outcomes};
 use crate::record::{BodyChange, Change, Entry};
 use crate::rows::{BodyId, Content, LockRow, SessionRow};
+use crate::transaction::{Part, TransactionRow};
 
 /// Flares that the records are about; number 0 is a directory.
 const FLARES: u64 = 6;
@@ -224,8 +226,11 @@ impl Run {
         let mut history = standing.history();
         history.push(position);
         let outcomes = vec![(position.seq, outcome(self.dice.next()))];
-        let lsn = self.store().place(SLICE, KeyRange::ALL, position, &history, &outcomes)?;
-        let entry = Entry::Place { slice: SLICE, range: KeyRange::ALL, position, history, outcomes };
+        let start = flare(self.dice.below(FLARES), Kind::File).key().ino();
+        let upper = KeyRange::new(start, KeyRange::ALL.stop()).unwrap();
+        let range = if self.dice.one_in(2) { KeyRange::ALL } else { upper };
+        let lsn = self.store().place(SLICE, range, position, &history, &outcomes)?;
+        let entry = Entry::Place { slice: SLICE, range, position, history, outcomes };
         self.took(lsn, entry, Vec::new());
         self.check_standing();
         Ok(())
@@ -295,7 +300,7 @@ impl Run {
             return Ok(());
         };
         let random = self.dice.below(4);
-        let made = match self.dice.below(16) {
+        let made = match self.dice.below(19) {
             0 if number != 0 => {
                 if let Content::Body { body, .. } = known.content {
                     changes.push(body_change(body, &known, BodyChange::Drop));
@@ -322,17 +327,22 @@ impl Run {
             6 => Change::PutXattr { flare: key, name: name(random), value: vec![random as u8; 30].into() },
             7 => Change::DeleteXattr { flare: key, name: name(random) },
             8 => Change::PutLocks { flare: key, locks: locks(random) },
-            9 => {
-                let session =
-                    SessionRow { id: SessionId(random), client: "client".into(), opened: time(random) };
-                Change::PutSession(session)
-            }
+            9 => Change::PutSession(SessionRow { opened: time(random), ..session(random) }),
             10 => Change::EndSession(SessionId(random)),
+            11 | 12 => put_transaction(&self.transaction()),
+            13 => delete_transaction(&self.transaction()),
             _ if number != 0 => return self.change_body(known, changes, appended),
             _ => Change::PutFlare(row),
         };
         changes.push(made);
         Ok(())
+    }
+
+    /// One of a few, with any part and content.
+    fn transaction(&mut self) -> TransactionRow {
+        let part = [Part::Prepared, Part::Applied, Part::Driven][self.dice.below(3) as usize];
+        let (number, size) = (self.dice.below(6), self.dice.below(300) as usize);
+        transaction(number, part, size)
     }
 
     fn change_body(

@@ -13,9 +13,13 @@ use magma_common::topology::{Epoch, Position, Seq, SliceId};
 
 use super::super::log::EntryRef;
 use super::super::simulated::SimDisk;
-use super::super::{Disk, Lsn, OpenError, OpenOptions, Opened, RealDisk, Store, StoreError};
+use super::super::{
+    Disk, Imported, Lsn, OpenError, OpenOptions, Opened, RealDisk, Store, StoreError, SyncBodies,
+};
+use crate::node::message::Part;
 use crate::record::{BodyChange, Change, Record};
-use crate::rows::{BodyId, Content, EntryRow, FlareRow, Life, ReferenceRow};
+use crate::rows::{BodyId, Content, EntryRow, FlareRow, Life, ReferenceRow, SessionRow};
+use crate::transaction::{self, Attempt, Link, Participant, Seen, Step, Transaction, TransactionRow};
 
 /// Options with small limits, so that short tests reach them.
 pub(super) fn small(create: bool, boot: &str) -> OpenOptions {
@@ -103,23 +107,80 @@ pub(super) fn body_change(body: BodyId, flare: &FlareRow, change: BodyChange) ->
 /// The slice that the tests' records belong to.
 pub(super) const SLICE: SliceId = SliceId(1);
 
+/// Another slice.
+pub(super) const OTHER: SliceId = SliceId(2);
+
 /// The next record of a store, with these changes; of the epoch of the one before.
 pub(super) fn record(store: &Store, changes: Vec<Change>) -> Record {
-    let last = store.position(SLICE).unwrap_or(Position { epoch: Epoch(1), seq: Seq(0) });
-    record_of(store, last.epoch, changes)
+    record_in(store, SLICE, changes)
+}
+
+/// The same of any slice.
+pub(super) fn record_in(store: &Store, slice: SliceId, changes: Vec<Change>) -> Record {
+    let Position { epoch, seq } = store.position(slice).unwrap_or_default();
+    let (epoch, seq) = (epoch.max(Epoch(1)), Seq(seq.0 + 1));
+    Record { slice, epoch, seq, time: time(seq.0), changes, outcome: None }
 }
 
 /// The next record of a store, of this epoch.
 pub(super) fn record_of(store: &Store, epoch: Epoch, changes: Vec<Change>) -> Record {
-    let seq = Seq(store.position(SLICE).unwrap_or_default().seq.0 + 1);
-    Record { slice: SLICE, epoch, seq, time: time(seq.0), changes, outcome: None }
+    Record { epoch, ..record(store, changes) }
 }
 
 /// Appends and flushes a record with these changes.
 pub(super) fn put(store: &mut Store, changes: Vec<Change>) {
-    let record = record(store, changes);
+    put_in(store, SLICE, changes);
+}
+
+/// The same of any slice.
+pub(super) fn put_in(store: &mut Store, slice: SliceId, changes: Vec<Change>) {
+    let record = record_in(store, slice, changes);
     store.append(&record).unwrap();
     store.flush().unwrap();
+}
+
+/// Makes a slice of this range, in which there is nothing.
+pub(super) fn found(store: &mut Store, slice: SliceId, range: KeyRange) {
+    store.place(slice, range, Position::default(), &[], &[]).unwrap();
+    let nothing = Part { range, first: true, last: true, changes: Vec::new(), appended: Vec::new() };
+    assert_eq!(store.import(slice, &nothing).unwrap(), Imported::Done);
+    store.sync_now(SyncBodies::None).unwrap();
+}
+
+pub(super) fn session(id: u64) -> SessionRow {
+    SessionRow { id: SessionId(id), client: "client".into(), opened: time(1) }
+}
+
+/// What flare `number` keeps of a transaction that makes a file with a small body of `size` bytes. Different numbers have
+/// different ids.
+pub(super) fn transaction(number: u64, part: transaction::Part, size: usize) -> TransactionRow {
+    let (dir, file) = (flare(number % 3, Kind::Directory), flare(number % 14, Kind::File));
+    let attempt = Attempt { driver: dir.key(), reign: Epoch(number << 63 | 7), number };
+    let link = Link { name: name(number), child: file.handle, kind: file.kind, made_by: op(number) };
+    let inline = Change::PutInline { flare: file.key(), data: vec![number as u8; size].into() };
+    let changes = vec![Change::PutFlare(file.clone()), inline];
+    let steps = vec![Step::Birth { changes, opened_by: Some(SessionId(number)) }];
+    let seen = Some(Seen::new(&file, vec![(name(1), vec![7; 9].into())]));
+    let participants = vec![Participant { key: file.key(), seen, steps }];
+    let transaction = Transaction {
+        attempt,
+        op: op(number),
+        time: time(number),
+        own: vec![Step::AddEntry(link)],
+        participants,
+    };
+    TransactionRow { key: file.key(), part, transaction }
+}
+
+/// Begins or changes a transaction.
+pub(super) fn put_transaction(row: &TransactionRow) -> Change {
+    Change::PutTransaction(Box::new(row.clone()))
+}
+
+/// Forgets a transaction.
+pub(super) fn delete_transaction(row: &TransactionRow) -> Change {
+    let (key, attempt, driven) = row.id();
+    Change::DeleteTransaction { key, attempt, driven }
 }
 
 /// Writes bytes at the end of a body, with the record that says so.

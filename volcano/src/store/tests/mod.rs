@@ -7,3 +7,4 @@ mod crash;
 mod making;
 mod model;
 mod standing;
+mod whole;

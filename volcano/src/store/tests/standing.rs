@@ -19,6 +19,7 @@ pub(super) struct Standing {
     start: Position,
     earlier: Vec<Position>,
     started_at: Lsn,
+    range: Option<KeyRange>,
     /// The records since that were not taken back.
     pub(super) live: Vec<(Lsn, Record)>,
     pub(super) missing: Missing,
@@ -50,6 +51,7 @@ impl Standing {
                     standing.live.clear();
                     (standing.start, standing.earlier) = (*position, history.clone());
                     standing.missing = Missing::all(*range);
+                    standing.range = Some(*range);
                     (standing.started_at, standing.floor) = (lsn, position.seq);
                 }
                 Entry::Copied { complete, .. } => {
@@ -72,8 +74,9 @@ impl Standing {
             Entry::Copied { changes, complete, .. } => (&changes[..], *complete),
             _ => (&[][..], None),
         };
-        // sessions travel with the first key of all
-        let ino = |change: &Change| change.flare().map_or(Ino(0), |key| key.ino());
+        // what belongs to the slice as a whole travels with its first key
+        let first = self.range().start();
+        let ino = |change: &Change| change.flare().map_or(first, |key| key.ino());
         let keys: BTreeSet<Ino> = changes.iter().map(ino).collect();
         for range in keys.into_iter().map(KeyRange::single).chain(complete) {
             self.missing.insert(range);
@@ -90,6 +93,11 @@ impl Standing {
             return Some(self.started_at);
         }
         self.live.iter().find(|(_, record)| record.seq == seq).map(|(lsn, _)| *lsn)
+    }
+
+    /// The keys that the slice is about.
+    fn range(&self) -> KeyRange {
+        self.range.unwrap_or(KeyRange::ALL)
     }
 
     pub(super) fn position(&self) -> Position {
@@ -114,6 +122,7 @@ impl Standing {
     /// The store says the same.
     pub(super) fn assert_equals(&self, store: &Store, what: &str) {
         assert_eq!(store.position(SLICE), self.exists.then(|| self.position()), "{what}");
+        assert_eq!(store.range(SLICE), self.exists.then(|| self.range()), "{what}");
         assert_eq!(store.history(SLICE), self.history(), "{what}");
         assert_eq!(store.missing(SLICE), &self.missing, "{what}");
         assert_eq!(store.time(SLICE), self.time, "{what}");

@@ -21,7 +21,7 @@ impl Run {
     fn new(seed: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let source = Source::create(&dir.path().join("source"), seed);
-        let follower = Follower::new(&dir.path().join("copy"));
+        let follower = Follower::new(&dir.path().join("copy"), seed);
         let (dice, driver) = (Dice::new(seed), Driver::default());
         let mut run = Self { dice, source, follower, driver, records: Vec::new(), dir };
         (0..50).for_each(|_| run.record());
@@ -98,6 +98,7 @@ fn crashes(seed: u64, power: impl Fn(&mut Dice) -> bool) {
 }
 
 fn assert_same(run: &mut Run, seed: u64) {
+    run.follower.assert_neighbour_untouched(&format!("seed {seed}"));
     let copy = run.follower.store().fingerprint(SLICE).unwrap();
     assert!(copy == run.source.store.fingerprint(SLICE).unwrap(), "seed {seed}");
 }

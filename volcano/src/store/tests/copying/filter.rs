@@ -6,10 +6,11 @@ use magma_common::key::KeyRange;
 use magma_common::proto::SessionId;
 
 use super::super::super::{Filtered, Partial, filter};
-use super::super::making::{body_change, entry, flare};
+use super::super::making::{body_change, delete_transaction, entry, flare, put_transaction, transaction};
 use crate::missing::Missing;
 use crate::record::{BodyChange, Change};
 use crate::rows::BodyId;
+use crate::transaction::Part;
 
 const BODY: BodyId = BodyId(7);
 
@@ -49,8 +50,9 @@ fn of_two_flares_the_one_that_is_here_changes() {
 }
 
 #[test]
-fn sessions_come_and_go_whatever_is_missing() {
-    let changes = vec![Change::EndSession(SessionId(3))];
+fn sessions_and_transactions_come_and_go_whatever_is_missing() {
+    let row = transaction(1, Part::Prepared, 10);
+    let changes = vec![Change::EndSession(SessionId(3)), put_transaction(&row), delete_transaction(&row)];
     let filtered = filter(changes.clone(), Vec::new(), |_| true, None);
     assert_eq!(filtered.changes, changes);
 }

@@ -29,6 +29,7 @@ fn catch_up(source: &mut Source, follower: &mut Follower, dice: &mut Dice) {
 }
 
 fn assert_equal(source: &Source, follower: &mut Follower, what: &str) {
+    follower.assert_neighbour_untouched(what);
     let equal = source.store.fingerprint(SLICE).unwrap() == follower.store().fingerprint(SLICE).unwrap();
     assert!(equal, "{what}");
 }
@@ -38,7 +39,7 @@ fn copies(seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let mut dice = Dice::new(seed);
     let mut source = Source::create(&dir.path().join("source"), seed);
-    let mut follower = Follower::new(&dir.path().join("copy"));
+    let mut follower = Follower::new(&dir.path().join("copy"), seed);
     (0..60).for_each(|_| drop(source.act()));
     for round in 0..3 {
         follower.place(&source).unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use magma_common::attr::Kind;
 use magma_common::handle::BirthNumber;
-use magma_common::key::Key;
+use magma_common::key::{Ino, Key, KeyRange};
 use magma_common::proto::SessionId;
 use magma_common::proto::operation::{LockFamily, LockKind, LockOwner};
 use magma_common::topology::Position;
@@ -13,11 +13,13 @@ use magma_common::topology::Position;
 use super::super::super::Store;
 use super::super::super::simulated::{Dice, SimDisk};
 use super::super::making::{
-    SLICE, body_change, entry, flare, name, open_sim, record, reference, small, time,
+    SLICE, body_change, delete_transaction, entry, flare, found, name, open_sim, put_transaction, record,
+    reference, session, small, time, transaction,
 };
 use crate::node::message::SentRecord;
 use crate::record::{BodyChange, Change};
 use crate::rows::{BodyId, Content, FlareRow, LockRow, SessionRow};
+use crate::transaction::{Part, TransactionRow};
 use crate::view::View;
 
 /// Flares that the records are about. The first [`DIRECTORIES`] are directories.
@@ -45,10 +47,14 @@ impl Made {
 }
 
 impl Source {
-    /// Makes a store with nothing in it.
+    /// Makes a store with nothing in it but the slice, whose range depends on the seed.
     pub(super) fn create(home: &Path, seed: u64) -> Self {
         let disk = SimDisk::new(home);
-        Self::new(open_sim(home, &disk, small(true, "0")).unwrap().0, seed)
+        let (mut store, _) = open_sim(home, &disk, small(true, "0")).unwrap();
+        if let Some((_, upper)) = halves(seed) {
+            found(&mut store, SLICE, upper);
+        }
+        Self::new(store, seed)
     }
 
     pub(super) fn new(store: Store, seed: u64) -> Self {
@@ -87,7 +93,7 @@ impl Source {
         };
         row.handle = known.handle;
         let random = self.dice.below(8);
-        let change = match self.dice.below(20) {
+        let change = match self.dice.below(23) {
             0 if self.dice.one_in(2) => return self.delete(&known, made),
             1 | 2 => Change::PutInline { flare: key, data: vec![random as u8; random as usize * 100].into() },
             3 => {
@@ -102,16 +108,21 @@ impl Source {
             5 => Change::PutXattr { flare: key, name: name(random), value: vec![random as u8; 300].into() },
             6 => Change::DeleteXattr { flare: key, name: name(random) },
             7 => Change::PutLocks { flare: key, locks: locks(random) },
-            8 => Change::PutSession(SessionRow {
-                id: SessionId(random),
-                client: "client".into(),
-                opened: time(self.dice.below(100)),
-            }),
+            8 => Change::PutSession(SessionRow { opened: time(self.dice.below(100)), ..session(random) }),
             9 => Change::EndSession(SessionId(random)),
+            10 | 11 => put_transaction(&self.transaction()),
+            12 => delete_transaction(&self.transaction()),
             _ if kind == Kind::Directory => return self.change_entries(known, made),
             _ => return self.change_body(known, made),
         };
         made.changes.push(change);
+    }
+
+    /// One of a few, together too large for many a part.
+    fn transaction(&mut self) -> TransactionRow {
+        let part = [Part::Prepared, Part::Applied, Part::Driven][self.dice.below(3) as usize];
+        let (number, size) = (self.dice.below(10), self.dice.below(16_000) as usize);
+        transaction(number, part, size)
     }
 
     fn delete(&mut self, known: &FlareRow, made: &mut Made) {
@@ -192,6 +203,14 @@ impl Source {
         row.size = offset + length;
         made.changes.push(Change::PutFlare(row));
     }
+}
+
+/// With every other seed the slice does not cover everything but begins exactly with its first flare: what lies below, and its range.
+pub(super) fn halves(seed: u64) -> Option<(KeyRange, KeyRange)> {
+    let first = (0..FLARES).map(|number| flare(number, Kind::File).key().ino()).min().unwrap();
+    let lower = KeyRange::new(Ino(0), Ino(first.0 - 1)).unwrap();
+    let upper = KeyRange::new(first, KeyRange::ALL.stop()).unwrap();
+    seed.is_multiple_of(2).then_some((lower, upper))
 }
 
 /// Whether a change is one of this entry.

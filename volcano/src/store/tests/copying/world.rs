@@ -8,10 +8,14 @@ use magma_common::topology::Position;
 
 use super::super::super::simulated::{Dice, SimDisk};
 use super::super::super::{Imported, Inside, Opened, Rewound, Store, StoreError, SyncBodies};
-use super::super::making::{SLICE, open_sim, small};
-use super::source::Source;
+use super::super::making::{
+    OTHER, SLICE, found, open_sim, put_in, put_transaction, session, small, transaction,
+};
+use super::source::{Source, halves};
 use crate::missing::Missing;
 use crate::node::message::SentRecord;
+use crate::record::Change;
+use crate::transaction::{Part, TransactionRow};
 
 /// The copy, on a disk that can lose what was not synced.
 pub(super) struct Follower {
@@ -25,11 +29,36 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(home: &Path) -> Self {
+    /// A store that holds another slice beside the one to be copied, if that leaves room for it.
+    pub(super) fn new(home: &Path, seed: u64) -> Self {
         let disk = SimDisk::new(home);
-        let (store, _) = open_sim(home, &disk, small(true, "0")).unwrap();
+        let (mut store, _) = open_sim(home, &disk, small(true, "0")).unwrap();
+        if let Some((lower, _)) = halves(seed) {
+            found(&mut store, OTHER, lower);
+            put_in(&mut store, OTHER, neighbour());
+            store.sync_now(SyncBodies::All).unwrap();
+        }
         let safe = Position::default();
         Self { store: Some(store), disk, home: home.to_path_buf(), boot: 0, now: Duration::ZERO, safe }
+    }
+
+    /// Nothing that happens to the one slice has happened to the other.
+    pub(super) fn assert_neighbour_untouched(&mut self, what: &str) {
+        let store = self.store();
+        if store.range(OTHER).is_some() {
+            let (mut sessions, mut transactions) = (Vec::new(), Vec::new());
+            for change in neighbour() {
+                match change {
+                    Change::PutSession(row) => sessions.push(row),
+                    Change::PutTransaction(row) => transactions.push(*row),
+                    _ => {}
+                }
+            }
+            transactions.sort_by_key(TransactionRow::id);
+            assert_eq!(store.sessions_of(OTHER).unwrap(), sessions, "{what}");
+            assert_eq!(store.transactions(OTHER).unwrap(), transactions, "{what}");
+            assert!(store.is_complete(OTHER), "{what}");
+        }
     }
 
     pub(super) fn store(&mut self) -> &mut Store {
@@ -43,7 +72,8 @@ impl Follower {
     /// Begins anew where the source stands.
     pub(super) fn place(&mut self, source: &Source) -> Result<(), StoreError> {
         let (position, history) = source.standing();
-        self.store().place(SLICE, KeyRange::ALL, position, &history, &[])?;
+        let range = source.store.range(SLICE).unwrap_or(KeyRange::ALL);
+        self.store().place(SLICE, range, position, &history, &[])?;
         self.store().flush()
     }
 
@@ -115,10 +145,18 @@ impl Follower {
             assert!(matches!(rewound, Rewound::Done | Rewound::NotInLog));
             if rewound == Rewound::NotInLog {
                 self.safe = Position::default();
-                self.store().place(SLICE, KeyRange::ALL, Position::default(), &[], &[]).unwrap();
+                let range = self.store().range(SLICE).unwrap();
+                self.store().place(SLICE, range, Position::default(), &[], &[]).unwrap();
             }
         }
     }
+}
+
+/// What the other slice has; its ids are some of those in the slice that is copied.
+fn neighbour() -> Vec<Change> {
+    let sessions = (0..5).map(|id| Change::PutSession(session(id)));
+    let transactions = (0..5).map(|number| put_transaction(&transaction(number, Part::Applied, 50)));
+    sessions.chain(transactions).collect()
 }
 
 /// Copying, as a primary would drive it.
