@@ -126,7 +126,12 @@ impl Memory {
                 }
             }
             Change::Body { body, change, .. } => self.change_body(body, change, appends),
-            Change::PutSession(_) | Change::EndSession(_) => panic!("sessions are the slice's business"),
+            Change::PutSession(_)
+            | Change::EndSession(_)
+            | Change::PutTransaction(_)
+            | Change::DeleteTransaction { .. } => {
+                panic!("what belongs to the slice as a whole is its business")
+            }
         }
     }
 

@@ -172,6 +172,8 @@ fn check_flare(
         | Change::DeleteXattr { .. }
         | Change::PutSession(_)
         | Change::EndSession(_)
+        | Change::PutTransaction(_)
+        | Change::DeleteTransaction { .. }
         | Change::Body { .. } => return Ok(Ok(())),
     };
     Ok(if bearer(key.ino())? == Some(*key) { Ok(()) } else { Err(format!("there is no flare {key}")) })
@@ -213,7 +215,7 @@ pub(super) fn apply(
 /// Applies what an entry means to the copy of its slice.
 fn apply_to_slice(entry: EntryRef<'_>, db: &mut Db) -> Result<(), ReadError> {
     if let EntryRef::Place { slice, range, position, history, .. } = entry {
-        db.wipe_sessions(slice)?;
+        db.wipe_slice(slice)?;
         let placed = SliceState::placed(db.slices.get(&slice), range, position, history);
         db.slices.insert(slice, placed);
         return Ok(());
@@ -259,6 +261,10 @@ fn apply_row(change: &Change, db: &mut Db, slice: SliceId) -> Result<(), ReadErr
         }
         Change::PutSession(session) => db.put_session(slice, session),
         Change::EndSession(session) => db.end_session(slice, *session),
+        Change::PutTransaction(row) => db.put_transaction(slice, row),
+        Change::DeleteTransaction { key, attempt, driven } => {
+            db.delete_transaction(slice, &(*key, *attempt, *driven))
+        }
         Change::Body { .. } => Ok(()),
     }
 }

@@ -22,10 +22,7 @@ const READ_AHEAD: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rewound {
     /// The copy stands there now. It must not be acted upon before a sync.
-    Done {
-        /// What was taken back opened or ended sessions. They come anew with the slice's first inode number, which is missing now.
-        sessions: bool,
-    },
+    Done,
     /// The log does not hold everything that would have to be taken back. Nothing was changed; the copy can be placed.
     NotInLog,
 }
@@ -85,7 +82,7 @@ impl Store {
             return Err(self.rejected(format!("there is no copy of slice {} here", slice.0)));
         };
         if to == state.position {
-            return Ok(Rewound::Done { sessions: false });
+            return Ok(Rewound::Done);
         }
         match state.position_at(to.seq) {
             Some(known) if known == to => {}
@@ -96,23 +93,26 @@ impl Store {
                 return Err(self.rejected(reason));
             }
         }
-        let mut missing = state.missing_on_disk();
-        let touched = self.mark_touched(slice, to.seq, &mut missing);
-        let Some(sessions) = self.stop_on_error(touched)? else { return Ok(Rewound::NotInLog) };
+        let (range, mut missing) = (state.range, state.missing_on_disk());
+        let touched = self.mark_touched(slice, range, to.seq, &mut missing);
+        if !self.stop_on_error(touched)? {
+            return Ok(Rewound::NotInLog);
+        }
         self.take(EntryRef::Rewind { slice, to, missing: &missing })?;
-        Ok(Rewound::Done { sessions })
+        Ok(Rewound::Done)
     }
 
-    /// Counts as missing what was changed after a record, and whether sessions were; `None` if the log does not reach back.
+    /// Counts as missing what was changed after a record; false if the log does not reach back.
     fn mark_touched(
         &self,
         slice: SliceId,
+        range: KeyRange,
         after: Seq,
         missing: &mut Missing,
-    ) -> Result<Option<bool>, StoreError> {
-        let Some(start) = self.index.place_of(slice, after) else { return Ok(None) };
+    ) -> Result<bool, StoreError> {
+        let Some(start) = self.index.place_of(slice, after) else { return Ok(false) };
         let mut reader = self.log.read_from(start, READ_AHEAD);
-        let (mut is_after, mut sessions) = (after == Seq(0), false);
+        let mut is_after = after == Seq(0);
         while let Some(read) = reader.next()? {
             let entry = EntryRef::from(&read.entry);
             if entry.slice() != slice {
@@ -128,29 +128,25 @@ impl Store {
                 continue;
             }
             for change in entry.changes() {
-                if let Some(key) = change.flare() {
-                    missing.insert(KeyRange::single(key.ino()));
-                } else {
-                    sessions = true;
-                    // with which the slice's sessions travel
-                    missing.insert(KeyRange::single(KeyRange::ALL.start()));
-                }
+                // what belongs to the slice as a whole travels with its first key
+                let ino = change.flare().map_or(range.start(), |key| key.ino());
+                missing.insert(KeyRange::single(ino));
             }
             // what was brought in there is as it was at a later position
             if let Entry::Copied { complete: Some(range), .. } = read.entry {
                 missing.insert(range);
             }
         }
-        Ok(Some(sessions))
+        Ok(true)
     }
 
-    /// What a copy has of flares in doubt may lack bytes that other copies have: it is missing from now on. It must not be acted
+    /// What a copy has of its flares in doubt may lack bytes that other copies have: it is missing from now on. It must not be acted
     /// upon before a sync, and then [`trust`](Self::trust) ends the doubts.
     pub fn distrust(&mut self, slice: SliceId, doubts: &Doubts) -> Result<(), StoreError> {
         self.alive()?;
         let Some(state) = self.db.slices.get(&slice) else { return Ok(()) };
         let (to, mut missing) = (state.position, state.missing_on_disk());
-        doubts.flares().ranges().iter().for_each(|range| missing.insert(*range));
+        doubts.flares().within(state.range).for_each(|range| missing.insert(range));
         self.take(EntryRef::Rewind { slice, to, missing: &missing })?;
         Ok(())
     }
@@ -161,8 +157,8 @@ impl Store {
         self.set_meta(super::open::DOUBTFUL, &nothing)
     }
 
-    /// Lets a copy begin anew at a position of another one: everything in its range is missing, and its sessions are gone. What
-    /// rows it has stay until they are replaced. The copy need not have existed.
+    /// Lets a copy begin anew at a position of another one: everything in its range is missing, and its sessions and transactions
+    /// are gone. What rows of flares it has stay until they are replaced. The copy need not have existed.
     pub fn place(
         &mut self,
         slice: SliceId,

@@ -54,6 +54,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use magma_common::key::KeyRange;
 use magma_common::time::Timestamp;
 use magma_common::topology::{Position, Seq, SliceId};
 use serde_bytes::ByteBuf;
@@ -133,6 +134,11 @@ impl Store {
     /// The slices of which there is a copy here.
     pub fn slices(&self) -> Vec<SliceId> {
         self.db.slices.keys().copied().collect()
+    }
+
+    /// The keys that a slice is about: those that the copy was placed with, or all. None if there is no such copy.
+    pub fn range(&self, slice: SliceId) -> Option<KeyRange> {
+        self.db.slices.get(&slice).map(|state| state.range)
     }
 
     /// The last record of a copy; none if there is no such copy.

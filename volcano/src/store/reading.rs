@@ -1,12 +1,16 @@
-//! The store as a view of the slice.
+//! The store as a view of all that is in it, and what it answers of one slice.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use magma_common::key::{Ino, Key};
+use magma_common::key::{Ino, Key, KeyRange};
 use magma_common::name::Name;
 use magma_common::proto::SessionId;
+use magma_common::topology::SliceId;
 
 use super::Store;
 use crate::rows::{BodyId, EntryRow, FlareRow, LockRow, ReferenceRow, SessionRow};
+use crate::transaction::TransactionRow;
 use crate::view::{ReadError, Space, View};
 
 impl View for Store {
@@ -56,23 +60,32 @@ impl View for Store {
     }
 
     fn locked_by(&self, session: SessionId) -> Result<Vec<Key>, ReadError> {
-        self.readable()?;
-        self.db.locked_by(session)
+        self.locked_by_in(KeyRange::ALL, session)
     }
 
     fn session(&self, id: SessionId) -> Result<Option<SessionRow>, ReadError> {
         self.readable()?;
-        self.db.session(id)
+        for slice in self.db.slices.keys() {
+            if let Some(session) = self.db.session(*slice, id)? {
+                return Ok(Some(session));
+            }
+        }
+        Ok(None)
     }
 
     fn sessions(&self) -> Result<Vec<SessionRow>, ReadError> {
         self.readable()?;
-        self.db.sessions()
+        let mut sessions = BTreeMap::new();
+        for slice in self.db.slices.keys() {
+            for session in self.db.sessions(*slice)? {
+                sessions.entry(session.id).or_insert(session);
+            }
+        }
+        Ok(sessions.into_values().collect())
     }
 
     fn orphans(&self, after: Option<Key>, limit: usize) -> Result<Vec<Key>, ReadError> {
-        self.readable()?;
-        self.db.orphans(after, limit)
+        self.orphans_in(KeyRange::ALL, after, limit)
     }
 
     fn read_body(&self, body: BodyId, offset: u64, length: usize) -> Result<Bytes, ReadError> {
@@ -108,6 +121,44 @@ impl View for Store {
             flares: self.db.state.flares,
             bytes: self.db.state.bytes,
         }
+    }
+}
+
+/// What belongs to one slice only. The rows of its flares are those in its [range](Store::range).
+impl Store {
+    /// All open sessions with a slice, by their numbers.
+    pub fn sessions_of(&self, slice: SliceId) -> Result<Vec<SessionRow>, ReadError> {
+        self.readable()?;
+        self.db.sessions(slice)
+    }
+
+    /// One session with a slice, if it is open.
+    pub fn session_of(&self, slice: SliceId, id: SessionId) -> Result<Option<SessionRow>, ReadError> {
+        self.readable()?;
+        self.db.session(slice, id)
+    }
+
+    /// All that a slice keeps of transactions, in the order of their [ids](TransactionRow::id).
+    pub fn transactions(&self, slice: SliceId) -> Result<Vec<TransactionRow>, ReadError> {
+        self.readable()?;
+        self.db.transactions(slice)
+    }
+
+    /// Up to `limit` keys in a range and above `after` of flares without a name, ascending.
+    pub fn orphans_in(
+        &self,
+        range: KeyRange,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Vec<Key>, ReadError> {
+        self.readable()?;
+        self.db.orphans(range, after, limit)
+    }
+
+    /// The flares in a range on which a session holds locks, ascending.
+    pub fn locked_by_in(&self, range: KeyRange, session: SessionId) -> Result<Vec<Key>, ReadError> {
+        self.readable()?;
+        self.db.locked_by(range, session)
     }
 }
 

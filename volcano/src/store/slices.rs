@@ -13,8 +13,10 @@ use crate::missing::Missing;
 const MAX_HISTORY: usize = 256;
 
 /// The state of one copy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SliceState {
+    /// The keys that it is about.
+    pub(super) range: KeyRange,
     /// Its last record.
     pub(super) position: Position,
     /// The latest time of any record that it has had. A rewind does not lower it.
@@ -31,6 +33,22 @@ pub(super) struct SliceState {
     pub(super) landed: Vec<Landed>,
 }
 
+/// A copy that has had no record yet, of a slice that covers everything.
+impl Default for SliceState {
+    fn default() -> Self {
+        Self {
+            range: KeyRange::ALL,
+            position: Position::default(),
+            time: Timestamp::default(),
+            history: Vec::new(),
+            missing: Missing::NOTHING,
+            floor: Seq::default(),
+            partial: None,
+            landed: Vec::new(),
+        }
+    }
+}
+
 impl SliceState {
     /// A copy that begins anew at a position.
     pub(super) fn placed(
@@ -40,6 +58,7 @@ impl SliceState {
         history: &[Position],
     ) -> Self {
         let mut state = Self {
+            range,
             position,
             time: before.map_or(Timestamp::default(), |before| before.time),
             history: history.to_vec(),

@@ -279,7 +279,7 @@ impl Slice {
             return Ok(());
         }
         match self.store.rewind(self.identity.slice, to) {
-            Ok(Rewound::Done { .. }) => {}
+            Ok(Rewound::Done) => {}
             Ok(Rewound::NotInLog) => self.is_unfit("a rewind", "the log does not reach back that far"),
             Err(StoreError::Rejected { reason, .. }) => self.is_unfit("a rewind", &reason),
             Err(error) => return Err(error.into()),

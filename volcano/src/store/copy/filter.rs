@@ -75,7 +75,7 @@ pub fn filter(
     filtered
 }
 
-/// The inode number of the flare that a change is about; none for sessions, which every copy has.
+/// The inode number of the flare that a change is about; none for sessions and transactions, which every copy has.
 fn subject(change: &Change) -> Option<Ino> {
     Some(match change {
         Change::PutFlare(row) => row.handle.ino(),
@@ -89,7 +89,10 @@ fn subject(change: &Change) -> Option<Ino> {
         | Change::DeleteXattr { flare, .. }
         | Change::PutLocks { flare, .. } => flare.ino(),
         Change::Body { flare, .. } => flare.ino(),
-        Change::PutSession(_) | Change::EndSession(_) => return None,
+        Change::PutSession(_)
+        | Change::EndSession(_)
+        | Change::PutTransaction(_)
+        | Change::DeleteTransaction { .. } => return None,
     })
 }
 

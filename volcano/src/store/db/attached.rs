@@ -1,16 +1,15 @@
-//! What hangs on a flare besides its names: small bodies, extended attributes, locks; and the sessions.
+//! What hangs on a flare besides its names: small bodies, extended attributes, locks.
 
 use bytes::Bytes;
-use magma_common::key::Key;
+use magma_common::key::{Key, KeyRange};
 use magma_common::name::Name;
 use magma_common::proto::SessionId;
 use magma_common::proto::operation::LockOwner;
-use magma_common::topology::SliceId;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::Db;
-use super::columns::{self, signed, time, unsigned};
-use crate::rows::{LockRow, SessionRow};
+use super::columns::{self, signed, unsigned};
+use crate::rows::LockRow;
 use crate::view::ReadError;
 
 impl Db {
@@ -116,67 +115,23 @@ impl Db {
         Ok(())
     }
 
-    /// The flares on which a session holds locks.
-    pub(in super::super) fn locked_by(&self, session: SessionId) -> Result<Vec<Key>, ReadError> {
+    /// The flares in a range on which a session holds locks, ascending.
+    pub(in super::super) fn locked_by(
+        &self,
+        range: KeyRange,
+        session: SessionId,
+    ) -> Result<Vec<Key>, ReadError> {
+        // +key: by the session's locks, not by all flares of the range
         let mut statement = self.conn.prepare_cached(
-            "SELECT key FROM flares WHERE id IN (SELECT DISTINCT flare FROM locks WHERE session = ?1)",
+            "SELECT key FROM flares WHERE id IN (SELECT flare FROM locks WHERE session = ?1)
+             AND +key BETWEEN ?2 AND ?3 ORDER BY +key",
         )?;
-        let mut rows = statement.query([signed(session.0)])?;
+        let (first, last) = (range.first_key(), range.last_key());
+        let mut rows = statement.query(params![signed(session.0), first.as_bytes(), last.as_bytes()])?;
         let mut keys = Vec::new();
         while let Some(row) = rows.next()? {
             keys.push(columns::key(row, 0)?);
         }
         Ok(keys)
     }
-
-    /// One open session.
-    pub(in super::super) fn session(&self, id: SessionId) -> Result<Option<SessionRow>, ReadError> {
-        let mut statement =
-            self.conn.prepare_cached("SELECT id, client, opened_s, opened_n FROM sessions WHERE id = ?1")?;
-        let mut rows = statement.query([signed(id.0)])?;
-        rows.next()?.map(read_session).transpose()
-    }
-
-    /// All open sessions.
-    pub(in super::super) fn sessions(&self) -> Result<Vec<SessionRow>, ReadError> {
-        let mut statement =
-            self.conn.prepare_cached("SELECT id, client, opened_s, opened_n FROM sessions ORDER BY id")?;
-        let mut rows = statement.query([])?;
-        let mut sessions = Vec::new();
-        while let Some(row) = rows.next()? {
-            sessions.push(read_session(row)?);
-        }
-        Ok(sessions)
-    }
-
-    /// Opens or renews a session with a slice.
-    pub(in super::super) fn put_session(
-        &mut self,
-        slice: SliceId,
-        session: &SessionRow,
-    ) -> Result<(), ReadError> {
-        let mut statement =
-            self.conn.prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2, ?3, ?4, ?5)")?;
-        let opened = session.opened;
-        let (slice, id) = (slice.0, signed(session.id.0));
-        statement.execute(params![slice, id, session.client, opened.seconds(), opened.nanos()])?;
-        Ok(())
-    }
-
-    /// Ends a session with a slice.
-    pub(in super::super) fn end_session(&mut self, slice: SliceId, id: SessionId) -> Result<(), ReadError> {
-        let mut statement = self.conn.prepare_cached("DELETE FROM sessions WHERE slice = ?1 AND id = ?2")?;
-        statement.execute(params![slice.0, signed(id.0)])?;
-        Ok(())
-    }
-
-    /// Forgets all sessions with a slice.
-    pub(in super::super) fn wipe_sessions(&mut self, slice: SliceId) -> Result<(), ReadError> {
-        self.conn.prepare_cached("DELETE FROM sessions WHERE slice = ?1")?.execute([slice.0])?;
-        Ok(())
-    }
-}
-
-fn read_session(row: &Row<'_>) -> Result<SessionRow, ReadError> {
-    Ok(SessionRow { id: SessionId(unsigned(row, 0)?), client: row.get(1)?, opened: time(row, 2)? })
 }

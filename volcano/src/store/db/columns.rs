@@ -10,10 +10,13 @@ use magma_common::time::Timestamp;
 use rusqlite::Row;
 
 use crate::rows::Life;
+use crate::transaction::Attempt;
 use crate::view::ReadError;
 
 /// Bytes of an operation id in a column.
 pub(super) const OP_ID_LEN: usize = 17;
+/// Bytes of an attempt's name in a column.
+const ATTEMPT_LEN: usize = Key::LEN + 16;
 
 /// What a column held that cannot be.
 pub(super) fn damaged(what: &str) -> ReadError {
@@ -72,6 +75,15 @@ pub(super) fn op_id(row: &Row<'_>, index: usize) -> Result<OpId, ReadError> {
         1 => Ok(OpId::Call(number)),
         _ => Err(damaged("an operation id in magma.db")),
     }
+}
+
+/// An attempt's name as a column's bytes: driver, reign, number. Most significant byte first, so that they are in its order.
+pub(super) fn attempt_bytes(attempt: &Attempt) -> [u8; ATTEMPT_LEN] {
+    let mut bytes = [0; ATTEMPT_LEN];
+    let (reign, number) = (attempt.reign.0.to_be_bytes(), attempt.number.to_be_bytes());
+    let from = attempt.driver.as_bytes().iter().chain(&reign).chain(&number);
+    bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    bytes
 }
 
 macro_rules! codes {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use magma_common::attr::Kind;
 use magma_common::handle::{BirthNumber, Handle};
-use magma_common::key::{BirthString, Ino, Key};
+use magma_common::key::{BirthString, Ino, Key, KeyRange};
 use rusqlite::{Row, params};
 
 use super::Db;
@@ -127,13 +127,23 @@ impl Db {
         self.state.bytes = self.state.bytes.saturating_sub(size(before)).saturating_add(size(after));
     }
 
-    /// Up to `limit` keys above `after` of flares without a name, ascending.
-    pub(in super::super) fn orphans(&self, after: Option<Key>, limit: usize) -> Result<Vec<Key>, ReadError> {
-        let after = after.map_or(Vec::new(), |key| key.as_bytes().to_vec());
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT key FROM flares WHERE life = 1 AND key > ?1 ORDER BY key LIMIT ?2")?;
-        let mut rows = statement.query(params![after, super::limit(limit)])?;
+    /// Up to `limit` keys in a range and above `after` of flares without a name, ascending.
+    pub(in super::super) fn orphans(
+        &self,
+        range: KeyRange,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Vec<Key>, ReadError> {
+        let (first, last) = (range.first_key(), range.last_key());
+        let after = after.filter(|after| *after >= first).map_or_else(
+            // lies before this key and behind all that are lower
+            || first.as_bytes().split_last().map_or(Vec::new(), |(_, shorter)| shorter.to_vec()),
+            |after| after.as_bytes().to_vec(),
+        );
+        let mut statement = self.conn.prepare_cached(
+            "SELECT key FROM flares WHERE life = 1 AND key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3",
+        )?;
+        let mut rows = statement.query(params![after, last.as_bytes(), super::limit(limit)])?;
         let mut keys = Vec::new();
         while let Some(row) = rows.next()? {
             keys.push(columns::key(row, 0)?);

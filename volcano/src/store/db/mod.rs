@@ -11,6 +11,7 @@ mod names;
 mod ranges;
 mod schema;
 mod slices;
+mod whole;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use rusqlite::{Connection, OpenFlags, params};
 
 pub(super) use bodies::{BlockSum, BodyRow};
 pub(super) use flares::Flare;
+pub(super) use whole::TransactionId;
 
 use super::error::OpenError;
 use super::log::Lsn;

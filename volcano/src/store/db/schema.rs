@@ -36,7 +36,9 @@ pub(super) const TABLES: &str = "
         time_n INTEGER NOT NULL,
         floor INTEGER NOT NULL,
         history BLOB NOT NULL,
-        missing BLOB NOT NULL
+        missing BLOB NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL
     ) STRICT;
 
     CREATE TABLE flares(
@@ -122,8 +124,17 @@ pub(super) const TABLES: &str = "
         client TEXT NOT NULL,
         opened_s INTEGER NOT NULL,
         opened_n INTEGER NOT NULL,
-        PRIMARY KEY (id, slice)
+        PRIMARY KEY (slice, id)
     ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE transactions(
+        slice INTEGER NOT NULL,
+        key BLOB NOT NULL,
+        attempt BLOB NOT NULL,
+        driven INTEGER NOT NULL,
+        row BLOB NOT NULL,
+        PRIMARY KEY (slice, key, attempt, driven)
+    ) STRICT;
 
     CREATE TABLE bodies(
         id INTEGER PRIMARY KEY AUTOINCREMENT,

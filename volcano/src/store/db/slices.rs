@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use magma_common::key::{Ino, KeyRange};
 use magma_common::topology::{Epoch, Position, Seq, SliceId};
 use rusqlite::{Connection, params};
 use serde::Serialize;
@@ -11,13 +12,14 @@ use super::super::error::OpenError;
 use super::super::slices::SliceState;
 use super::Db;
 use super::columns::{damaged, signed, time, unsigned};
+use crate::view::ReadError;
 
 impl Db {
     /// Writes the rows of all copies.
     pub(super) fn write_slices(&self) -> Result<(), rusqlite::Error> {
-        let mut statement = self
-            .conn
-            .prepare_cached("INSERT OR REPLACE INTO slices VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+        let mut statement = self.conn.prepare_cached(
+            "INSERT OR REPLACE INTO slices VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?;
         for (id, state) in &self.slices {
             statement.execute(params![
                 id.0,
@@ -28,6 +30,8 @@ impl Db {
                 signed(state.floor.0),
                 blob(&state.history)?,
                 blob(&state.missing_on_disk())?,
+                signed(state.range.start().0),
+                signed(state.range.stop().0),
             ])?;
         }
         Ok(())
@@ -36,12 +40,14 @@ impl Db {
 
 /// Reads the rows of all copies.
 pub(super) fn read(conn: &Connection) -> Result<BTreeMap<SliceId, SliceState>, OpenError> {
-    let mut statement =
-        conn.prepare("SELECT id, epoch, seq, time_s, time_n, floor, history, missing FROM slices")?;
+    let mut statement = conn
+        .prepare("SELECT id, epoch, seq, time_s, time_n, floor, history, missing, first, last FROM slices")?;
     let mut rows = statement.query([])?;
     let mut slices = BTreeMap::new();
     while let Some(row) = rows.next()? {
+        let range = KeyRange::new(Ino(unsigned(row, 8)?), Ino(unsigned(row, 9)?));
         let state = SliceState {
+            range: range.ok_or_else(no_slice)?,
             position: Position { epoch: Epoch(unsigned(row, 1)?), seq: Seq(unsigned(row, 2)?) },
             time: time(row, 3)?,
             floor: Seq(unsigned(row, 5)?),
@@ -60,5 +66,9 @@ fn blob(value: &impl Serialize) -> Result<Vec<u8>, rusqlite::Error> {
 
 fn value<T: DeserializeOwned>(blob: Result<&[u8], rusqlite::types::FromSqlError>) -> Result<T, OpenError> {
     let value = blob.ok().and_then(|bytes| postcard::from_bytes(bytes).ok());
-    value.ok_or_else(|| damaged("the row of a slice in magma.db").into())
+    value.ok_or_else(|| no_slice().into())
+}
+
+fn no_slice() -> ReadError {
+    damaged("the row of a slice in magma.db")
 }

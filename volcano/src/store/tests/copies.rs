@@ -274,7 +274,7 @@ fn what_a_rewind_takes_back_is_missing_and_not_told_to_others() {
     for number in 1..=5 {
         put_in_epoch(&mut store, number, vec![put_flare(number)]);
     }
-    assert_eq!(store.rewind(SLICE, at(2, 2)).unwrap(), Rewound::Done { sessions: false });
+    assert_eq!(store.rewind(SLICE, at(2, 2)).unwrap(), Rewound::Done);
     assert_eq!(store.missing(SLICE), &missing([3, 4, 5]));
     for number in 6..=7 {
         put_in_epoch(&mut store, number, vec![put_flare(number)]);
@@ -320,8 +320,8 @@ fn sessions_that_a_rewind_takes_back_are_missing_with_the_first_key() {
     put(&mut store, Vec::new());
     put(&mut store, vec![Change::PutSession(session(1))]);
     put(&mut store, Vec::new());
-    assert_eq!(store.rewind(SLICE, at(1, 2)).unwrap(), Rewound::Done { sessions: false });
-    assert_eq!(store.rewind(SLICE, at(1, 1)).unwrap(), Rewound::Done { sessions: true });
+    assert_eq!(store.rewind(SLICE, at(1, 2)).unwrap(), Rewound::Done);
+    assert_eq!(store.rewind(SLICE, at(1, 1)).unwrap(), Rewound::Done);
     assert_eq!(store.missing(SLICE), &Missing::all(KeyRange::single(Ino(0))));
 }
 
@@ -362,7 +362,7 @@ fn segments_that_are_gone_are_neither_told_nor_taken_back() {
     let first = store.log.first().0;
     assert_eq!(read(&store, first - 2, 1), None);
     assert_eq!(numbers(&store, first - 1, 1 << 10), (first..=400).collect::<Vec<_>>());
-    assert_eq!(store.rewind(SLICE, at(1, first)).unwrap(), Rewound::Done { sessions: false });
+    assert_eq!(store.rewind(SLICE, at(1, first)).unwrap(), Rewound::Done);
 }
 
 #[test]
@@ -401,7 +401,7 @@ fn a_placed_copy_lacks_everything_and_goes_on_from_its_place() {
     put_in_epoch(&mut store, 6, Vec::new());
     assert_eq!(store.position(SLICE), Some(at(6, 101)));
     assert_eq!(store.rewind(SLICE, at(6, 90)).unwrap(), Rewound::NotInLog);
-    assert_eq!(store.rewind(SLICE, at(6, 100)).unwrap(), Rewound::Done { sessions: false });
+    assert_eq!(store.rewind(SLICE, at(6, 100)).unwrap(), Rewound::Done);
 }
 
 #[test]

@@ -201,12 +201,12 @@ impl Run {
             return Ok(());
         }
         match self.store().rewind(SLICE, to)? {
-            Rewound::Done { .. } if back > 0 => {
+            Rewound::Done if back > 0 => {
                 let missing = self.store().missing(SLICE).clone();
                 let lsn = self.store().last();
                 self.took(lsn, Entry::Rewind { slice: SLICE, to, missing }, Vec::new());
             }
-            Rewound::Done { .. } => {}
+            Rewound::Done => {}
             Rewound::NotInLog => {
                 let place = standing.place_of(to.seq).unwrap();
                 assert!(place < self.store().log.first(), "{}: {to:?} is in the log", self.what);

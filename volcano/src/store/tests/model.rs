@@ -8,8 +8,10 @@ use magma_common::name::Name;
 use magma_common::proto::SessionId;
 
 use super::super::{Lsn, Store};
+use super::making::SLICE;
 use crate::record::{BodyChange, Change, Entry};
 use crate::rows::{BodyId, EntryRow, FlareRow, LockRow, ReferenceRow, SessionRow};
+use crate::transaction::{Attempt, TransactionRow};
 use crate::view::View;
 
 /// One byte of a body, and the entry that appended it if that byte was not synced since.
@@ -29,6 +31,7 @@ pub(super) struct Model {
     xattrs: BTreeMap<(Key, Name), Vec<u8>>,
     locks: BTreeMap<Key, Vec<LockRow>>,
     sessions: BTreeMap<SessionId, SessionRow>,
+    transactions: BTreeMap<(Key, Attempt, bool), TransactionRow>,
     pub(super) bodies: BTreeMap<BodyId, Vec<Byte>>,
 }
 
@@ -38,7 +41,10 @@ impl Model {
         match entry {
             Entry::Record(record) => self.change(lsn, &record.changes, appended),
             Entry::Copied { changes, .. } => self.change(lsn, changes, appended),
-            Entry::Place { .. } => self.sessions.clear(),
+            Entry::Place { .. } => {
+                self.sessions.clear();
+                self.transactions.clear();
+            }
             Entry::Rewind { .. } => {}
         }
     }
@@ -94,6 +100,12 @@ impl Model {
                 }
                 Change::EndSession(id) => {
                     self.sessions.remove(&id);
+                }
+                Change::PutTransaction(row) => {
+                    self.transactions.insert(row.id(), *row);
+                }
+                Change::DeleteTransaction { key, attempt, driven } => {
+                    self.transactions.remove(&(key, attempt, driven));
                 }
                 Change::Body { body, change, .. } => self.apply_body(body, change, lsn, &mut appended),
             }
@@ -190,7 +202,10 @@ impl Model {
                 assert_eq!(store.xattr(key, name).unwrap().unwrap(), *value, "{what}");
             }
         }
-        assert_eq!(store.sessions().unwrap(), self.sessions.values().cloned().collect::<Vec<_>>(), "{what}");
+        let sessions: Vec<_> = self.sessions.values().cloned().collect();
+        assert_eq!(store.sessions_of(SLICE).unwrap(), sessions, "{what}");
+        let transactions: Vec<_> = self.transactions.values().cloned().collect();
+        assert_eq!(store.transactions(SLICE).unwrap(), transactions, "{what}");
         for (body, bytes) in &self.bodies {
             let read = store.read_body(*body, 0, bytes.len() + 10).unwrap();
             let values: Vec<_> = bytes.iter().map(|byte| byte.value).chain([0; 10]).collect();

@@ -112,7 +112,7 @@ impl Follower {
         let Some(position) = self.store().position(SLICE) else { return };
         if safe < position {
             let rewound = self.store().rewind(SLICE, safe).unwrap();
-            assert!(matches!(rewound, Rewound::Done { .. } | Rewound::NotInLog));
+            assert!(matches!(rewound, Rewound::Done | Rewound::NotInLog));
             if rewound == Rewound::NotInLog {
                 self.safe = Position::default();
                 self.store().place(SLICE, KeyRange::ALL, Position::default(), &[], &[]).unwrap();
