@@ -12,7 +12,7 @@ use super::gate::Need;
 use super::ledger::{Done, Finding};
 use super::orphans::Search;
 use super::waits::Blocked;
-use super::{Call, Now, Slice, Trouble, Verdict};
+use super::{Call, Now, Slice, SliceView, Trouble, Verdict};
 use crate::dht::{self, DhtState};
 use crate::namespace::{self, Caller, Moment, Plan, Stop};
 use crate::planted::{Bug, planted};
@@ -20,7 +20,7 @@ use crate::record::{Change, Record};
 use crate::rows::{BodyId, Content};
 use crate::view::View;
 
-impl Slice {
+impl Slice<'_> {
     /// Evaluates a request; an error means that the store failed.
     pub(super) fn serve(&mut self, now: Now, call: &Call) -> Result<Verdict, Trouble> {
         let answer = match &call.request {
@@ -110,11 +110,11 @@ impl Slice {
 
     fn with_dht<T>(&self, answer: impl FnOnce(&DhtState<'_>) -> T) -> Result<T, Trouble> {
         let root = self.store.flare(&Handle::root().key)?.ok_or_else(no_root)?;
-        let figures = self.all_figures();
+        let figures = self.figures.of_members(self.topology, self.identity.volcano);
         Ok(answer(&DhtState {
-            topology: &self.topology,
+            topology: self.topology,
             figures: &figures,
-            taken: self.figures_taken.wall,
+            taken: self.figures.taken.wall,
             root: &root.attr(0),
         }))
     }
@@ -146,7 +146,8 @@ impl Slice {
         let last_release = self.note_release(call);
         let caller = Caller { credentials: &call.header.credentials, session: call.header.session };
         let moment = self.moment(now, id);
-        let mut plan = Plan::new(&self.store, &self.sessions, moment, &mut self.random).leaving_reads();
+        let view = SliceView::new(self.store, self.identity.slice, self.range(), *self.space_elsewhere);
+        let mut plan = Plan::new(&view, &*self.sessions, moment, &mut self.random).leaving_reads();
         let executed =
             namespace::execute(&mut plan, &caller, &call.request, &call.payload).and_then(|reply| {
                 match last_release {
@@ -178,7 +179,7 @@ impl Slice {
         let kept = self.keep_outcome(now, call, id, &reply, (planned.changes, appended));
         if kept.is_err() && last_release.is_some() {
             // The open is given back all the same; its flare is buried when there is space again.
-            self.search = Search::from_start();
+            *self.search = Search::from_start();
         }
         kept?;
         self.note_open(call, &reply);
@@ -238,7 +239,7 @@ impl Slice {
         let record = self.next_record(now, changes, outcome);
         self.store.append(&record)?;
         crate::observed::note(true, &record);
-        self.last_time = record.time;
+        *self.last_time = record.time;
         for change in &record.changes {
             if let Change::PutLocks { flare, .. } | Change::DeleteFlare(flare) = change {
                 self.locks_changed.insert(*flare);
@@ -259,7 +260,7 @@ impl Slice {
     /// The time, place and id of the record that comes next. Times of a slice never go back, whatever the clock does.
     fn moment(&self, now: Now, op: OpId) -> Moment {
         Moment {
-            now: now.wall.max(self.last_time),
+            now: now.wall.max(*self.last_time),
             seq: Seq(self.position().seq.0 + 1),
             epoch: self.epoch(),
             op,
@@ -273,7 +274,8 @@ impl Slice {
         steps: impl FnOnce(&mut Plan<'_>) -> Result<(), Stop>,
     ) -> Result<Vec<Change>, Trouble> {
         let moment = self.moment(now, Self::OWN_OPERATION);
-        let mut plan = Plan::new(&self.store, &self.sessions, moment, &mut self.random);
+        let view = SliceView::new(self.store, self.identity.slice, self.range(), *self.space_elsewhere);
+        let mut plan = Plan::new(&view, &*self.sessions, moment, &mut self.random);
         match steps(&mut plan) {
             Ok(()) => Ok(plan.finish().changes),
             Err(Stop::Store(error)) => Err(error.into()),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use magma_common::topology::{Position, Replica, Seq, Slice as Config};
 
-use super::Role;
 use super::progress::{PART_PATIENCE, Progress, Stage};
+use super::{Replication, Role};
 use crate::coordinator::SliceChange;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
@@ -85,12 +85,17 @@ impl Primary {
     }
 }
 
-impl Slice {
+impl Replication {
+    /// Whether this copy is the primary and may evaluate requests.
+    pub(in crate::slice) fn is_serving(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.phase == Phase::Serving && !primary.is_cut_off)
+    }
+}
+
+impl Slice<'_> {
     /// Whether this copy is the primary and evaluates requests.
-    pub fn is_serving(&self) -> bool {
-        !self.stopped
-            && matches!(&self.replication.role,
-                Role::Primary(primary) if primary.phase == Phase::Serving && !primary.is_cut_off)
+    pub(in crate::slice) fn is_serving(&self) -> bool {
+        !*self.stopped && self.replication.is_serving()
     }
 
     /// The topology makes this copy the primary, or changes the others under it.
@@ -133,8 +138,8 @@ impl Slice {
         if matches!(self.replication.role, Role::Primary(_)) {
             tracing::info!(target: "magma::routing", slice = self.identity.slice.0, "this volcano serves the slice no more");
             self.let_go();
-            self.sessions = crate::slice::Sessions::default();
-            self.store.limit_space(u64::MAX);
+            *self.sessions = crate::slice::Sessions::default();
+            *self.space_elsewhere = u64::MAX;
         }
         self.replication.role = Role::Outside(super::Cold::default());
     }
@@ -166,7 +171,7 @@ impl Slice {
 
     /// Goes through the phases as far as possible now.
     pub(super) fn advance(&mut self, now: Now) {
-        if self.stopped {
+        if *self.stopped {
             return;
         }
         let Role::Primary(primary) = &self.replication.role else { return };
@@ -199,8 +204,9 @@ impl Slice {
 
     /// Every mirror stands at or before this copy's last record: the first record of the epoch follows it.
     fn begin_epoch(&mut self, now: Now) -> Result<(), Trouble> {
+        self.found()?;
         let changes = self.founding_changes(now)?;
-        self.last_time = self.last_time.max(self.store.time(self.identity.slice));
+        *self.last_time = (*self.last_time).max(self.store.time(self.identity.slice));
         self.record(now, changes, None)?;
         self.settle_doubts(now)?;
         let first = self.position().seq;
@@ -241,26 +247,26 @@ impl Slice {
             }
         }
         self.store.sync_now(SyncBodies::None)?;
-        self.store.trust()?;
+        self.store.trust(self.range())?;
         self.replication.doubtful = Doubts::default();
         Ok(())
     }
 
     fn begin_serving(&mut self, now: Now) {
-        let rows = match self.store.sessions() {
+        let rows = match self.view().sessions() {
             Ok(rows) => rows,
             Err(error) => return self.fail(&error.to_string()),
         };
-        self.sessions = crate::slice::Sessions::default();
+        *self.sessions = crate::slice::Sessions::default();
         for row in rows {
             self.sessions.recover(row, now.monotonic);
         }
         if planted(Bug::ForgetLedgerAtFailover) {
             self.ledger.clear();
         }
-        self.ledger.keep_known(&self.sessions);
-        self.search = Search::from_start();
-        self.reign = self.replication.epoch();
+        self.ledger.keep_known(self.sessions);
+        *self.search = Search::from_start();
+        *self.reign = self.replication.epoch();
         if let Role::Primary(primary) = &mut self.replication.role {
             let took = now.monotonic.saturating_sub(primary.since);
             tracing::info!(
@@ -312,7 +318,7 @@ impl Slice {
     fn heed_space(&mut self) {
         let Role::Primary(primary) = &self.replication.role else { return };
         let least = primary.counted().map(|copy| copy.space).min();
-        self.store.limit_space(least.unwrap_or(u64::MAX));
+        *self.space_elsewhere = least.unwrap_or(u64::MAX);
     }
 
     /// A mirror whose log is longer than this copy's: it becomes primary in its place. Nothing was served in between.
@@ -331,14 +337,14 @@ impl Slice {
         let Role::Primary(primary) = &self.replication.role else { return };
         let last = self.position().seq;
         let is_lost = |(who, copy): &(&Replica, &Progress)| {
-            self.replication.has_restarted(**who)
+            self.present.has_restarted(**who)
                 || now.monotonic.saturating_sub(copy.heard) >= SILENCE
                 || copy.stuck_for(last, now.monotonic) >= STUCK
         };
         let lost = primary.copies.iter().filter(|(_, copy)| copy.counts()).find(is_lost);
         let lost = lost.or_else(|| {
             let gone = |(who, copy): &(&Replica, &Progress)| {
-                self.replication.has_restarted(**who)
+                self.present.has_restarted(**who)
                     || now.monotonic.saturating_sub(copy.heard) >= JOINING_SILENCE
             };
             primary.copies.iter().find(gone)
