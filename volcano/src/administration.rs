@@ -35,9 +35,16 @@ impl Admin for Administration {
     fn lava(&self) -> Lava {
         let now = self.edge.clock().now();
         self.edge.look(|node| {
-            let slice = node.slice();
-            let volcanos = slice.all_figures();
+            let volcanos = node.slices().all_figures();
+            let copies_of = |who| {
+                let slices = node.topology().slices.iter();
+                slices.filter(move |slice| slice.copies().any(|copy| copy.volcano == who)).count()
+            };
             let of_slice = |ring: &magma_common::topology::Slice| {
+                // A volcano counts all that it stores: that is this slice if it keeps no other one.
+                if copies_of(ring.primary.volcano) > 1 {
+                    return None;
+                }
                 let (_, figures) = volcanos.iter().find(|(id, _)| *id == ring.primary.volcano)?;
                 Some(SliceFigures { slice: ring.id, keys: figures.keys, bytes: figures.bytes })
             };
@@ -56,7 +63,10 @@ impl Admin for Administration {
 
     fn inspect(&self, key: &Key) -> Result<Option<Inspection>, ReadError> {
         self.edge.look(|node| {
-            let slice = node.slice();
+            let topology = node.topology();
+            let Some(slice) = topology.slice_of(key).and_then(|slice| node.slice(slice.id)) else {
+                return Ok(None);
+            };
             let found = Inspection::of(slice.store(), slice.identity().slice, key, 0)?;
             Ok(found.map(|found| {
                 let opens = u64::from(slice.sessions().opens_of(&found.row.handle));
@@ -67,7 +77,13 @@ impl Admin for Administration {
 
     fn caches(&self) -> Vec<CacheFigures> {
         self.edge.look(|node| {
-            let (outcomes, replies, locks) = node.slice().held();
+            let (mut outcomes, mut replies, mut locks) = (0, 0, 0);
+            for slice in node.slices().iter() {
+                let held = slice.held();
+                outcomes += held.0;
+                replies += held.1;
+                locks += held.2;
+            }
             let in_memory = |name: &str, entries: usize| CacheFigures {
                 name: name.to_owned(),
                 entries: entries as u64,

@@ -7,26 +7,29 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use magma_common::key::KeyRange;
+use magma_common::key::{Ino, KeyRange};
 use magma_common::topology::{
     BootId, DEFAULT_COPIES, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId,
 };
 
 use crate::coordinator::{self, Coordinator, FileVault};
 use crate::node::{Node, TOPOLOGY};
-use crate::slice::{Identity, Now, Slice};
+use crate::slice::{Now, Slices};
 use crate::store::{Disk, OpenError, OpenOptions, Opened, Store, StoreError};
 
 /// Under this name the store keeps who the volcano is, and in which life it was last.
 const IDENTITY: &str = "identity";
-/// The slice that covers the keyspace.
+/// The slice with the lowest keys of a network that was just founded; the only one unless it is told otherwise.
 pub const FIRST_SLICE: SliceId = SliceId(1);
 
 /// What the volcano does with its folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The folder is empty: it founds a network.
-    Found,
+    Found {
+        /// Into so many slices the keyspace is cut, into one at least.
+        slices: u32,
+    },
     /// The folder is empty: it asks at these node ports to be taken in.
     Join(Vec<SocketAddr>),
     /// It goes on as what the folder says.
@@ -84,8 +87,8 @@ pub fn begin(
     let own = profile.member(begin_life(&mut store, &mut random())?);
     let vault = Box::new(FileVault::new(disk, folder.to_path_buf()));
     let (topology, coordinator, contacts) = match origin {
-        Origin::Found => {
-            let topology = new_network(&own, &mut random());
+        Origin::Found { slices } => {
+            let topology = new_network(&own, slices, &mut random());
             let coordinator = Coordinator::found(own.id, topology.clone(), vault, random(), now.monotonic)?;
             (topology, coordinator, Vec::new())
         }
@@ -99,9 +102,8 @@ pub fn begin(
         }
     };
     announce(&opened, folder, &topology);
-    let identity = Identity { slice: FIRST_SLICE, volcano: own.id, boot: own.boot };
-    let slice = Slice::new(identity, topology.clone(), store, opened, random(), now);
-    Ok(Node::new(own, topology, coordinator, slice, contacts, now))
+    let slices = Slices::new(own.replica(), store, opened, random(), now);
+    Ok(Node::new(own, topology, coordinator, slices, contacts, now))
 }
 
 impl Profile {
@@ -140,30 +142,44 @@ fn known_topology(store: &Store, coordinator: &Coordinator) -> Result<Topology, 
     })
 }
 
-/// A ring with one slice, and this volcano alone in it.
-fn new_network(own: &Member, random: &mut dyn FnMut() -> u64) -> Topology {
+/// A ring in which this volcano is alone and serves everything.
+fn new_network(own: &Member, slices: u32, random: &mut dyn FnMut() -> u64) -> Topology {
     let mut handle_key = [0; 32];
     for bytes in handle_key.as_chunks_mut::<8>().0 {
         *bytes = random().to_le_bytes();
     }
+    let slice = |(id, range)| SliceOfRing {
+        id,
+        range,
+        epoch: Epoch(1),
+        reign: Epoch(1),
+        primary: own.replica(),
+        mirrors: Vec::new(),
+        joining: Vec::new(),
+        recalling: false,
+    };
     Topology {
         version: 1,
         network: random().max(1),
         lineage: random(),
         loss_counter: 0,
         members: vec![own.clone()],
-        slices: vec![SliceOfRing {
-            id: FIRST_SLICE,
-            range: KeyRange::ALL,
-            epoch: Epoch(1),
-            primary: own.replica(),
-            mirrors: Vec::new(),
-            joining: Vec::new(),
-        }],
+        slices: (FIRST_SLICE.0..).map(SliceId).zip(cut_evenly(slices)).map(slice).collect(),
         handle_key,
         copies: DEFAULT_COPIES,
         voters: vec![own.id],
     }
+}
+
+/// The keyspace in so many parts of about the same size, one at least.
+fn cut_evenly(parts: u32) -> impl Iterator<Item = KeyRange> {
+    let parts = u128::from(parts.max(1));
+    // Below 2^64 for all parts but the last, which ends with the keyspace.
+    let start = move |part: u128| u64::try_from((part << 64) / parts).ok();
+    (0..parts).filter_map(move |part| {
+        let stop = start(part + 1).map_or(u64::MAX, |next| next - 1);
+        KeyRange::new(Ino(start(part)?), Ino(stop))
+    })
 }
 
 fn announce(opened: &Opened, folder: &Path, topology: &Topology) {

@@ -2,6 +2,7 @@
 
 mod joining;
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use magma_common::auth::{ClientKeys, ClusterKeys, KeyError};
 use magma_common::client::{ClientConfig, ConnectError, HostPort};
 use magma_common::logging::{Logging, LoggingError};
 use magma_common::options::Surroundings;
-use magma_common::topology::{CONSOLE_PORT_OFFSET, NODE_PORT_OFFSET};
+use magma_common::topology::{CONSOLE_PORT_OFFSET, NODE_PORT_OFFSET, VolcanoId};
 use magma_common::transport::SetupError;
 use magma_common::transport::forward::Forwarder;
 use magma_common::transport::node::NodeEndpoint;
@@ -39,7 +40,7 @@ const CONSOLE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often, and how long apart, a stop looks whether the last sync has ended.
 const CLOSE_ROUNDS: u32 = 600;
 const CLOSE_PAUSE: Duration = Duration::from_millis(50);
-/// Between two looks at whom the slice waits for. A start in order never waits so long.
+/// Between two looks at whom the slices wait for. A start in order never waits so long.
 const WAIT_PAUSE: Duration = Duration::from_secs(2);
 /// A volcano that was forgotten goes on for so long, for its consoles.
 const LAST_WORDS: Duration = Duration::from_millis(300);
@@ -167,7 +168,7 @@ fn open(launch: &Launch, clock: Clock) -> Result<Node, StartError> {
         witness: config.witness,
     };
     let origin = match &launch.beginning {
-        Beginning::Found => Origin::Found,
+        Beginning::Found => Origin::Found { slices: 1 },
         Beginning::Join(host) => Origin::Join(contacts(host)?),
         Beginning::Resume => Origin::Resume,
     };
@@ -276,14 +277,16 @@ fn retire(launch: &Launch) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Says for whom the slice waits after everybody has started anew, as long as it does.
+/// Says for whom slices wait after everybody has started anew, as long as it does.
 async fn say_whom_we_wait_for(edge: Rc<Edge>) {
     let mut said = String::new();
     loop {
         tokio::time::sleep(WAIT_PAUSE).await;
         let awaited = edge.look(|node| {
             let nickname = |id| node.topology().member(id).map(|member| member.nickname.clone());
-            let awaited: Vec<String> = node.slice().waits_for().into_iter().filter_map(nickname).collect();
+            let awaited: BTreeSet<VolcanoId> =
+                node.slices().iter().flat_map(|slice| slice.waits_for()).collect();
+            let awaited: Vec<String> = awaited.into_iter().filter_map(nickname).collect();
             awaited.join(" and ")
         });
         if awaited == said {

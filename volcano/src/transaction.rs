@@ -11,7 +11,6 @@ use magma_common::time::Timestamp;
 use magma_common::topology::Epoch;
 use serde::{Deserialize, Serialize};
 
-use crate::record::Change;
 use crate::rows::{EntryRow, FlareRow, Life, ReferenceRow};
 
 /// One try to do an operation across slices. No two tries bear the same name.
@@ -94,6 +93,19 @@ impl Seen {
     }
 }
 
+/// A flare with everything that it is born with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newborn {
+    /// Its row. The number of the record that makes it is not known yet: 0.
+    pub row: FlareRow,
+    /// Its first name.
+    pub reference: ReferenceRow,
+    /// Its small body.
+    pub inline: Bytes,
+    /// Its extended attributes.
+    pub xattrs: Vec<(Name, Bytes)>,
+}
+
 /// A name that leads to a flare, and the operation that made it so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
@@ -120,8 +132,8 @@ impl From<&EntryRow> for Link {
 pub enum Step {
     /// It comes to life.
     Birth {
-        /// Its row, its first reference, and what else it is born with.
-        changes: Vec<Change>,
+        /// What it is.
+        newborn: Box<Newborn>,
         /// Who has it open from the beginning.
         opened_by: Option<SessionId>,
     },

@@ -50,7 +50,9 @@ fn unrest_of_copies(up: &[&Volcano], config: &Config) -> Option<String> {
         let Some(volcano) = up.iter().find(|volcano| volcano.life == Some(copy)) else {
             return Some(format!("{copy:?} is a copy and does not run"));
         };
-        let slice = volcano.node.as_ref()?.slice();
+        let Some(slice) = volcano.slice() else {
+            return Some(format!("volcano {} has no copy", volcano.place));
+        };
         if copy == config.primary && !slice.is_serving() {
             return Some(format!("volcano {} does not serve", volcano.place));
         }
@@ -108,7 +110,7 @@ fn copies(volcanos: &[Volcano]) -> Vec<(usize, &Store)> {
     };
     let of_copy = |copy: Replica| {
         let volcano = volcanos.iter().find(|volcano| volcano.life == Some(copy))?;
-        Some((volcano.place, volcano.node.as_ref()?.slice().store()))
+        Some((volcano.place, volcano.node.as_ref()?.store()))
     };
     config.in_sync().filter_map(of_copy).collect()
 }

@@ -13,7 +13,7 @@ use magma_common::topology::{DEFAULT_PORT, Epoch, NODE_PORT_OFFSET, Replica, Sli
 use magma_volcano::coordinator::Change;
 use magma_volcano::life::{self, FIRST_SLICE, Origin, Profile};
 use magma_volcano::node::Node;
-use magma_volcano::slice::{Call, SyncFor, Ticket};
+use magma_volcano::slice::{Call, SliceRef, SyncFor, Ticket};
 use magma_volcano::store::simulated::{Dice as DiskDice, SimDisk};
 use magma_volcano::store::{OpenOptions, SyncDone};
 use magma_volcano::view::ReadError;
@@ -49,7 +49,7 @@ pub enum Input {
     /// Who asked has gone away.
     Cancel(usize, u64),
     /// A sync has ended.
-    Synced(Box<SyncDone>, SyncFor),
+    Synced(Box<SyncDone>, Vec<SyncFor>),
     /// A read has ended.
     Read(Ticket, Result<Option<Bytes>, ReadError>),
     /// An administrator wants this.
@@ -198,7 +198,7 @@ impl Volcano {
             ..OpenOptions::default()
         };
         let origin = match self.beginning {
-            Beginning::Found => Origin::Found,
+            Beginning::Found => Origin::Found { slices: 1 },
             Beginning::Join => Origin::Join(contacts.iter().map(|place| node_address(*place)).collect()),
             Beginning::Resume => Origin::Resume,
         };
@@ -301,6 +301,11 @@ impl Volcano {
         } else {
             self.clock.drift(now, &mut self.dice);
         }
+    }
+
+    /// The copy of the slice that the process has, if it has one.
+    pub fn slice(&self) -> Option<SliceRef<'_>> {
+        self.node.as_ref()?.slice(SLICE)
     }
 
     /// The topology that the process knows; the newest one that its coordinator knows if that is newer.

@@ -12,7 +12,7 @@ use magma_common::topology::{Topology, VolcanoId};
 use magma_volcano::node::Effect;
 use magma_volcano::node::message::{Envelope, Message};
 use magma_volcano::observed;
-use magma_volcano::slice::{Answer, Call, SyncFor, Ticket};
+use magma_volcano::slice::{Answer, Call, SliceRef, SyncFor, Ticket};
 use magma_volcano::store::{BodyRead, SyncJob};
 
 use super::client::{Arrival, Client, Surroundings, Try};
@@ -46,7 +46,7 @@ pub(super) enum Event {
     /// A process is told the time.
     Tick(usize, u64),
     /// A sync ends.
-    Sync(usize, u64, SyncJob, SyncFor),
+    Sync(usize, u64, SyncJob, Vec<SyncFor>),
     /// A read ends.
     Read(usize, u64, Ticket, BodyRead),
     /// A client has something to do.
@@ -450,10 +450,10 @@ impl World {
         }
         let volcano = &mut self.volcanos[place];
         let (Some(node), Some(life)) = (&volcano.node, volcano.life) else { return Ok(()) };
-        let serves = node.slice().is_serving().then(|| node.slice().reign());
+        let serves = volcano.slice().filter(SliceRef::is_serving).map(|slice| slice.reign());
         if serves != volcano.serves {
             volcano.serves = serves;
-            let store = node.slice().store();
+            let store = node.store();
             let last = store.position(SLICE).unwrap_or_default();
             self.trace.say(self.now, || match serves {
                 Some(reign) => format!("volcano {place} serves, reign {}, last record {last:?}", reign.0),
@@ -512,7 +512,7 @@ impl World {
             return violation(format!("answers: volcano {place} answers {ticket:?} twice, or nobody asked"));
         };
         let answer = answer.map_err(|failure| failure.error);
-        let reign = volcano.node.as_ref().map(|node| node.slice().reign()).unwrap_or_default();
+        let reign = volcano.slice().map(|slice| slice.reign()).unwrap_or_default();
         let version = volcano.node.as_ref().map_or(0, |node| node.topology().version);
         self.trace.say(self.now, || {
             format!(

@@ -12,7 +12,7 @@ use magma_common::topology::{Epoch, Seq};
 
 use crate::record::{BodyChange, Change};
 use crate::rows::{BodyId, Content, EntryRow, FlareRow, INLINE_MAX, LockRow, ReferenceRow};
-use crate::transaction::Step;
+use crate::transaction::{Newborn, Step};
 use crate::view::{ReadError, View};
 
 /// Sizes that count as used storage are multiples of this, in bytes (`st_blocks`).
@@ -134,6 +134,8 @@ pub struct Plan<'a> {
     appends: Vec<Append>,
     /// The steps of the operation, unless everything is in one slice.
     steps: Vec<(Key, Step)>,
+    /// Flares that it brings to life, and for whom they are open from the beginning.
+    births: Vec<(Key, Option<SessionId>)>,
     /// Bytes that the operation needs so far.
     needed: u64,
     /// Bodies are read by the caller.
@@ -149,9 +151,22 @@ impl<'a> Plan<'a> {
         moment: Moment,
         random: &'a mut dyn FnMut() -> u64,
     ) -> Self {
-        let (loaded, changes, appends, steps) = Default::default();
+        let (loaded, changes, appends, steps, births) = Default::default();
         let (leaves_reads, read) = (false, None);
-        Self { view, opens, moment, random, loaded, changes, appends, steps, needed: 0, leaves_reads, read }
+        Self {
+            view,
+            opens,
+            moment,
+            random,
+            loaded,
+            changes,
+            appends,
+            steps,
+            births,
+            needed: 0,
+            leaves_reads,
+            read,
+        }
     }
 
     /// Leaves the reading of bodies to the caller, who may do it on another thread: see [`Planned::read`].
@@ -168,15 +183,19 @@ impl<'a> Plan<'a> {
 
     /// The changes of everything that was planned. After a failure they must be thrown away.
     pub fn finish(self) -> Planned {
-        let Self { view, mut changes, appends, steps, read, .. } = self;
+        let Self { view, mut changes, appends, steps, births, read, .. } = self;
         let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
         for (key, step) in steps {
             // Who moves directories is alone with that wherever the root is.
             let is_elsewhere = !view.is_here(&key) || step == Step::MoveDirectory;
             add_step(if is_elsewhere { &mut elsewhere } else { &mut here }, key, step);
         }
-        complete_births(&mut here, &changes);
-        complete_births(&mut elsewhere, &changes);
+        for (key, opened_by) in births {
+            if let Some(newborn) = newborn(&key, &changes) {
+                let step = Step::Birth { newborn: Box::new(newborn), opened_by };
+                add_step(if view.is_here(&key) { &mut here } else { &mut elsewhere }, key, step);
+            }
+        }
         changes.retain(|change| change.flare().is_none_or(|key| view.is_here(&key)));
         Planned { changes, appends, read, elsewhere, here }
     }
@@ -184,6 +203,13 @@ impl<'a> Plan<'a> {
     /// Whether the flare with this key is in this slice, if there is one.
     pub(super) fn is_here(&self, key: &Key) -> bool {
         self.view.is_here(key)
+    }
+
+    /// Notes that a flare is brought to life. What it is born with is what will have been planned for it in the end.
+    pub(super) fn is_born(&mut self, key: Key, opened_by: Option<SessionId>) {
+        if !self.view.is_alone() {
+            self.births.push((key, opened_by));
+        }
     }
 
     /// Notes a step of the operation at a flare, beside the changes that it consists of.
@@ -418,18 +444,17 @@ fn add_step(to: &mut Vec<Steps>, key: Key, step: Step) {
     }
 }
 
-/// A flare is born with everything that the operation gave it. Which record does it is not known yet.
-fn complete_births(steps: &mut [Steps], planned: &[Change]) {
-    for (key, steps) in steps {
-        for step in steps {
-            if let Step::Birth { changes, .. } = step {
-                changes.extend(planned.iter().filter(|change| change.flare() == Some(*key)).cloned());
-                for change in changes {
-                    if let Change::PutFlare(row) = change {
-                        row.change = 0;
-                    }
-                }
-            }
+/// A flare with everything that was planned for it. Which record brings it to life is not known yet.
+fn newborn(key: &Key, planned: &[Change]) -> Option<Newborn> {
+    let (mut row, mut reference, mut inline, mut xattrs) = (None, None, Bytes::new(), Vec::new());
+    for change in planned.iter().filter(|change| change.flare() == Some(*key)).cloned() {
+        match change {
+            Change::PutFlare(put) => row = Some(FlareRow { change: 0, ..put }),
+            Change::PutReference { reference: put, .. } => reference = Some(put),
+            Change::PutInline { data, .. } => inline = data,
+            Change::PutXattr { name, value, .. } => xattrs.push((name, value)),
+            _ => {}
         }
     }
+    Some(Newborn { row: row?, reference: reference?, inline, xattrs })
 }

@@ -5,7 +5,7 @@
 //! were sent, and are ignored under another one.
 
 use bytes::Bytes;
-use magma_common::key::KeyRange;
+use magma_common::key::{Key, KeyRange};
 use magma_common::proto::SessionId;
 use magma_common::proto::operation::Outcome;
 use magma_common::topology::{BootId, Epoch, Member, Position, Replica, Seq, SliceId, Topology, VolcanoId};
@@ -16,6 +16,7 @@ use crate::dht::Figures;
 use crate::missing::Missing;
 use crate::record::{Change, Record};
 use crate::rows::BodyId;
+use crate::slice::across::message::AcrossMessage;
 
 /// A message with its sender and its addressee.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +60,8 @@ pub enum Message {
     Shutdown,
     /// About a slice.
     Slice(SliceId, Epoch, SliceMessage),
+    /// About an operation across slices, to the slice of this flare.
+    Across(Key, Box<AcrossMessage>),
 }
 
 /// What the copies of a slice say to each other.

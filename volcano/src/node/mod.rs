@@ -1,10 +1,11 @@
-//! A volcano among others: its copy of the slice, its vote on the topology, and what it knows of its peers.
+//! A volcano among others: its copies of slices, its vote on the topology, and what it knows of its peers.
 //!
 //! [`Node`] is a state machine without sockets, threads or clocks, as its parts are: inputs come with the time, and
 //! [`Node::effects`] are to be carried out after each of them. Messages to other volcanos may be lost, repeated and reordered.
 //!
-//! A request about a flare that another volcano serves is passed on to it, once: who gets a request that was passed on and does
-//! not serve the flare either says so, and the client asks again with a newer topology.
+//! A request goes to the slice of the flare that it is about; one that is about none, to the *home* slice, the root's. If another
+//! volcano serves that slice the request is passed on to it, once: who gets a request that was passed on and does
+//! not serve the slice either says so, and the client asks again with a newer topology.
 
 pub mod message;
 mod peers;
@@ -15,15 +16,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use magma_common::error::FlareError;
+use magma_common::handle::Handle;
 use magma_common::proto::{Reply, Request};
-use magma_common::topology::{Member, Replica, Topology, VolcanoId};
+use magma_common::topology::{Member, Replica, SliceId, Topology, VolcanoId};
 
 use self::message::{Envelope, Message};
 use self::peers::Peers;
 use crate::coordinator::{Change, Coordinator, Output, Proposing, Refusal};
 use crate::dht::Figures;
-use crate::slice::{self, Answer, Call, Now, Slice, SyncFor, Ticket};
-use crate::store::{BodyRead, StoreError, SyncDone, SyncJob};
+use crate::slice::{self, Answer, Call, Now, SliceRef, Slices, SyncFor, Ticket};
+use crate::store::{BodyRead, Store, StoreError, SyncDone, SyncJob};
 use crate::view::ReadError;
 
 /// Every volcano gives every other a sign of life this often.
@@ -35,6 +37,9 @@ pub const TOPOLOGY: &str = "topology";
 /// A network that stops says so this often, so that nobody misses it.
 const GOODBYES: u32 = 3;
 
+/// Slices of one volcano exchange so many messages before it looks outside again.
+const MAX_ROUNDS: usize = 64;
+
 /// Something to be done outside.
 pub enum Effect {
     /// Deliver an answer.
@@ -42,7 +47,7 @@ pub enum Effect {
     /// Pass the request on to the flare protocol's port of that volcano, and its answer back.
     Forward(Ticket, SocketAddr, Box<Call>),
     /// Run this on another thread and hand the result to [`Node::synced`], with what it is for.
-    Sync(SyncJob, SyncFor),
+    Sync(SyncJob, Vec<SyncFor>),
     /// Run this on another thread and hand the result to [`Node::read_done`].
     Read(Ticket, BodyRead),
     /// Send this to the node port there.
@@ -61,7 +66,7 @@ pub struct Node {
     own: Member,
     topology: Topology,
     coordinator: Coordinator,
-    slice: Slice,
+    slices: Slices,
     peers: Peers,
     /// Whom to ask to be taken in, as long as it has no network.
     contacts: Vec<SocketAddr>,
@@ -78,6 +83,8 @@ pub struct Node {
     entered: Option<Duration>,
     goodbyes: Option<u32>,
     has_lost_vote: bool,
+    /// A slice here has said something to another one here.
+    has_told_itself: bool,
 }
 
 impl Node {
@@ -87,7 +94,7 @@ impl Node {
         own: Member,
         topology: Topology,
         coordinator: Coordinator,
-        slice: Slice,
+        slices: Slices,
         contacts: Vec<SocketAddr>,
         now: Now,
     ) -> Self {
@@ -95,7 +102,7 @@ impl Node {
             own,
             topology: Topology::default(),
             coordinator,
-            slice,
+            slices,
             peers: Peers::default(),
             contacts,
             not_taken: None,
@@ -107,6 +114,7 @@ impl Node {
             entered: None,
             goodbyes: None,
             has_lost_vote: false,
+            has_told_itself: false,
         };
         if topology.network != 0 {
             let is_member = topology.member(node.own.id).is_some();
@@ -125,10 +133,13 @@ impl Node {
         if let Request::FetchTopology(_) = call.request {
             let topology = Reply::FetchTopology(self.topology.clone());
             self.effects.push(Effect::Answer(ticket, Ok((topology, Bytes::new()))));
-        } else if self.slice.is_serving() {
-            self.slice.request(now, ticket, call);
+            return;
+        }
+        let slice = self.topology.slice_of(&call.request.key().unwrap_or(Handle::root().key));
+        let (id, primary) = slice.map(|slice| (slice.id, slice.primary.volcano)).unzip();
+        if let Some(id) = id.filter(|id| self.slices.get(*id).is_some_and(|slice| slice.is_serving())) {
+            self.slices.request(now, id, ticket, call);
         } else {
-            let primary = self.topology.slices.first().map(|slice| slice.primary.volcano);
             let elsewhere = primary.filter(|primary| *primary != self.own.id);
             let address = elsewhere.and_then(|id| self.topology.member(id)).map(Member::flare_address);
             self.effects.push(match address {
@@ -141,34 +152,46 @@ impl Node {
 
     /// The caller of this request went away.
     pub fn cancel(&mut self, ticket: Ticket) {
-        self.slice.cancel(ticket);
+        self.slices.cancel(ticket);
     }
 
     /// A sync that was asked for has ended.
-    pub fn synced(&mut self, now: Now, done: SyncDone, purpose: SyncFor) {
-        self.slice.synced(now, done, purpose);
+    pub fn synced(&mut self, now: Now, done: SyncDone, purposes: Vec<SyncFor>) {
+        self.slices.synced(now, done, purposes);
         self.settle(now);
     }
 
     /// A read that was asked for has ended.
     pub fn read_done(&mut self, now: Now, ticket: Ticket, read: Result<Option<Bytes>, ReadError>) {
-        self.slice.read_done(now, ticket, read);
+        self.slices.read_done(now, ticket, read);
     }
 
     /// Everything that was there to be read has been handed over.
     pub fn batch_end(&mut self, now: Now) {
-        self.slice.batch_end(now);
+        self.slices.batch_end(now);
         self.settle(now);
+        self.let_slices_talk(now);
+    }
+
+    /// Slices of this volcano tell each other what they have to say, until nothing is left that need not wait for something outside.
+    fn let_slices_talk(&mut self, now: Now) {
+        for _ in 0..MAX_ROUNDS {
+            if !std::mem::take(&mut self.has_told_itself) {
+                return;
+            }
+            self.slices.batch_end(now);
+            self.settle(now);
+        }
     }
 
     /// Something outside that this volcano depends on has failed.
     pub fn fail(&mut self, reason: &str) {
-        self.slice.fail(reason);
+        self.slices.fail(reason);
     }
 
     /// How soon [`tick`](Self::tick) should come again.
     pub fn next_tick(&self) -> Duration {
-        self.slice.next_tick()
+        self.slices.next_tick()
     }
 
     /// Time has passed; to be called some ten times a second, and as soon as [`next_tick`](Self::next_tick) says.
@@ -184,9 +207,10 @@ impl Node {
             self.enter(now);
         }
         self.say_goodbye();
-        self.slice.tick(now);
+        self.slices.tick(now);
         self.note_lost_vote();
         self.settle(now);
+        self.let_slices_talk(now);
     }
 
     /// A coordinator that cannot save its state takes no part any more. The copies go on: they need it for changes only, and
@@ -223,22 +247,25 @@ impl Node {
         if network != self.topology.network || lineage != self.topology.lineage {
             return self.peers.stranger(now.monotonic, sender);
         }
-        self.slice.present(now, sender);
+        self.slices.present(now, sender);
         self.coordinator.alive(sender.volcano, now.monotonic);
         self.peers.heard(now.monotonic, sender);
         self.compare_versions(now, from, sender, version);
         match message {
-            Message::Alive(figures) => self.slice.hear_figures(sender.volcano, *figures),
+            Message::Alive(figures) => self.slices.hear_figures(sender.volcano, *figures),
             Message::Topology(topology) => self.adopt(now, *topology),
             Message::FetchTopology => self.send_topology(from, Some(sender)),
             Message::Consensus(bytes) => self.coordinator.message(sender.volcano, &bytes),
             Message::Propose(change) => self.consider(now, from, sender, change),
             Message::Refused(change, refusal) => self.refused(&change, &refusal),
-            Message::Slice(slice, epoch, message) if slice == self.slice.identity().slice => {
-                self.slice.message(now, sender, epoch, message);
+            Message::Slice(slice, epoch, message) => self.slices.message(now, sender, slice, epoch, message),
+            Message::Across(to, message) => {
+                if let Some(slice) = self.topology.slice_of(&to).map(|slice| slice.id) {
+                    self.slices.across(now, slice, *message);
+                }
             }
             Message::Shutdown => self.shut_down(false),
-            Message::Slice(..) | Message::Join(_) | Message::NotTaken(_) => {}
+            Message::Join(_) | Message::NotTaken(_) => {}
         }
     }
 
@@ -277,9 +304,19 @@ impl Node {
         &self.topology
     }
 
-    /// Its copy of the slice, to be looked at.
-    pub fn slice(&self) -> &Slice {
-        &self.slice
+    /// Its copy of this slice, to be looked at.
+    pub fn slice(&self, id: SliceId) -> Option<SliceRef<'_>> {
+        self.slices.get(id)
+    }
+
+    /// All its copies, to be looked at.
+    pub fn slices(&self) -> &Slices {
+        &self.slices
+    }
+
+    /// The store of all of them, to be looked at.
+    pub fn store(&self) -> &Store {
+        self.slices.store()
     }
 
     /// Its vote, to be looked at.
@@ -299,14 +336,14 @@ impl Node {
 
     /// Stops in order: everything on disk, a clean mark set.
     pub fn close(self) -> Result<(), StoreError> {
-        self.slice.close()
+        self.slices.close()
     }
 
     /// Hands effects of the parts on to each other and outside until none is left.
     fn settle(&mut self, now: Now) {
         loop {
             let outputs = self.coordinator.outputs();
-            let effects: Vec<slice::Effect> = self.slice.effects().collect();
+            let effects = self.slices.effects();
             if outputs.is_empty() && effects.is_empty() {
                 return;
             }
@@ -329,16 +366,25 @@ impl Node {
     fn pass_on(&mut self, now: Now, effect: slice::Effect) {
         match effect {
             slice::Effect::Answer(ticket, answer) => self.effects.push(Effect::Answer(ticket, answer)),
-            slice::Effect::Sync(job, purpose) => self.effects.push(Effect::Sync(job, purpose)),
+            slice::Effect::Sync(job, purposes) => self.effects.push(Effect::Sync(job, purposes)),
             slice::Effect::Read(ticket, read) => self.effects.push(Effect::Read(ticket, read)),
             slice::Effect::Stop(reason) => self.effects.push(Effect::Stop(reason)),
-            slice::Effect::Tell(to, epoch, message) => {
-                let message = Message::Slice(self.slice.identity().slice, epoch, message);
-                self.send_to_life(to, message);
+            slice::Effect::Tell(slice, to, epoch, message) => {
+                self.send_to_life(to, Message::Slice(slice, epoch, message));
             }
-            slice::Effect::Propose(epoch, change) => {
-                let slice = self.slice.identity().slice;
+            slice::Effect::Propose(slice, epoch, change) => {
                 self.propose(now, &Change::Slice(slice, epoch, change));
+            }
+            slice::Effect::Across(to, message) => {
+                let slice = self.topology.slice_of(&to).map(|slice| (slice.id, slice.primary.volcano));
+                match slice {
+                    Some((slice, primary)) if primary == self.own.id => {
+                        self.has_told_itself = true;
+                        self.slices.across(now, slice, message);
+                    }
+                    Some((_, primary)) => self.send_to(primary, Message::Across(to, Box::new(message))),
+                    None => {}
+                }
             }
         }
     }
@@ -357,11 +403,11 @@ impl Node {
         }
         self.peers.keep(&self.topology);
         match postcard::to_stdvec(&self.topology) {
-            Ok(encoded) => self.slice.keep_value(TOPOLOGY, &encoded),
-            Err(error) => self.slice.fail(&format!("the topology cannot be encoded: {error}")),
+            Ok(encoded) => self.slices.keep_value(TOPOLOGY, &encoded),
+            Err(error) => self.slices.fail(&format!("the topology cannot be encoded: {error}")),
         }
         tracing::debug!(target: "magma::routing", version = self.topology.version, "a newer topology");
-        self.slice.configure(now, &self.topology);
+        self.slices.configure(now, &self.topology);
     }
 
     fn be_forgotten(&mut self) {
@@ -414,10 +460,7 @@ impl Node {
 
     fn refused(&mut self, change: &Change, refusal: &Refusal) {
         match change {
-            Change::Slice(_, epoch, change) if *epoch == self.slice.known_epoch() => {
-                tracing::debug!(target: "magma::routing", ?change, %refusal, "a change is refused");
-                self.slice.refused(change);
-            }
+            Change::Slice(slice, epoch, change) => self.slices.refused(*slice, *epoch, change, refusal),
             Change::Enter(member) if member.id != self.own.id => {
                 let address = member.node_address();
                 self.send(address, Some(member.replica()), Message::NotTaken(refusal.to_string()));
@@ -446,8 +489,8 @@ impl Node {
     }
 
     fn greet(&mut self, now: Now) {
-        self.slice.renew_copies(now);
-        let figures = Figures { coordinates: self.coordinator.is_leader(), ..self.slice.figures().clone() };
+        self.slices.renew_copies(now);
+        let figures = Figures { coordinates: self.coordinator.is_leader(), ..self.slices.figures().clone() };
         for id in self.others() {
             self.send_to(id, Message::Alive(Box::new(figures.clone())));
         }

@@ -34,7 +34,7 @@ impl Node {
         }
         let silences = self.silences(now);
         let is_there = |who| silences.iter().any(|(id, silence)| *id == who && *silence < PRESENCE);
-        let figures = self.slice.all_figures();
+        let figures = self.slices.all_figures();
         figures.into_iter().find(|(id, figures)| figures.coordinates && is_there(*id)).map(|(id, _)| id)
     }
 }

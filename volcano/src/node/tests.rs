@@ -8,7 +8,7 @@ use magma_common::time::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
-use crate::life::{self, Origin, Profile};
+use crate::life::{self, FIRST_SLICE, Origin, Profile};
 use crate::store::{OpenOptions, RealDisk};
 
 const STEP: Duration = Duration::from_millis(50);
@@ -34,8 +34,8 @@ impl Ring {
             Now { monotonic: Duration::from_secs(1000), wall: Timestamp::new(1_795_409_333, 0).unwrap() };
         let mut ring =
             Self { folders: BTreeMap::new(), running: BTreeMap::new(), ended: BTreeMap::new(), now, seed: 1 };
-        ring.start(1, Origin::Found);
-        ring.until(|ring| ring.running[&1].slice().is_serving());
+        ring.start(1, Origin::Found { slices: 1 });
+        ring.until(|ring| serves(&ring.running[&1], FIRST_SLICE));
         ring
     }
 
@@ -127,6 +127,10 @@ impl Ring {
     }
 }
 
+fn serves(node: &Node, slice: SliceId) -> bool {
+    node.slice(slice).is_some_and(|slice| slice.is_serving())
+}
+
 fn begin(folder: &Path, number: u8, origin: Origin, seed: &mut u64, now: Now) -> Node {
     let profile = Profile {
         nickname: format!("v{number}"),
@@ -214,7 +218,7 @@ fn the_network_stops_as_a_whole_and_goes_on_where_it_was() {
     for number in [1, 2, 3] {
         ring.start(number, Origin::Resume);
     }
-    ring.until(|ring| ring.running.values().any(|node| node.slice().is_serving()));
+    ring.until(|ring| ring.running.values().any(|node| serves(node, FIRST_SLICE)));
     assert_eq!(ring.topology().write_verifier(), verifier, "clients need not send anything again");
 }
 

@@ -159,8 +159,8 @@ impl Edge {
                     }
                 }
                 Effect::Forward(ticket, to, call) => self.forward(ticket, to, *call),
-                Effect::Sync(job, purpose) => {
-                    drop(tokio::task::spawn_local(Rc::clone(self).sync(job, purpose)));
+                Effect::Sync(job, purposes) => {
+                    drop(tokio::task::spawn_local(Rc::clone(self).sync(job, purposes)));
                 }
                 Effect::Read(ticket, read) => {
                     drop(tokio::task::spawn_local(Rc::clone(self).read(ticket, read)));
@@ -222,9 +222,9 @@ impl Edge {
         }
     }
 
-    async fn sync(self: Rc<Self>, job: SyncJob, purpose: SyncFor) {
+    async fn sync(self: Rc<Self>, job: SyncJob, purposes: Vec<SyncFor>) {
         match tokio::task::spawn_blocking(move || job.run()).await {
-            Ok(done) => self.act(|node, clock| node.synced(clock.now(), done, purpose)),
+            Ok(done) => self.act(|node, clock| node.synced(clock.now(), done, purposes)),
             Err(error) => self.act(|node, _| node.fail(&format!("the sync thread failed: {error}"))),
         }
     }

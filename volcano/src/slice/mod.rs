@@ -1,11 +1,14 @@
 //! A volcano's copy of a slice of the keyspace: as primary it turns requests into records and lets the answers go; as a
 //! mirror it takes the primary's records.
 //!
-//! [`Slice`] is a state machine without sockets, threads or clocks:
+//! A volcano keeps copies of several slices over one store: [`Slices`], a state machine without sockets, threads or clocks:
 //!
-//! * inputs, each with the time: [`Slice::configure`], [`Slice::request`], [`Slice::cancel`], [`Slice::message`],
-//!   [`Slice::batch_end`], [`Slice::synced`], [`Slice::tick`];
-//! * outputs: [`Slice::effects`], to be carried out after each input.
+//! * inputs, each with the time: [`Slices::configure`], [`Slices::request`], [`Slices::cancel`], [`Slices::message`],
+//!   [`Slices::batch_end`], [`Slices::synced`], [`Slices::tick`];
+//! * outputs: [`Slices::effects`], to be carried out after each input.
+//!
+//! What belongs to one copy is its [`SliceState`](state::SliceState), what they share is the [`Host`](host::Host). [`Slice`] is one
+//! copy at work: it borrows both, and it is where everything is decided that concerns one slice.
 //!
 //! A request is evaluated at once against the applied state. If it changes something, its changes become one
 //! record, applied, appended to the log and sent to the other copies ([`replication`]). Its answer, and every other one, is held
@@ -15,19 +18,24 @@
 
 pub mod across;
 pub mod gate;
+mod host;
 pub mod ledger;
 mod orphans;
 mod perform;
+mod presence;
 pub mod replication;
 pub mod report;
 mod root;
 pub mod session;
 mod sessions;
+mod slices;
+mod state;
 #[cfg(test)]
 mod tests;
+mod view;
 pub mod waits;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,28 +50,22 @@ use magma_common::topology::{BootId, Epoch, Replica, Seq, SliceId, Topology, Vol
 use self::across::Across;
 use self::across::message::AcrossMessage;
 use self::gate::{Gate, Need};
+use self::host::{AllFigures, Warnings};
 use self::ledger::Ledger;
 use self::orphans::Search;
+use self::presence::Presence;
 use self::replication::Replication;
 use self::session::Sessions;
+pub use self::slices::Slices;
+pub use self::state::SliceRef;
+pub use self::view::SliceView;
 use self::waits::LockWaits;
 use crate::coordinator::SliceChange;
-use crate::dht::Figures;
 use crate::node::message::SliceMessage;
 use crate::planted::{Bug, planted};
+use crate::store::{BodyRead, Store, StoreError, SyncBodies, SyncJob};
 use crate::transaction::Attempt;
-use crate::store::{BodyRead, Opened, Store, StoreError, SyncBodies, SyncDone, SyncJob};
 use crate::view::ReadError;
-
-/// Figures about the volcano are taken anew after this long.
-const FIGURES_AGE: Duration = Duration::from_secs(1);
-
-/// Time that passes untold for so long means that the volcano itself was stopped or asleep.
-const ABSENCE: Duration = Duration::from_secs(5);
-/// Time is told at least this often.
-const LONGEST_TICK: Duration = Duration::from_millis(100);
-/// What goes on failing is told this often.
-const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The time of an input.
 #[derive(Clone, Copy, Debug)]
@@ -115,10 +117,10 @@ impl Identity {
 /// Who waits for a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncFor {
-    /// Requests, by the number of the sync.
-    Replies(u64),
-    /// The primary that this copy follows, and the number by which it asked.
-    Primary(Replica, u64),
+    /// Requests to this slice, by the number of the sync.
+    Replies(SliceId, u64),
+    /// The primary that the copy of this slice follows, and the number by which it asked.
+    Primary(SliceId, Replica, u64),
     /// The store's upkeep.
     Upkeep,
 }
@@ -127,14 +129,14 @@ pub enum SyncFor {
 pub enum Effect {
     /// Deliver an answer.
     Answer(Ticket, Answer),
-    /// Run this on another thread and hand the result to [`Slice::synced`], with what it is for.
-    Sync(SyncJob, SyncFor),
-    /// Run this on another thread and hand the result to [`Slice::read_done`].
+    /// Run this on another thread and hand the result to [`Slices::synced`], with what it is for.
+    Sync(SyncJob, Vec<SyncFor>),
+    /// Run this on another thread and hand the result to [`Slices::read_done`].
     Read(Ticket, BodyRead),
-    /// Send this to another copy, under this epoch.
-    Tell(Replica, Epoch, SliceMessage),
-    /// Ask the coordinator for this change, under this epoch.
-    Propose(Epoch, SliceChange),
+    /// Send this to another copy of this slice, under this epoch.
+    Tell(SliceId, Replica, Epoch, SliceMessage),
+    /// Ask the coordinator for this change of this slice, under this epoch.
+    Propose(SliceId, Epoch, SliceChange),
     /// Send this to the slice of this flare.
     Across(Key, AcrossMessage),
     /// The store failed: stop serving.
@@ -214,92 +216,37 @@ impl From<ReadError> for Trouble {
     }
 }
 
-/// See the module's documentation.
-pub struct Slice {
+/// One copy at work: what is its own and what it shares with the other copies of this volcano. It is made for one input.
+pub struct Slice<'a> {
     identity: Identity,
-    topology: Topology,
-    store: Store,
-    ledger: Ledger,
-    sessions: Sessions,
-    waits: LockWaits<LockWait>,
-    reads: HashMap<Ticket, PendingRead>,
-    gate: Gate<Held>,
-    effects: Vec<Effect>,
-    random: Box<dyn FnMut() -> u64>,
-    /// The time of the last record: the next one is not before it.
-    last_time: Timestamp,
-    /// Flares whose locks changed and whose waiters have not been woken yet.
-    locks_changed: BTreeSet<Key>,
-    search: Search,
-    /// When time was told last, on the monotonic clock.
-    ticked: Duration,
-    /// When the operator may be warned again that something is put off.
-    warn_again: Duration,
-    /// How soon the store's upkeep wants to go on.
-    again: Duration,
-    /// Requests served since the start.
-    served: u64,
-    replication: Replication,
-    across: Across,
-    /// The epoch in which this copy began to serve: what clients hold open was said to it since then.
-    reign: Epoch,
-    /// When the other copies heard which outcomes clients have.
-    marks_passed: Duration,
-    figures: Figures,
-    figures_taken: Now,
-    /// What other volcanos have told of themselves.
-    others: BTreeMap<VolcanoId, Figures>,
-    stopped: bool,
+    ledger: &'a mut Ledger,
+    sessions: &'a mut Sessions,
+    waits: &'a mut LockWaits<LockWait>,
+    reads: &'a mut HashMap<Ticket, PendingRead>,
+    gate: &'a mut Gate<Held>,
+    last_time: &'a mut Timestamp,
+    locks_changed: &'a mut BTreeSet<Key>,
+    search: &'a mut Search,
+    replication: &'a mut Replication,
+    across: &'a mut Across,
+    reign: &'a mut Epoch,
+    marks_passed: &'a mut Duration,
+    space_elsewhere: &'a mut u64,
+    // Of the volcano, from here on.
+    store: &'a mut Store,
+    topology: &'a Topology,
+    random: &'a mut Box<dyn FnMut() -> u64>,
+    effects: &'a mut Vec<Effect>,
+    present: &'a Presence,
+    figures: &'a AllFigures,
+    warnings: &'a mut Warnings,
+    stopped: &'a mut bool,
+    failure: &'a mut Option<String>,
 }
 
-impl Slice {
-    /// Takes over an opened store. It has no role until [`configure`](Self::configure) gives it one.
-    pub fn new(
-        identity: Identity,
-        topology: Topology,
-        store: Store,
-        opened: Opened,
-        random: Box<dyn FnMut() -> u64>,
-        now: Now,
-    ) -> Self {
-        let replication = Replication::new(opened.may_have_lost_unsynced(), opened.doubtful);
-        let mut ledger = Ledger::default();
-        for retained in opened.outcomes {
-            ledger.recover(now.monotonic, retained.seq, retained.outcome);
-        }
-        let (figures, last_time) = (report::figures(&store, now.wall), store.time(identity.slice));
-        Self {
-            identity,
-            topology,
-            store,
-            ledger,
-            sessions: Sessions::default(),
-            waits: LockWaits::default(),
-            reads: HashMap::new(),
-            gate: Gate::default(),
-            effects: Vec::new(),
-            random,
-            last_time,
-            locks_changed: BTreeSet::new(),
-            search: Search::from_start(),
-            ticked: now.monotonic,
-            warn_again: now.monotonic,
-            again: Duration::ZERO,
-            served: 0,
-            replication,
-            across: Across::default(),
-            reign: Epoch(0),
-            marks_passed: now.monotonic,
-            figures,
-            figures_taken: now,
-            others: BTreeMap::new(),
-            stopped: false,
-        }
-    }
-
-    /// A request came in. Call [`batch_end`](Self::batch_end) after the last one that was there to be read.
-    pub fn request(&mut self, now: Now, ticket: Ticket, call: Call) {
-        self.served += 1;
+impl Slice<'_> {
+    /// A request came in.
+    fn request(&mut self, now: Now, ticket: Ticket, call: Call) {
         self.evaluate(now, ticket, call);
         self.wake(now);
     }
@@ -349,7 +296,7 @@ impl Slice {
 
     /// Holds an answer until what it needs has happened.
     fn hold(&mut self, ticket: Ticket, answer: Answer, need: Need) {
-        if self.stopped {
+        if *self.stopped {
             self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
         } else {
             let is_early = planted(Bug::ReleaseErrorsEarly) && answer.is_err();
@@ -358,8 +305,8 @@ impl Slice {
         }
     }
 
-    /// A read that was asked for has ended. [`batch_end`](Self::batch_end) lets its answer go.
-    pub fn read_done(&mut self, now: Now, ticket: Ticket, read: Result<Option<Bytes>, ReadError>) {
+    /// A read that was asked for has ended.
+    fn read_done(&mut self, now: Now, ticket: Ticket, read: Result<Option<Bytes>, ReadError>) {
         let Some(PendingRead { call, reply }) = self.reads.remove(&ticket) else { return };
         let served = match read {
             Ok(Some(data)) => Ok(Verdict::Answer(Ok((reply, data)), Need::Logged)),
@@ -383,7 +330,7 @@ impl Slice {
     }
 
     /// The caller of this request went away: if it waits for a lock, it stops waiting.
-    pub fn cancel(&mut self, ticket: Ticket) {
+    fn cancel(&mut self, ticket: Ticket) {
         for waiter in self.waits.cancel(|waiter| waiter.ticket == ticket) {
             self.effects.push(Effect::Answer(waiter.ticket, Err(FlareError::Interrupted.into())));
         }
@@ -392,30 +339,47 @@ impl Slice {
         }
     }
 
-    /// Everything that was there to be read has been handed over: the log goes out in one write, what is new goes to the other
-    /// copies, and the answers that are safe leave.
-    pub fn batch_end(&mut self, now: Now) {
-        if self.stopped {
-            return;
-        }
-        if self.gate.wants_log() || self.owes_primary() {
-            match self.store.flush() {
-                Ok(()) => self.logged(now),
-                // A full disk stops nothing: the answers stay held, and the next tick tries again.
-                Err(error) => self.trouble(error.into()),
-            }
-        }
-        self.feed(now);
-        self.release(now);
+    /// Whether somebody waits for the log to be handed over.
+    fn wants_log(&self) -> bool {
+        self.gate.wants_log() || self.owes_primary()
     }
 
     /// The log has been handed over.
-    fn logged(&mut self, now: Now) {
+    fn logged(&mut self) {
         self.gate.logged();
         self.answer_primary();
-        if self.gate.wants_sync() {
-            self.start_sync(now);
+    }
+
+    /// The bodies that a sync has to cover which somebody waits for, if it can begin.
+    fn wants_sync(&self) -> Option<SyncBodies> {
+        let for_replies = self.gate.wants_sync().then(|| SyncBodies::These(self.gate.bodies_to_sync()));
+        match (for_replies, self.wanted_sync()) {
+            (Some(one), Some(other)) => Some(one.and(other)),
+            (one, other) => one.or(other),
         }
+    }
+
+    /// A sync begins that covers what [`wants_sync`](Self::wants_sync) said.
+    fn sync_begins(&mut self, now: Now) -> Vec<SyncFor> {
+        let slice = self.identity.slice;
+        let mut purposes = Vec::new();
+        if self.gate.wants_sync() {
+            let bodies = self.gate.bodies_to_sync();
+            let number = self.gate.sync_starts();
+            self.sync_copies(now, number, bodies);
+            purposes.push(SyncFor::Replies(slice, number));
+        }
+        purposes.extend(self.wanted_sync_begins());
+        purposes
+    }
+
+    /// What is new goes to the other copies, and the answers that are safe leave.
+    fn pass_on(&mut self, now: Now) {
+        if *self.stopped {
+            return;
+        }
+        self.feed(now);
+        self.release(now);
     }
 
     /// Lets go what is safe.
@@ -430,58 +394,12 @@ impl Slice {
         }
     }
 
-    fn start_sync(&mut self, now: Now) {
-        let bodies = self.gate.bodies_to_sync();
-        match self.store.begin_sync(&SyncBodies::These(bodies.clone())) {
-            Ok(job) => {
-                let number = self.gate.sync_starts();
-                self.effects.push(Effect::Sync(job, SyncFor::Replies(number)));
-                self.sync_copies(now, number, bodies);
-            }
-            // As in `batch_end`: who waits for the disk stays held.
-            Err(error) => self.trouble(error.into()),
-        }
-    }
-
-    /// A sync that was asked for has ended.
-    pub fn synced(&mut self, now: Now, done: SyncDone, purpose: SyncFor) {
-        if let Err(error) = self.store.finish_sync(done) {
-            return self.fail(&error.to_string());
-        }
-        match purpose {
-            SyncFor::Upkeep => {}
-            SyncFor::Replies(number) => {
-                self.gate.sync_ended(number);
-                if self.gate.wants_sync() {
-                    self.start_sync(now);
-                }
-            }
-            SyncFor::Primary(primary, number) => {
-                if let Err(trouble) = self.synced_for_primary(primary, number) {
-                    self.trouble(trouble);
-                }
-            }
-        }
-        self.batch_end(now);
-    }
-
-    /// How soon [`tick`](Self::tick) should come again; it may always be called sooner.
-    pub fn next_tick(&self) -> Duration {
-        if self.stopped { LONGEST_TICK } else { self.again.min(LONGEST_TICK) }
-    }
-
-    /// Time has passed; to be called some ten times a second, and as soon as [`next_tick`](Self::next_tick) says.
-    pub fn tick(&mut self, now: Now) {
-        if self.stopped {
-            return;
-        }
-        let absence = now.monotonic.saturating_sub(self.ticked);
-        if absence >= ABSENCE {
-            tracing::info!(target: "magma::volcano", seconds = absence.as_secs(), "this volcano was stopped or asleep; nobody's silence counts");
+    /// Time has passed: what the copy that serves does by itself. The volcano may have been away for some of it.
+    fn keep_house(&mut self, now: Now, absence: Option<Duration>) {
+        if let Some(absence) = absence {
             self.sessions.renew(now.monotonic);
             self.ledger.forgive(absence);
         }
-        self.ticked = now.monotonic;
         self.ledger.expire(now.monotonic);
         if self.is_serving() {
             for waiter in self.waits.expire(now.monotonic) {
@@ -497,55 +415,37 @@ impl Slice {
             }
             self.wake(now);
         }
-        for done in [self.maintain(now), self.replicate(now)] {
-            if let Err(trouble) = done {
-                self.trouble(trouble);
-            }
-        }
-        if now.monotonic.saturating_sub(self.figures_taken.monotonic) >= FIGURES_AGE {
-            self.take_figures(now);
-        }
-        self.batch_end(now);
-    }
-
-    fn maintain(&mut self, now: Now) -> Result<(), Trouble> {
-        self.store.keep_from(self.ledger.oldest_needed().unwrap_or(Seq(u64::MAX)));
-        let upkeep = self.store.maintain(now.monotonic)?;
-        self.again = upkeep.again;
-        self.effects.extend(upkeep.job.map(|job| Effect::Sync(job, SyncFor::Upkeep)));
-        Ok(())
     }
 
     /// Something that the volcano did by itself came to nothing.
     fn trouble(&mut self, trouble: Trouble) {
         match trouble {
-            Trouble::Refused(error) => {
-                if self.ticked >= self.warn_again {
-                    self.warn_again = self.ticked.saturating_add(WARNING_INTERVAL);
-                    tracing::warn!(target: "magma::volcano", %error, "housekeeping is put off");
-                }
-            }
+            Trouble::Refused(error) => self.warnings.put_off(error),
             Trouble::Fatal(reason) => self.fail(&reason),
         }
     }
 
-    /// Something outside that the slice depends on has failed: it stops serving, and nobody who waits hears of a success.
-    pub fn fail(&mut self, reason: &str) {
-        if self.stopped {
+    /// Something that the volcano depends on has failed: it stops serving, and nobody who waits hears of a success. The other slices
+    /// hear of it before anything leaves.
+    fn fail(&mut self, reason: &str) {
+        if *self.stopped {
             return;
         }
-        self.stopped = true;
-        if self.has_other_copies() {
-            // They have what was answered, and an operation that is in doubt is done once by whoever serves the slice next.
-            self.let_go();
-        } else {
+        *self.stopped = true;
+        *self.failure = Some(reason.to_owned());
+        self.give_up();
+    }
+
+    /// The volcano stops serving: whoever waits here hears so.
+    fn give_up(&mut self) {
+        if !self.has_other_copies() {
             let (for_log, for_disk) = self.gate.give_up();
             // Who waits for the disk must not ask again: a kernel that has reported its failure once calls the next sync a success.
             self.turn_away(for_disk, FlareError::Io);
             self.turn_away(for_log, FlareError::Unavailable);
-            self.let_go();
         }
-        self.effects.push(Effect::Stop(reason.to_owned()));
+        // The other copies have what was answered, and an operation that is in doubt is done once by whoever serves the slice next.
+        self.let_go();
     }
 
     /// Nobody who waits here can be told an outcome: they ask again, under the same operation ids, whoever serves the slice then.
@@ -572,20 +472,14 @@ impl Slice {
         }
     }
 
-    /// What has to be done outside, in this order.
-    pub fn effects(&mut self) -> std::vec::Drain<'_, Effect> {
-        self.effects.drain(..)
-    }
-
     /// The keys that belong to this slice.
     fn range(&self) -> KeyRange {
         let own = self.topology.slices.iter().find(|slice| slice.id == self.identity.slice);
         own.map_or(KeyRange::ALL, |slice| slice.range)
     }
 
-    /// Stops in order: everything on disk, a clean mark set.
-    pub fn close(mut self) -> Result<(), StoreError> {
-        self.store.flush()?;
-        self.store.close()
+    /// The state of this slice alone.
+    fn view(&self) -> SliceView<'_> {
+        SliceView::new(self.store, self.identity.slice, self.range(), *self.space_elsewhere)
     }
 }

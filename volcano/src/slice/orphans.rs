@@ -30,22 +30,22 @@ impl Search {
     }
 }
 
-impl Slice {
+impl Slice<'_> {
     /// One step of the search. After a restart it waits until each session that was alive has said what it holds open.
     pub(super) fn bury_some(&mut self, now: Now) -> Result<(), Trouble> {
-        let Search::After(after) = self.search else { return Ok(()) };
+        let Search::After(after) = *self.search else { return Ok(()) };
         if !self.sessions.all_reported() {
             return Ok(());
         }
-        let orphans = self.store.orphans(after, ORPHANS_PER_STEP)?;
+        let orphans = self.view().orphans(after, ORPHANS_PER_STEP)?;
         for key in &orphans {
             if let Some(row) = self.store.flare(key)? {
                 self.bury(now, row.handle)?;
             }
-            self.search = Search::After(Some(*key));
+            *self.search = Search::After(Some(*key));
         }
         if orphans.len() < ORPHANS_PER_STEP {
-            self.search = Search::Done;
+            *self.search = Search::Done;
         }
         Ok(())
     }

@@ -8,13 +8,13 @@ use magma_common::proto::operation::{Outcome, WriteReply};
 use magma_common::proto::{Durability, OpId, Reply, Request};
 use magma_common::topology::Seq;
 
+use super::across::facts::Known;
+use super::across::view::AcrossView;
 use super::gate::Need;
 use super::ledger::{Done, Finding};
 use super::orphans::Search;
 use super::waits::Blocked;
-use super::across::facts::Known;
-use super::across::view::AcrossView;
-use super::{Call, Now, Slice, Trouble, Verdict};
+use super::{Call, Now, Slice, SliceView, Trouble, Verdict};
 use crate::dht::{self, DhtState};
 use crate::namespace::{self, Caller, Moment, Plan, Planned, Stop};
 use crate::planted::{Bug, planted};
@@ -25,7 +25,7 @@ use crate::view::View;
 /// Bits of a generation number that hold the position in the log; the epoch stands above them.
 const POSITION_BITS: u32 = 40;
 
-impl Slice {
+impl Slice<'_> {
     /// Evaluates a request; an error means that the store failed.
     pub(super) fn serve(&mut self, now: Now, call: &Call) -> Result<Verdict, Trouble> {
         let answer = match &call.request {
@@ -119,11 +119,11 @@ impl Slice {
 
     fn with_dht<T>(&self, answer: impl FnOnce(&DhtState<'_>) -> T) -> Result<T, Trouble> {
         let root = self.store.flare(&Handle::root().key)?.ok_or_else(no_root)?;
-        let figures = self.all_figures();
+        let figures = self.figures.of_members(self.topology, self.identity.volcano);
         Ok(answer(&DhtState {
-            topology: &self.topology,
+            topology: self.topology,
             figures: &figures,
-            taken: self.figures_taken.wall,
+            taken: self.figures.taken.wall,
             root: &root.attr(0),
         }))
     }
@@ -156,9 +156,10 @@ impl Slice {
         let caller = Caller { credentials: &call.header.credentials, session: call.header.session };
         let moment = self.moment(now, id);
         let (known, range) = (Known::default(), self.range());
-        let (store, holding) = (self.store_view(), self.across.holding(None));
+        let store = SliceView::new(self.store, self.identity.slice, range, *self.space_elsewhere);
+        let holding = self.across.holding(None);
         let view = AcrossView::new(&store, range, &holding, &known);
-        let mut plan = Plan::new(&view, &self.sessions, moment, &mut self.random).leaving_reads();
+        let mut plan = Plan::new(&view, &*self.sessions, moment, &mut *self.random).leaving_reads();
         let executed =
             namespace::execute(&mut plan, &caller, &call.request, &call.payload).and_then(|reply| {
                 match last_release {
@@ -196,7 +197,7 @@ impl Slice {
         let kept = self.record_planned(now, planned, outcome);
         if kept.is_err() && last_release.is_some() {
             // The open is given back all the same; its flare is buried when there is space again.
-            self.search = Search::from_start();
+            *self.search = Search::from_start();
         }
         kept?;
         self.note_open(call, &reply);
@@ -261,7 +262,7 @@ impl Slice {
         let record = self.next_record(now, changes, outcome);
         self.store.append(&record)?;
         crate::observed::note(true, &record);
-        self.last_time = record.time;
+        *self.last_time = record.time;
         for change in &record.changes {
             if let Change::PutLocks { flare, .. } | Change::DeleteFlare(flare) = change {
                 self.locks_changed.insert(*flare);
@@ -283,7 +284,7 @@ impl Slice {
     pub(super) fn moment(&self, now: Now, op: OpId) -> Moment {
         let (seq, epoch) = (self.position().seq.0 + 1, self.epoch());
         Moment {
-            now: now.wall.max(self.last_time),
+            now: now.wall.max(*self.last_time),
             seq: Seq(seq),
             epoch,
             op,
@@ -298,8 +299,8 @@ impl Slice {
         steps: impl FnOnce(&mut Plan<'_>) -> Result<(), Stop>,
     ) -> Result<Vec<Change>, Trouble> {
         let moment = self.moment(now, Self::OWN_OPERATION);
-        let store = self.store_view();
-        let mut plan = Plan::new(&store, &self.sessions, moment, &mut self.random);
+        let view = SliceView::new(self.store, self.identity.slice, self.range(), *self.space_elsewhere);
+        let mut plan = Plan::new(&view, &*self.sessions, moment, &mut self.random);
         match steps(&mut plan) {
             Ok(()) => Ok(plan.finish().changes),
             Err(Stop::Store(error)) => Err(error.into()),

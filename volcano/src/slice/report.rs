@@ -1,11 +1,9 @@
 //! What a slice says about itself.
 
 use magma_common::time::Timestamp;
-use magma_common::topology::{Epoch, Replica, SliceId, Topology, VolcanoId};
+use magma_common::topology::{Epoch, Replica, SliceId, VolcanoId};
 use serde::{Deserialize, Serialize};
 
-use super::session::Sessions;
-use super::{Identity, Now, Slice};
 use crate::dht::{Figures, load_of_this_machine};
 use crate::store::Store;
 use crate::view::View;
@@ -74,85 +72,4 @@ pub struct OtherCopy {
     pub eta_seconds: Option<u64>,
     /// How long it has not been heard from, in milliseconds.
     pub silent_ms: u64,
-}
-
-impl Slice {
-    /// The topology that this slice serves under.
-    pub fn topology(&self) -> &Topology {
-        &self.topology
-    }
-
-    /// The epoch of the slice's members as this copy knows them.
-    pub fn known_epoch(&self) -> Epoch {
-        self.epoch()
-    }
-
-    /// The epoch in which this copy began to serve.
-    pub fn reign(&self) -> Epoch {
-        self.reign
-    }
-
-    /// Another volcano has told its figures.
-    pub fn hear_figures(&mut self, who: VolcanoId, figures: Figures) {
-        self.others.insert(who, figures);
-    }
-
-    /// The figures of the volcanos that were heard from, this one's among them.
-    pub fn all_figures(&self) -> Vec<(VolcanoId, Figures)> {
-        let members = self.topology.members.iter().map(|member| member.id);
-        let figures = |id: VolcanoId| {
-            let known = if id == self.identity.volcano { Some(&self.figures) } else { self.others.get(&id) };
-            known.map(|figures| (id, figures.clone()))
-        };
-        members.filter_map(figures).collect()
-    }
-
-    /// Keeps a small value of the volcano's own on disk.
-    pub fn keep_value(&mut self, name: &str, value: &[u8]) {
-        if let Err(error) = self.store.set_meta(name, value) {
-            self.trouble(error.into());
-        }
-    }
-
-    /// Which slice this is, on which volcano, in which life of it.
-    pub fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    /// The store's figures, at most about a second old.
-    pub fn figures(&self) -> &Figures {
-        &self.figures
-    }
-
-    pub(super) fn take_figures(&mut self, now: Now) {
-        let started = self.figures.started;
-        let copies = vec![self.copy_report(now)];
-        self.figures = Figures { started, copies, ..figures(&self.store, now.wall) };
-        self.figures_taken = now;
-    }
-
-    /// Says anew what its copies do; the other figures stay.
-    pub fn renew_copies(&mut self, now: Now) {
-        self.figures.copies = vec![self.copy_report(now)];
-    }
-
-    /// The store, to be looked at.
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// The sessions, to be looked at.
-    pub fn sessions(&self) -> &Sessions {
-        &self.sessions
-    }
-
-    /// Requests served since the start.
-    pub fn served(&self) -> u64 {
-        self.served
-    }
-
-    /// Outcomes kept for retries, answers held, requests waiting for locks.
-    pub fn held(&self) -> (usize, usize, usize) {
-        (self.ledger.len(), self.gate.len(), self.waits.len())
-    }
 }

@@ -2,14 +2,24 @@
 
 use magma_common::attr::Kind;
 use magma_common::handle::Handle;
-use magma_common::key::BirthString;
+use magma_common::key::{BirthString, KeyRange};
+use magma_common::topology::Position;
 
 use super::{Now, Slice, Trouble};
 use crate::record::Change;
 use crate::rows::{Content, FIRST_COOKIE, FlareRow, Life};
 use crate::view::View;
 
-impl Slice {
+impl Slice<'_> {
+    /// An empty copy of a slice that does not cover everything has to know what it covers.
+    pub(super) fn found(&mut self) -> Result<(), Trouble> {
+        let range = self.range();
+        if self.position() == Position::default() && range != KeyRange::ALL {
+            self.store.found(self.identity.slice, range)?;
+        }
+        Ok(())
+    }
+
     /// What makes the root directory, if it belongs here and there is none.
     pub(super) fn founding_changes(&self, now: Now) -> Result<Vec<Change>, Trouble> {
         let key = Handle::root().key;

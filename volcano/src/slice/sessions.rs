@@ -21,7 +21,7 @@ const SESSIONS_PER_STEP: usize = 256;
 /// Locks that one record may carry, so that it stays far below the largest record.
 const LOCKS_PER_RECORD: usize = 64 << 10;
 
-impl Slice {
+impl Slice<'_> {
     pub(super) fn open_session(&mut self, now: Now, request: &OpenSession) -> Result<Answer, Trouble> {
         if request.client.len() > MAX_CLIENT_NAME {
             return Ok(Err(FlareError::BadRequest.into()));
@@ -40,7 +40,7 @@ impl Slice {
                 session: id,
                 lease_ms: u32::try_from(SESSION_LEASE.as_millis()).unwrap_or(u32::MAX),
                 door: self.identity.volcano,
-                reign: self.reign,
+                reign: *self.reign,
                 topology: self.topology.clone(),
             }),
             bytes::Bytes::new(),
@@ -60,7 +60,7 @@ impl Slice {
     pub(super) fn keep_alive(&self) -> Reply {
         Reply::KeepAlive(KeepAliveReply {
             door: self.identity.volcano,
-            reign: self.reign,
+            reign: *self.reign,
             topology_version: self.topology.version,
         })
     }
@@ -80,11 +80,11 @@ impl Slice {
                 return Ok(Err(FlareError::TooManyOpen.into()));
             }
             if *count == 0 {
-                self.search = Search::from_start();
+                *self.search = Search::from_start();
             }
         }
         if request.last && self.sessions.report(session) {
-            self.search = Search::from_start();
+            *self.search = Search::from_start();
         }
         self.bury_some(now)?;
         Ok(Ok((Reply::ReclaimOpens(()), bytes::Bytes::new())))
@@ -124,7 +124,7 @@ impl Slice {
         for waiter in self.waits.cancel(|waiter| waiter.call.header.session == id) {
             self.hold(waiter.ticket, Err(FlareError::SessionEnded.into()), Need::Logged);
         }
-        self.search = Search::from_start();
+        *self.search = Search::from_start();
         self.bury_some(now)
     }
 

@@ -151,10 +151,21 @@ impl Store {
         Ok(())
     }
 
-    /// Nothing is in doubt any more: what is here holds, or counts as missing, on disk.
-    pub fn trust(&mut self) -> Result<(), StoreError> {
-        let nothing = postcard::to_stdvec(&Doubts::default()).unwrap_or_default();
-        self.set_meta(super::open::DOUBTFUL, &nothing)
+    /// Nothing of these keys is in doubt any more: what is here holds, or counts as missing, on disk.
+    pub fn trust(&mut self, range: KeyRange) -> Result<(), StoreError> {
+        let kept = self.meta(super::open::DOUBTFUL);
+        let mut doubts: Doubts = kept.and_then(|kept| postcard::from_bytes(&kept).ok()).unwrap_or_default();
+        drop(doubts.take_within(range));
+        let left = postcard::to_stdvec(&doubts).map_err(|error| self.rejected(error.to_string()))?;
+        self.set_meta(super::open::DOUBTFUL, &left)
+    }
+
+    /// Begins a slice of these keys here: nothing is in it, so its copy lacks nothing.
+    pub fn found(&mut self, slice: SliceId, range: KeyRange) -> Result<(), StoreError> {
+        let position = Position::default();
+        self.take(EntryRef::Place { slice, range, position, history: &[], outcomes: &[] })?;
+        self.copied(slice, &[], Some(range))?;
+        Ok(())
     }
 
     /// Lets a copy begin anew at a position of another one: everything in its range is missing, and its sessions and transactions

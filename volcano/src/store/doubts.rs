@@ -53,6 +53,15 @@ impl Doubts {
         }
     }
 
+    /// Takes those about these keys.
+    #[must_use]
+    pub fn take_within(&mut self, range: KeyRange) -> Self {
+        let (within, beyond) =
+            std::mem::take(&mut self.0).into_iter().partition(|(_, doubt)| range.contains(&doubt.flare.key));
+        self.0 = beyond;
+        Self(within)
+    }
+
     /// The flares that are concerned, by their inode numbers.
     pub fn flares(&self) -> Missing {
         let mut flares = Missing::NOTHING;

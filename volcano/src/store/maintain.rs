@@ -1,10 +1,11 @@
 //! Upkeep: when the database is committed and copied, the log shortened, bodies synced, removed and given checksums.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::log::Lsn;
 use magma_common::time::Timestamp;
-use magma_common::topology::Seq;
+use magma_common::topology::{Seq, SliceId};
 
 use super::db::State;
 use super::error::StoreError;
@@ -66,7 +67,8 @@ pub(super) struct Upkeep {
     /// The log was synced by a job since a commit became due, so that little is left to sync.
     prepared: bool,
     bodies_synced_at: Duration,
-    keep_from: Option<Seq>,
+    /// The first record of each slice that stays in the log.
+    keep_from: BTreeMap<SliceId, Seq>,
     pub(super) sweep: Option<super::sweep::Sweep>,
     now: Duration,
 }
@@ -86,7 +88,7 @@ impl Upkeep {
             job: false,
             prepared: false,
             bodies_synced_at: Duration::ZERO,
-            keep_from: None,
+            keep_from: BTreeMap::new(),
             sweep: sweep.then(super::sweep::Sweep::default),
             now: Duration::ZERO,
         }
@@ -112,9 +114,13 @@ impl Upkeep {
 }
 
 impl Store {
-    /// Records from this one on stay in the log, whatever their age; `Seq(u64::MAX)`, as it is at first: none has to.
-    pub fn keep_from(&mut self, seq: Seq) {
-        self.upkeep.keep_from = (seq < Seq(u64::MAX)).then_some(seq);
+    /// A slice's records from this one on stay in the log, whatever their age; `Seq(u64::MAX)`, as it is at first: none has to.
+    pub fn keep_from(&mut self, slice: SliceId, seq: Seq) {
+        if seq < Seq(u64::MAX) {
+            self.upkeep.keep_from.insert(slice, seq);
+        } else {
+            self.upkeep.keep_from.remove(&slice);
+        }
     }
 
     /// Does what is due, in small steps. `now` is any clock that does not go back.
@@ -184,7 +190,8 @@ impl Store {
     /// Removes the segments that nobody needs.
     fn shorten_log(&mut self) -> Result<(), StoreError> {
         let Upkeep { durable, keep_from, options, .. } = &self.upkeep;
-        let wanted = keep_from.and_then(|seq| self.index.needed_for(seq));
+        let needed = |(slice, seq): (&SliceId, &Seq)| self.index.needed_for(*slice, *seq);
+        let wanted = keep_from.iter().filter_map(needed).min();
         let through = durable.applied.min(durable.bodies).min(wanted.map_or(durable.applied, Lsn::before));
         let (newest, keep) = (self.log.newest(), options.keep);
         let dropped = self.log.drop_segments(through, |time: Timestamp| newest.since(time) >= keep);

@@ -106,8 +106,6 @@ pub struct Store {
     stable: Lsn,
     /// Why the store stopped, if it did.
     stopped: Option<String>,
-    /// What other copies can still take, in bytes: no more is promised here.
-    space_elsewhere: u64,
     upkeep: maintain::Upkeep,
     /// An encoded entry; kept for its memory.
     scratch: Vec<u8>,
@@ -165,11 +163,6 @@ impl Store {
     /// The latest time of any record that a copy has had.
     pub fn time(&self, slice: SliceId) -> Timestamp {
         self.db.slices.get(&slice).map_or(Timestamp::default(), |state| state.time)
-    }
-
-    /// Other copies of what is stored here can take so many bytes more.
-    pub fn limit_space(&mut self, available: u64) {
-        self.space_elsewhere = available;
     }
 
     /// The folder that the store lies in.

@@ -192,7 +192,6 @@ impl Store {
             index,
             db,
             bodies: RefCell::new(bodies),
-            space_elsewhere: u64::MAX,
             upkeep: Upkeep::new(options, before, meta.content().sweep),
             meta,
             stable: last,

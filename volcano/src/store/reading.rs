@@ -117,7 +117,7 @@ impl View for Store {
         let reserve = self.upkeep.options.reserve.unwrap_or_else(|| default_reserve(total));
         Space {
             total,
-            available: free.saturating_sub(reserve).min(self.space_elsewhere),
+            available: free.saturating_sub(reserve),
             flares: self.db.state.flares,
             bytes: self.db.state.bytes,
         }

@@ -29,6 +29,23 @@ pub enum SyncBodies {
     All,
 }
 
+impl SyncBodies {
+    /// These and the others.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        match (self, others) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::None, bodies) | (bodies, Self::None) => bodies,
+            (Self::These(mut bodies), Self::These(others)) => {
+                bodies.extend(others);
+                bodies.sort_unstable();
+                bodies.dedup();
+                Self::These(bodies)
+            }
+        }
+    }
+}
+
 /// A sync, ready to [`run`](Self::run) on any thread.
 #[derive(Debug)]
 #[must_use = "nothing is durable before it has run"]

@@ -16,7 +16,7 @@ use crate::namespace::plan::{Plan, Stop};
 use crate::namespace::{acl, create};
 use crate::record::Change;
 use crate::rows::{EntryRow, FlareRow, Life, ReferenceRow};
-use crate::transaction::{Link, Participant, Seen, Step};
+use crate::transaction::{Link, Newborn, Participant, Seen, Step};
 
 /// Why a step cannot be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +109,7 @@ fn check_step(plan: &mut Plan<'_>, key: &Key, step: &Step) -> Result<Result<(), 
 /// Carries out a step of an operation that has happened. What is done already stays as it is.
 pub fn carry_out(plan: &mut Plan<'_>, key: &Key, step: &Step) -> Result<(), Stop> {
     match step {
-        Step::Birth { changes, .. } => be_born(plan, key, changes),
+        Step::Birth { newborn, .. } => be_born(plan, key, newborn),
         Step::AddEntry(link) => lead(plan, key, link),
         Step::ReplaceEntry { new, .. } => lead(plan, key, new),
         Step::RemoveEntry(link) => match plan.entry(key, &link.name)? {
@@ -142,18 +142,19 @@ pub fn carry_out(plan: &mut Plan<'_>, key: &Key, step: &Step) -> Result<(), Stop
     }
 }
 
-fn be_born(plan: &mut Plan<'_>, key: &Key, changes: &[Change]) -> Result<(), Stop> {
+fn be_born(plan: &mut Plan<'_>, key: &Key, newborn: &Newborn) -> Result<(), Stop> {
     if plan.row_by_key(key)?.is_some() {
         return Ok(());
     }
-    for change in changes {
-        match change {
-            Change::PutFlare(row) => {
-                let row = FlareRow { change: plan.moment.seq.0, ..row.clone() };
-                plan.put(row);
-            }
-            other => plan.push(other.clone()),
-        }
+    let Newborn { row, reference, inline, xattrs } = newborn.clone();
+    let flare = *key;
+    plan.put(FlareRow { change: plan.moment.seq.0, ..row });
+    plan.push(Change::PutReference { flare, reference });
+    if !inline.is_empty() {
+        plan.push(Change::PutInline { flare, data: inline });
+    }
+    for (name, value) in xattrs {
+        plan.push(Change::PutXattr { flare, name, value });
     }
     Ok(())
 }
@@ -223,10 +224,7 @@ pub fn opened_by(steps: &[Step]) -> Option<magma_common::proto::SessionId> {
 /// The handle of the flare that is born by these steps.
 pub fn born(steps: &[Step]) -> Option<Handle> {
     steps.iter().find_map(|step| match step {
-        Step::Birth { changes, .. } => changes.iter().find_map(|change| match change {
-            Change::PutFlare(row) => Some(row.handle),
-            _ => None,
-        }),
+        Step::Birth { newborn, .. } => Some(newborn.row.handle),
         _ => None,
     })
 }

@@ -10,7 +10,6 @@ use magma_common::proto::SessionId;
 use crate::namespace::plan::{Plan, Stop};
 use crate::record::Change;
 use crate::rows::{Content, FIRST_COOKIE, FlareRow, Life, ReferenceRow};
-use crate::transaction::Step;
 
 /// What a new flare takes at least, in bytes: its row, an entry, a reference, and all of them once more in the log.
 pub(in crate::namespace) const BYTES_PER_FLARE: u64 = 1024;
@@ -65,7 +64,7 @@ pub(in crate::namespace) fn reserve(
     let made_by = plan.moment.op;
     let reference = ReferenceRow { parent: parent.handle, name: name.clone(), made_by };
     plan.push(Change::PutReference { flare: row.key(), reference });
-    plan.step(row.key(), |_| Step::Birth { changes: Vec::new(), opened_by });
+    plan.is_born(row.key(), opened_by);
     Ok(row)
 }
 

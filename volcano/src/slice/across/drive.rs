@@ -19,7 +19,7 @@ use crate::namespace::{self, Caller, Moment, Plan, Planned, Steps, Stop};
 use crate::record::Change;
 use crate::slice::gate::Need;
 use crate::slice::perform::set_verifier;
-use crate::slice::{Answer, Call, Now, Slice, Ticket, Trouble};
+use crate::slice::{Answer, Call, Now, Slice, SliceView, Ticket, Trouble};
 use crate::transaction::{Attempt, Part, Participant, Step, Transaction, TransactionRow};
 
 /// So many times an operation is begun anew without a pause.
@@ -69,6 +69,12 @@ pub(super) struct Running {
     said: Duration,
 }
 
+impl Running {
+    pub(super) fn is_pausing(&self) -> bool {
+        self.pause.is_some()
+    }
+}
+
 /// What planning came to.
 struct Attempted {
     done: Result<(Reply, Bytes), Stop>,
@@ -76,7 +82,7 @@ struct Attempted {
     wanted: Wanted,
 }
 
-impl Slice {
+impl Slice<'_> {
     /// Takes on a request that cannot be done here alone.
     pub(in crate::slice) fn drive_call(&mut self, now: Now, ticket: Ticket, call: Call) {
         let id = call.header.op_id().filter(|_| call.request.mutates());
@@ -131,7 +137,7 @@ impl Slice {
     fn name(&self, number: u64) -> Option<Attempt> {
         let running = self.across.running.get(&number)?;
         let driver = running.call.request.key().unwrap_or(magma_common::handle::Handle::root().key);
-        Some(Attempt { driver, reign: self.reign, number })
+        Some(Attempt { driver, reign: *self.reign, number })
     }
 
     /// The number of an attempt that is being driven.
@@ -172,11 +178,12 @@ impl Slice {
         let time = running.time.unwrap_or_else(|| moment.now.max(running.known.latest().next()));
         let moment = Moment { now: time, generation: running.generation, ..moment };
         let range = self.range();
-        let (store, holding) = (self.store_view(), self.across.holding(Some(attempt)));
+        let store = SliceView::new(self.store, self.identity.slice, range, *self.space_elsewhere);
+        let holding = self.across.holding(Some(attempt));
         let view = AcrossView::new(&store, range, &holding, &running.known);
         let mut drawn = 0;
         let draws = &mut running.draws;
-        let random = &mut self.random;
+        let random = &mut *self.random;
         let mut draw = || {
             if drawn == draws.len() {
                 draws.push(random());
@@ -184,11 +191,9 @@ impl Slice {
             drawn += 1;
             draws.get(drawn - 1).copied().unwrap_or_default()
         };
-        let caller = Caller {
-            credentials: &running.call.header.credentials,
-            session: running.call.header.session,
-        };
-        let mut plan = Plan::new(&view, &self.sessions, moment, &mut draw);
+        let caller =
+            Caller { credentials: &running.call.header.credentials, session: running.call.header.session };
+        let mut plan = Plan::new(&view, &*self.sessions, moment, &mut draw);
         let done = namespace::execute(&mut plan, &caller, &running.call.request, &running.call.payload);
         let planned = if done.is_ok() { plan.finish() } else { Planned::default() };
         let wanted = view.into_wanted();
@@ -285,7 +290,8 @@ impl Slice {
             return self.commit(now, number, planned, wanted, reply);
         }
         // Who moves a directory is alone with that first.
-        let first = wanted.iter().find(|part| part.steps.contains(&Step::MoveDirectory) && !is_prepared(part));
+        let first =
+            wanted.iter().find(|part| part.steps.contains(&Step::MoveDirectory) && !is_prepared(part));
         let asking: Vec<Participant> = match first {
             Some(first) => vec![first.clone()],
             None => {
@@ -418,9 +424,9 @@ impl Slice {
         set_verifier(&mut reply, self.topology.write_verifier());
         let outcome = self.outcome(&call, op, &reply)?;
         let own = participants_here(&planned.here);
-        let transaction =
-            Transaction { attempt, op, time, own, participants, outcome: outcome.clone() };
-        let row = TransactionRow { key: attempt.driver, part: Part::Driven, transaction: transaction.clone() };
+        let transaction = Transaction { attempt, op, time, own, participants, outcome: outcome.clone() };
+        let row =
+            TransactionRow { key: attempt.driver, part: Part::Driven, transaction: transaction.clone() };
         let mut planned = planned;
         planned.changes.push(Change::PutTransaction(Box::new(row)));
         if let Err(trouble) = self.record_planned(now, planned, outcome) {

@@ -113,7 +113,8 @@ impl Across {
             self.held.remove(&key);
         }
         let prepared = self.prepared.remove(&(key, attempt));
-        if self.moving == Some(attempt) && prepared.as_ref().is_some_and(|there| there.part.moves_directory()) {
+        if self.moving == Some(attempt) && prepared.as_ref().is_some_and(|there| there.part.moves_directory())
+        {
             self.moving = None;
         }
         prepared.is_some()
@@ -122,6 +123,11 @@ impl Across {
     /// The request of this ticket waits no more: whether it did.
     pub(super) fn cancel(&mut self, ticket: super::Ticket) -> bool {
         self.parked.cancel(ticket)
+    }
+
+    /// Whether an operation pauses that is to go on soon.
+    pub(super) fn is_pausing(&self) -> bool {
+        self.running.values().any(Running::is_pausing)
     }
 
     fn unsettled(&self) -> usize {
@@ -164,7 +170,7 @@ impl Holding for Holds<'_> {
     }
 }
 
-impl Slice {
+impl Slice<'_> {
     /// Another slice says something. Call [`batch_end`](Self::batch_end) after the last message that was there to be read.
     pub fn across(&mut self, now: Now, message: AcrossMessage) {
         let done = match message {
@@ -179,9 +185,7 @@ impl Slice {
             AcrossMessage::Prepare(transaction) => self.prepare(now, *transaction),
             AcrossMessage::Prepared { attempt, key } => self.hear_prepared(now, attempt, key),
             AcrossMessage::Unfit { attempt, key, why } => self.hear_unfit(now, attempt, key, why),
-            AcrossMessage::Commit { transaction, key, secure } => {
-                self.apply(now, *transaction, key, secure)
-            }
+            AcrossMessage::Commit { transaction, key, secure } => self.apply(now, *transaction, key, secure),
             AcrossMessage::Applied { attempt, key, secured } => {
                 self.hear_applied(attempt, key, secured);
                 Ok(())
@@ -205,7 +209,7 @@ impl Slice {
     /// A new primary begins with what the slice's rows say.
     pub(super) fn begin_across(&mut self, now: Now) -> Result<(), Trouble> {
         let rows = self.store.transactions(self.identity.slice)?;
-        self.across = Across::from_rows(rows, now.monotonic);
+        *self.across = Across::from_rows(rows, now.monotonic);
         Ok(())
     }
 

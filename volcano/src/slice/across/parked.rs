@@ -104,7 +104,7 @@ impl Parked {
     }
 }
 
-impl Slice {
+impl Slice<'_> {
     /// Lets a request wait until nobody holds the flare.
     pub(in crate::slice) fn park_call(&mut self, key: Key, ticket: Ticket, call: Call) {
         self.park(key, Waiting::Call(ticket, Box::new(call)));

@@ -11,10 +11,10 @@ use super::parked::Waiting;
 use super::view::AcrossView;
 use crate::namespace::{self, Moment, Plan, Planned, Stop, Unfit};
 use crate::record::Change;
-use crate::view::View;
 use crate::slice::gate::Need;
-use crate::slice::{Now, Slice, Trouble};
+use crate::slice::{Now, Slice, SliceView, Trouble};
 use crate::transaction::{Attempt, Part, Participant, Transaction, TransactionRow};
+use crate::view::View;
 use magma_common::error::FlareError;
 use magma_common::time::Timestamp;
 
@@ -29,7 +29,7 @@ enum Planning<T> {
     Refused(FlareError),
 }
 
-impl Slice {
+impl Slice<'_> {
     /// Plans something for another slice.
     fn plan_for<T>(
         &mut self,
@@ -41,9 +41,10 @@ impl Slice {
         let moment = Moment { now: time, ..self.moment(now, op) };
         let known = Known::default();
         let range = self.range();
-        let (store, holding) = (self.store_view(), self.across.holding(Some(attempt)));
+        let store = SliceView::new(self.store, self.identity.slice, range, *self.space_elsewhere);
+        let holding = self.across.holding(Some(attempt));
         let view = AcrossView::new(&store, range, &holding, &known);
-        let mut plan = Plan::new(&view, &self.sessions, moment, &mut self.random);
+        let mut plan = Plan::new(&view, &*self.sessions, moment, &mut *self.random);
         let done = steps(&mut plan);
         let planned = plan.finish();
         Ok(match done {
@@ -125,8 +126,7 @@ impl Slice {
         part: &Participant,
     ) -> Result<Result<(), Objection>, Trouble> {
         let about = (transaction.op, transaction.time);
-        let checked =
-            self.plan_for(now, transaction.attempt, about, |plan| namespace::check(plan, part))?;
+        let checked = self.plan_for(now, transaction.attempt, about, |plan| namespace::check(plan, part))?;
         match checked {
             Planning::Done(Ok(()), _) => {}
             Planning::Done(Err(unfit), _) => return Ok(Err(unfit.into())),
@@ -234,9 +234,12 @@ impl Slice {
                 asking.push((*key, *attempt));
             }
         }
-        asking.extend(self.across.applied.iter_mut().filter_map(|(name, applied)| {
-            applied.is_to_be_asked_about(now.monotonic).then_some(*name)
-        }));
+        asking.extend(
+            self.across
+                .applied
+                .iter_mut()
+                .filter_map(|(name, applied)| applied.is_to_be_asked_about(now.monotonic).then_some(*name)),
+        );
         for (key, attempt) in asking {
             self.say_safely(attempt.driver, AcrossMessage::Ask { attempt, key }, Need::Logged);
         }

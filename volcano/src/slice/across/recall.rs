@@ -29,7 +29,7 @@ pub(super) struct Recall {
     transactions: BTreeMap<Attempt, Transaction>,
 }
 
-impl Slice {
+impl Slice<'_> {
     /// Asks all other slices what they know; true if everything that was known has been done here, too.
     pub(in crate::slice) fn recall(&mut self, now: Now) -> Result<bool, Trouble> {
         let unheard = self.unheard();
@@ -41,7 +41,7 @@ impl Slice {
         let recall = self.across.recall.get_or_insert_default();
         if recall.asked.is_none_or(|asked| now.monotonic.saturating_sub(asked) >= SAY_AGAIN) {
             recall.asked = Some(now.monotonic);
-            let (range, epoch) = (self.range(), self.reign);
+            let (range, epoch) = (self.range(), *self.reign);
             for (_, to) in unheard {
                 self.say(to, AcrossMessage::Recall { back: range.first_key(), range, epoch });
             }
@@ -56,10 +56,7 @@ impl Slice {
             heard.and_then(|heard| heard.get(id)).is_some_and(|(parts, count)| parts.len() == *count as usize)
         };
         let others = self.topology.slices.iter().filter(|slice| slice.id != self.identity.slice);
-        others
-            .filter(|slice| !is_heard(&slice.id))
-            .map(|slice| (slice.id, slice.range.first_key()))
-            .collect()
+        others.filter(|slice| !is_heard(&slice.id)).map(|slice| (slice.id, slice.range.first_key())).collect()
     }
 
     /// Another slice may have lost records. Whatever it had prepared for attempts of this slice does not count any more.
@@ -102,7 +99,7 @@ impl Slice {
         transactions: Vec<Transaction>,
         (part, parts): (u32, u32),
     ) {
-        if asked != (self.range(), self.reign) {
+        if asked != (self.range(), *self.reign) {
             return;
         }
         let Some(slice) = self.topology.slice_of(&from).map(|slice| slice.id) else { return };

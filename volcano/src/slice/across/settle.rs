@@ -71,7 +71,7 @@ impl Driven {
     }
 }
 
-impl Slice {
+impl Slice<'_> {
     /// A participant has carried out its steps.
     pub(super) fn hear_applied(&mut self, attempt: Attempt, key: Key, secured: bool) {
         if let Some(driven) = self.across.driven.get_mut(&attempt) {

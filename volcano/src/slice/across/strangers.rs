@@ -42,7 +42,7 @@ impl Strangers {
     }
 }
 
-impl Slice {
+impl Slice<'_> {
     /// Whether sessions are opened here.
     pub(in crate::slice) fn is_home(&self) -> bool {
         self.range().contains(&Handle::root().key)

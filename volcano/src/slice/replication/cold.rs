@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use magma_common::topology::{Replica, VolcanoId};
 
-use super::{Role, SAY_AGAIN};
+use super::{Replication, Role, SAY_AGAIN};
 use crate::coordinator::SliceChange;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
@@ -22,27 +22,32 @@ pub(in crate::slice) struct Cold {
     told: Option<Duration>,
 }
 
-impl Slice {
-    /// For whom the slice waits, after a start of everybody; empty when it does not.
-    pub fn waits_for(&self) -> Vec<VolcanoId> {
-        let (Role::Outside(cold), Some(config)) = (&self.replication.role, &self.replication.config) else {
+impl Replication {
+    /// For whom the slice waits, after a start of everybody; empty when it does not. `me` is this volcano.
+    pub(in crate::slice) fn waits_for(&self, me: Replica) -> Vec<VolcanoId> {
+        let (Role::Outside(cold), Some(config)) = (&self.role, &self.config) else {
             return Vec::new();
         };
-        if !self.was_in_sync() {
+        if !self.was_in_sync(me) {
             return Vec::new();
         }
-        let me = self.identity.volcano;
-        let silent = |volcano: &VolcanoId| *volcano != me && !cold.stands.contains_key(volcano);
+        let silent = |volcano: &VolcanoId| *volcano != me.volcano && !cold.stands.contains_key(volcano);
         config.in_sync().map(|copy| copy.volcano).filter(silent).collect()
     }
 
     /// Whether a former life of this volcano is an in-sync member.
-    fn was_in_sync(&self) -> bool {
-        let me = self.identity.replica();
-        let config = self.replication.config.as_ref();
+    fn was_in_sync(&self, me: Replica) -> bool {
+        let config = self.config.as_ref();
         config.is_some_and(|config| {
             config.in_sync().any(|copy| copy.volcano == me.volcano && copy.boot < me.boot)
         })
+    }
+}
+
+impl Slice<'_> {
+    /// Whether a former life of this volcano is an in-sync member.
+    fn was_in_sync(&self) -> bool {
+        self.replication.was_in_sync(self.identity.replica())
     }
 
     /// A copy without a role tells the former members where it stands.
@@ -78,7 +83,7 @@ impl Slice {
         for copy in config.in_sync().filter(|copy| copy.volcano != me.volcano) {
             match cold.stands.get(&copy.volcano) {
                 // It must be its newest life that spoke, and not the member itself.
-                Some((who, stand)) if who.boot > copy.boot && !self.replication.has_restarted(*who) => {
+                Some((who, stand)) if who.boot > copy.boot && !self.present.has_restarted(*who) => {
                     all.insert(copy.volcano, (*who, stand.clone()));
                 }
                 _ => return,

@@ -33,7 +33,7 @@ const MAX_OUTCOMES: usize = 50_000;
 /// A joining copy may be so many records behind when it is asked to sync everything.
 const MAX_LAG: u64 = 1000;
 
-impl Slice {
+impl Slice<'_> {
     /// Sends to every copy what it lacks and can take. What cannot be read for one of them costs the others nothing, and no
     /// copy its beacon.
     pub(in crate::slice) fn feed(&mut self, now: Now) {
@@ -315,10 +315,10 @@ impl Slice {
 
     /// The copies hear which outcomes clients have, so that they need not keep them.
     fn pass_marks_on(&mut self, now: Now) {
-        if now.monotonic.saturating_sub(self.marks_passed) < MARKS_INTERVAL {
+        if now.monotonic.saturating_sub(*self.marks_passed) < MARKS_INTERVAL {
             return;
         }
-        self.marks_passed = now.monotonic;
+        *self.marks_passed = now.monotonic;
         let marks = self.ledger.take_marks(MARKS_PER_MESSAGE);
         let Role::Primary(primary) = &self.replication.role else { return };
         if marks.is_empty() {

@@ -12,7 +12,7 @@ use crate::coordinator::SliceChange;
 use crate::node::message::{Part, SentRecord, SliceMessage};
 use crate::planted::{Bug, planted};
 use crate::rows::BodyId;
-use crate::slice::{Effect, Now, Slice, SyncFor, Trouble};
+use crate::slice::{Now, Slice, SyncFor, Trouble};
 use crate::store::{Imported, Rewound, StoreError, SyncBodies};
 use crate::view::View;
 
@@ -31,6 +31,8 @@ enum Bodies {
 struct WantedSync {
     number: u64,
     bodies: Bodies,
+    /// Not before time has passed: it has to cover what the store's upkeep does meanwhile.
+    is_put_off: bool,
 }
 
 /// The state of a copy that follows.
@@ -86,7 +88,7 @@ impl Follower {
     }
 }
 
-impl Slice {
+impl Slice<'_> {
     /// The topology makes this copy a mirror, or lets it join.
     pub(super) fn follow(&mut self, now: Now, config: &Config) {
         let is_mirror = config.mirrors.contains(&self.identity.replica());
@@ -114,7 +116,7 @@ impl Slice {
         }
         self.store.distrust(self.identity.slice, &self.replication.doubtful)?;
         self.store.sync_now(SyncBodies::None)?;
-        self.store.trust()?;
+        self.store.trust(self.range())?;
         self.replication.doubtful = crate::store::Doubts::default();
         Ok(())
     }
@@ -138,7 +140,7 @@ impl Slice {
                 self.store.flush()?;
                 self.say_stand();
             }
-            SliceMessage::Sync { number, through, bodies } => self.want_sync(number, through, bodies)?,
+            SliceMessage::Sync { number, through, bodies } => self.want_sync(number, through, bodies),
             SliceMessage::Acknowledged(marks) => {
                 for (session, upto) in marks {
                     self.ledger.acknowledge(session, upto);
@@ -225,7 +227,7 @@ impl Slice {
             Err(StoreError::NoSpace(_)) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        self.last_time = record.time;
+        *self.last_time = record.time;
         if let Some(outcome) = record.outcome {
             // Whatever it opened is known to the primary alone.
             self.ledger.recover(now.monotonic, record.seq, outcome);
@@ -291,7 +293,7 @@ impl Slice {
     /// A copy that has been cut, or has begun anew, says so only when that cannot come undone.
     fn after_cut(&mut self) -> Result<(), Trouble> {
         self.store.sync_now(SyncBodies::None)?;
-        self.last_time = self.store.time(self.identity.slice);
+        *self.last_time = self.store.time(self.identity.slice);
         if let Role::Follower(follower) = &mut self.replication.role
             && !self.store.missing(self.identity.slice).is_empty()
         {
@@ -308,19 +310,19 @@ impl Slice {
         self.tell(primary, SliceMessage::Stand(Box::new(stand)));
     }
 
-    fn want_sync(&mut self, number: u64, through: Seq, bodies: Option<Vec<BodyId>>) -> Result<(), Trouble> {
+    fn want_sync(&mut self, number: u64, through: Seq, bodies: Option<Vec<BodyId>>) {
         let position = self.position();
-        let Role::Follower(follower) = &mut self.replication.role else { return Ok(()) };
+        let Role::Follower(follower) = &mut self.replication.role else { return };
         if through > position.seq || follower.is_broken {
-            return Ok(());
+            return;
         }
         follower.owes_answer = true;
         if number <= follower.synced || follower.syncing.is_some_and(|syncing| number <= syncing) {
-            return Ok(());
+            return;
         }
         if planted(Bug::StableWithoutSync) {
             follower.synced = number;
-            return Ok(());
+            return;
         }
         let earlier = follower.wanted.take().map(|wanted| wanted.bodies);
         let bodies = match (bodies, earlier) {
@@ -333,49 +335,54 @@ impl Slice {
             }
             _ => Bodies::All,
         };
-        follower.wanted = Some(WantedSync { number, bodies });
-        self.start_wanted_sync()
+        follower.wanted = Some(WantedSync { number, bodies, is_put_off: false });
     }
 
-    pub(super) fn start_wanted_sync(&mut self) -> Result<(), Trouble> {
-        let Role::Follower(follower) = &mut self.replication.role else { return Ok(()) };
-        if follower.syncing.is_some() {
-            return Ok(());
+    /// Time has passed: a sync that was put off may begin.
+    pub(super) fn go_on_syncing(&mut self) {
+        if let Role::Follower(follower) = &mut self.replication.role
+            && let Some(wanted) = &mut follower.wanted
+        {
+            wanted.is_put_off = false;
         }
-        let Some(WantedSync { number, bodies }) = follower.wanted.clone() else { return Ok(()) };
-        let bodies = match bodies {
-            Bodies::These(bodies) => SyncBodies::These(bodies.into_iter().collect()),
+    }
+
+    /// The bodies of the sync that the primary has asked for, if it can begin.
+    pub(in crate::slice) fn wanted_sync(&self) -> Option<SyncBodies> {
+        let Role::Follower(follower) = &self.replication.role else { return None };
+        let wanted = follower.wanted.as_ref().filter(|wanted| !wanted.is_put_off)?;
+        follower.syncing.is_none().then(|| match &wanted.bodies {
+            Bodies::These(bodies) => SyncBodies::These(bodies.iter().copied().collect()),
             Bodies::All => SyncBodies::All,
-        };
-        let primary = follower.primary;
-        // If it cannot begin, on a full disk, it stays wanted.
-        let job = self.store.begin_sync(&bodies)?;
-        follower.wanted = None;
+        })
+    }
+
+    /// That sync begins, if it can. If none can begin, on a full disk, it stays wanted.
+    pub(in crate::slice) fn wanted_sync_begins(&mut self) -> Option<SyncFor> {
+        let Role::Follower(follower) = &mut self.replication.role else { return None };
+        if follower.syncing.is_some() {
+            return None;
+        }
+        let WantedSync { number, .. } = follower.wanted.take_if(|wanted| !wanted.is_put_off)?;
         follower.syncing = Some(number);
-        self.effects.push(Effect::Sync(job, SyncFor::Primary(primary, number)));
-        Ok(())
+        Some(SyncFor::Primary(self.identity.slice, follower.primary, number))
     }
 
     /// A sync that the primary asked for is done.
-    pub(in crate::slice) fn synced_for_primary(
-        &mut self,
-        primary: Replica,
-        number: u64,
-    ) -> Result<(), Trouble> {
-        let Role::Follower(follower) = &mut self.replication.role else { return Ok(()) };
+    pub(in crate::slice) fn synced_for_primary(&mut self, primary: Replica, number: u64) {
+        let Role::Follower(follower) = &mut self.replication.role else { return };
         if follower.primary != primary || follower.syncing != Some(number) {
-            return Ok(());
+            return;
         }
         follower.syncing = None;
         if self.store.missing(self.identity.slice).is_empty() && !self.store.is_complete(self.identity.slice)
         {
             // What was brought in is on disk, but not yet that it is: once more, when the log says so.
-            follower.wanted.get_or_insert(WantedSync { number, bodies: Bodies::All });
-            return Ok(());
+            follower.wanted.get_or_insert(WantedSync { number, bodies: Bodies::All, is_put_off: true });
+            return;
         }
         follower.synced = follower.synced.max(number);
         follower.owes_answer = true;
-        self.start_wanted_sync()
     }
 
     /// The log has been handed over: the primary may hear how far this copy has come.
@@ -406,7 +413,7 @@ impl Slice {
         let has_run_out = now.monotonic >= follower.promised || planted(Bug::PromoteWithinPromise);
         let may = follower.is_mirror
             && !follower.is_broken
-            && (has_run_out || self.replication.has_restarted(follower.primary))
+            && (has_run_out || self.present.has_restarted(follower.primary))
             && self.store.missing(self.identity.slice).is_empty();
         if !may {
             return;

@@ -26,26 +26,23 @@ mod progress;
 mod recent;
 mod report;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use magma_common::topology::{BootId, Epoch, Position, Replica, Slice as Config, Topology, VolcanoId};
+use magma_common::topology::{Epoch, Position, Replica, Slice as Config};
 
 use self::cold::Cold;
 use self::follower::Follower;
 use self::lease::Beacons;
 use self::primary::Primary;
 use self::recent::Recent;
-use super::{Effect, Now, Slice, Trouble};
-use crate::coordinator::SliceChange;
+use super::{Effect, Now, Slice};
+use crate::coordinator::{Refusal, SliceChange};
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
 use crate::store::Doubts;
 
 /// What was not answered is said again after this time.
 const SAY_AGAIN: Duration = Duration::from_millis(300);
-/// Who was heard from within this time is there.
-const PRESENCE: Duration = Duration::from_secs(2);
 
 /// What this copy is by the topology.
 pub(super) enum Role {
@@ -68,8 +65,6 @@ pub(super) struct Replication {
     role: Role,
     /// The slice's members as this copy knows them.
     config: Option<Config>,
-    /// The newest life of each volcano that was heard from, and when.
-    present: BTreeMap<VolcanoId, (BootId, Duration)>,
     proposal: Option<Proposal>,
     /// The last stop may have cost what was not on disk.
     may_have_lost: bool,
@@ -89,7 +84,6 @@ impl Replication {
         Self {
             role: Role::Outside(Cold::default()),
             config: None,
-            present: BTreeMap::new(),
             proposal: None,
             may_have_lost,
             doubtful,
@@ -101,27 +95,14 @@ impl Replication {
         }
     }
 
-    fn epoch(&self) -> Epoch {
+    pub(super) fn epoch(&self) -> Epoch {
         self.config.as_ref().map_or(Epoch(0), |config| config.epoch)
-    }
-
-    /// Whether this volcano is known to have started anew since that life.
-    fn has_restarted(&self, life: Replica) -> bool {
-        self.present.get(&life.volcano).is_some_and(|(boot, _)| *boot > life.boot)
-    }
-
-    /// Whether this very life was heard from lately.
-    fn is_present(&self, life: Replica, now: Duration) -> bool {
-        self.present
-            .get(&life.volcano)
-            .is_some_and(|(boot, heard)| *boot == life.boot && now.saturating_sub(*heard) < PRESENCE)
     }
 }
 
-impl Slice {
+impl Slice<'_> {
     /// The topology has changed.
-    pub fn configure(&mut self, now: Now, topology: &Topology) {
-        self.topology = topology.clone();
+    pub(super) fn configure(&mut self, now: Now) {
         let Some(config) = self.topology.slices.iter().find(|slice| slice.id == self.identity.slice).cloned()
         else {
             return;
@@ -148,18 +129,10 @@ impl Slice {
         self.advance(now);
     }
 
-    /// A volcano was heard from.
-    pub fn present(&mut self, now: Now, who: Replica) {
-        let known = self.replication.present.entry(who.volcano).or_insert((who.boot, now.monotonic));
-        if who.boot >= known.0 {
-            *known = (who.boot, now.monotonic);
-        }
-    }
-
-    /// Another copy says something. Call [`batch_end`](Self::batch_end) after the last message that was there to be read.
-    pub fn message(&mut self, now: Now, from: Replica, epoch: Epoch, message: SliceMessage) {
+    /// Another copy says something.
+    pub(super) fn message(&mut self, now: Now, from: Replica, epoch: Epoch, message: SliceMessage) {
         let is_ours = epoch == self.replication.epoch() || planted(Bug::SkipEpochCheck);
-        if self.stopped || !is_ours || self.replication.has_restarted(from) {
+        if *self.stopped || !is_ours || self.present.has_restarted(from) {
             return;
         }
         let done = match &self.replication.role {
@@ -176,8 +149,12 @@ impl Slice {
         }
     }
 
-    /// The coordinator will not make a change that was asked for.
-    pub fn refused(&mut self, change: &SliceChange) {
+    /// The coordinator will not make a change that was asked for under this epoch.
+    pub(super) fn refused(&mut self, epoch: Epoch, change: &SliceChange, refusal: &Refusal) {
+        if epoch != self.epoch() {
+            return;
+        }
+        tracing::debug!(target: "magma::routing", slice = self.identity.slice.0, ?change, %refusal, "a change is refused");
         let asked = self.replication.proposal.as_ref().is_some_and(|proposal| proposal.change == *change);
         // A copy that proposed itself goes on asking: another try of its own may have been heard.
         if asked && !matches!(change, SliceChange::Promote(_)) {
@@ -186,11 +163,11 @@ impl Slice {
     }
 
     /// Does what time or messages have made due.
-    pub(super) fn replicate(&mut self, now: Now) -> Result<(), Trouble> {
+    pub(super) fn replicate(&mut self, now: Now) {
         match self.replication.role {
             Role::Outside(_) => self.report_cold(now),
             Role::Follower(_) => {
-                self.start_wanted_sync()?;
+                self.go_on_syncing();
                 self.consider_promotion(now);
             }
             Role::Primary(_) => self.lead_on(now),
@@ -200,9 +177,8 @@ impl Slice {
             && now.monotonic.saturating_sub(proposal.asked) >= SAY_AGAIN
         {
             proposal.asked = now.monotonic;
-            self.effects.push(Effect::Propose(epoch, proposal.change.clone()));
+            self.effects.push(Effect::Propose(self.identity.slice, epoch, proposal.change.clone()));
         }
-        Ok(())
     }
 
     /// Asks the coordinator for a change under the present epoch, again and again until the epoch is another one.
@@ -211,7 +187,7 @@ impl Slice {
             return;
         }
         tracing::info!(target: "magma::routing", slice = self.identity.slice.0, ?change, "asking for a change of the slice's copies");
-        self.effects.push(Effect::Propose(self.replication.epoch(), change.clone()));
+        self.effects.push(Effect::Propose(self.identity.slice, self.replication.epoch(), change.clone()));
         self.replication.proposal = Some(Proposal { change, asked: now.monotonic });
     }
 
@@ -231,7 +207,7 @@ impl Slice {
     }
 
     fn tell(&mut self, to: Replica, message: SliceMessage) {
-        self.effects.push(Effect::Tell(to, self.replication.epoch(), message));
+        self.effects.push(Effect::Tell(self.identity.slice, to, self.replication.epoch(), message));
     }
 
     /// This copy's last record; of an empty copy, one before the first.

@@ -48,7 +48,7 @@ impl Policy {
     }
 }
 
-impl Slice {
+impl Slice<'_> {
     /// The volcanos that should have copies, in the order of the ring from the primary on.
     fn ring(&self) -> Vec<&Member> {
         let own = self.identity.volcano;
@@ -111,7 +111,7 @@ impl Slice {
         }
         let can = |member: &&&Member| {
             !has_copy(member.id)
-                && self.replication.is_present(member.replica(), now.monotonic)
+                && self.present.is_present(member.replica(), now.monotonic)
                 && self.replication.policy.is_forgiven(member.id, now.monotonic)
         };
         ring.iter().find(can).map(|member| member.replica())

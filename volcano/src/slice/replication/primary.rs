@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use magma_common::topology::{Position, Replica, Seq, Slice as Config};
+use magma_common::topology::{Epoch, Position, Replica, Seq, Slice as Config};
 
-use super::Role;
 use super::progress::{PART_PATIENCE, Progress, Stage};
+use super::{Replication, Role};
 use crate::coordinator::SliceChange;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
@@ -87,12 +87,17 @@ impl Primary {
     }
 }
 
-impl Slice {
+impl Replication {
+    /// Whether this copy is the primary and may evaluate requests.
+    pub(in crate::slice) fn is_serving(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.phase == Phase::Serving && !primary.is_cut_off)
+    }
+}
+
+impl Slice<'_> {
     /// Whether this copy is the primary and evaluates requests.
-    pub fn is_serving(&self) -> bool {
-        !self.stopped
-            && matches!(&self.replication.role,
-                Role::Primary(primary) if primary.phase == Phase::Serving && !primary.is_cut_off)
+    pub(in crate::slice) fn is_serving(&self) -> bool {
+        !*self.stopped && self.replication.is_serving()
     }
 
     /// The topology makes this copy the primary, or changes the others under it.
@@ -135,8 +140,8 @@ impl Slice {
         if matches!(self.replication.role, Role::Primary(_)) {
             tracing::info!(target: "magma::routing", slice = self.identity.slice.0, "this volcano serves the slice no more");
             self.let_go();
-            self.sessions = crate::slice::Sessions::default();
-            self.store.limit_space(u64::MAX);
+            *self.sessions = crate::slice::Sessions::default();
+            *self.space_elsewhere = u64::MAX;
         }
         self.replication.role = Role::Outside(super::Cold::default());
     }
@@ -154,7 +159,7 @@ impl Slice {
     /// serves the slice by then, or comes back.
     fn heed_lease(&mut self, now: Now) {
         let Role::Primary(primary) = &mut self.replication.role else { return };
-        if primary.phase != Phase::Serving {
+        if !matches!(primary.phase, Phase::Serving | Phase::Recalling) {
             return;
         }
         let is_cut_off = primary.safe(now.monotonic).is_none();
@@ -168,7 +173,7 @@ impl Slice {
 
     /// Goes through the phases as far as possible now.
     pub(super) fn advance(&mut self, now: Now) {
-        if self.stopped {
+        if *self.stopped {
             return;
         }
         let Role::Primary(primary) = &self.replication.role else { return };
@@ -188,6 +193,7 @@ impl Slice {
                     self.begin_serving(now);
                 }
             }
+            Phase::Recalling => self.recall_or_serve(now),
             Phase::Giving(to) => {
                 let last = self.position().seq;
                 let has_all = primary.copies.get(&to).is_some_and(|copy| copy.acked == last);
@@ -201,8 +207,9 @@ impl Slice {
 
     /// Every mirror stands at or before this copy's last record: the first record of the epoch follows it.
     fn begin_epoch(&mut self, now: Now) -> Result<(), Trouble> {
+        self.found()?;
         let changes = self.founding_changes(now)?;
-        self.last_time = self.last_time.max(self.store.time(self.identity.slice));
+        *self.last_time = (*self.last_time).max(self.store.time(self.identity.slice));
         self.record(now, changes, None)?;
         self.settle_doubts(now)?;
         let first = self.position().seq;
@@ -243,7 +250,7 @@ impl Slice {
             }
         }
         self.store.sync_now(SyncBodies::None)?;
-        self.store.trust()?;
+        self.store.trust(self.range())?;
         self.replication.doubtful = Doubts::default();
         Ok(())
     }
@@ -256,24 +263,54 @@ impl Slice {
         if let Err(trouble) = self.begin_across(now) {
             return self.trouble(trouble);
         }
-        self.sessions = crate::slice::Sessions::default();
+        *self.sessions = crate::slice::Sessions::default();
         for row in rows {
             self.sessions.recover(row, now.monotonic);
         }
         if planted(Bug::ForgetLedgerAtFailover) {
             self.ledger.clear();
         }
-        self.ledger.keep_known(&self.sessions);
-        self.search = Search::from_start();
-        self.reign = self.replication.epoch();
+        self.ledger.keep_known(self.sessions);
+        *self.search = Search::from_start();
+        let config = self.replication.config.as_ref();
+        *self.reign = config.map_or(Epoch(0), |config| config.reign);
+        let is_recalling = config.is_some_and(|config| config.recalling);
         if let Role::Primary(primary) = &mut self.replication.role {
             let took = now.monotonic.saturating_sub(primary.since);
             tracing::info!(
                 target: "magma::routing", slice = self.identity.slice.0, epoch = self.reign.0, ms = took.as_millis(),
                 sessions = self.sessions.len(), "this volcano serves the slice"
             );
-            primary.phase = Phase::Serving;
+            primary.phase = if is_recalling { Phase::Recalling } else { Phase::Serving };
         }
+        if is_recalling {
+            self.recall_or_serve(now);
+        }
+    }
+
+    /// Asks the other slices what was lost here. When everything is done again, the coordinator hears of it, and the slice serves.
+    fn recall_or_serve(&mut self, now: Now) {
+        if !self.replication.config.as_ref().is_some_and(|config| config.recalling) {
+            if let Role::Primary(primary) = &mut self.replication.role {
+                primary.phase = Phase::Serving;
+            }
+            return;
+        }
+        if self.replication.proposal.is_some() {
+            return;
+        }
+        match self.recall(now) {
+            Ok(true) => self.propose(now, SliceChange::Recalled),
+            Ok(false) => {}
+            Err(trouble) => self.trouble(trouble),
+        }
+    }
+
+    /// Whether this copy is the primary and all copies stand where it does, so that what it says of the slice is true.
+    pub(in crate::slice) fn is_level(&self) -> bool {
+        !*self.stopped
+            && matches!(&self.replication.role, Role::Primary(primary)
+                if matches!(primary.phase, Phase::Serving | Phase::Recalling) && !primary.is_cut_off)
     }
 
     /// A copy answers.
@@ -317,7 +354,7 @@ impl Slice {
     fn heed_space(&mut self) {
         let Role::Primary(primary) = &self.replication.role else { return };
         let least = primary.counted().map(|copy| copy.space).min();
-        self.store.limit_space(least.unwrap_or(u64::MAX));
+        *self.space_elsewhere = least.unwrap_or(u64::MAX);
     }
 
     /// A mirror whose log is longer than this copy's: it becomes primary in its place. Nothing was served in between.
@@ -336,14 +373,14 @@ impl Slice {
         let Role::Primary(primary) = &self.replication.role else { return };
         let last = self.position().seq;
         let is_lost = |(who, copy): &(&Replica, &Progress)| {
-            self.replication.has_restarted(**who)
+            self.present.has_restarted(**who)
                 || now.monotonic.saturating_sub(copy.heard) >= SILENCE
                 || copy.stuck_for(last, now.monotonic) >= STUCK
         };
         let lost = primary.copies.iter().filter(|(_, copy)| copy.counts()).find(is_lost);
         let lost = lost.or_else(|| {
             let gone = |(who, copy): &(&Replica, &Progress)| {
-                self.replication.has_restarted(**who)
+                self.present.has_restarted(**who)
                     || now.monotonic.saturating_sub(copy.heard) >= JOINING_SILENCE
             };
             primary.copies.iter().find(gone)

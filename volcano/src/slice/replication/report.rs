@@ -8,13 +8,14 @@ use super::progress::Progress;
 use crate::slice::report::{CopyReport, Doing, OtherCopy};
 use crate::slice::{Now, Slice};
 
-impl Slice {
+impl Slice<'_> {
     /// What this copy does.
     pub(in crate::slice) fn copy_report(&mut self, now: Now) -> CopyReport {
         self.note_degradation(now);
+        let awaited = self.replication.waits_for(self.identity.replica());
         let doing = match &self.replication.role {
-            Role::Outside(_) if self.waits_for().is_empty() => Doing::Nothing,
-            Role::Outside(_) => Doing::Waiting(self.waits_for()),
+            Role::Outside(_) if awaited.is_empty() => Doing::Nothing,
+            Role::Outside(_) => Doing::Waiting(awaited),
             Role::Follower(follower) if follower.is_mirror() => Doing::Mirroring,
             Role::Follower(_) => Doing::Joining,
             Role::Primary(primary) if matches!(primary.phase, Phase::Comparing | Phase::Leveling(_)) => {

@@ -42,7 +42,7 @@ fn a_stable_answer_waits_for_its_sync_and_others_do_not() {
     assert!(world.answer(stable).is_none());
     assert!(world.run_sync());
     assert!(world.answer(stable).unwrap().is_ok());
-    assert_eq!(world.slice().store().stable(), world.slice().store().last());
+    assert_eq!(world.look().store().stable(), world.look().store().last());
 }
 
 #[test]

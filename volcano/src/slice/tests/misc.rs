@@ -52,7 +52,7 @@ fn records_carry_the_slices_epoch() {
     let now = world.now;
     let record = world.slice().next_record(now, Vec::new(), None);
     assert_eq!(record.epoch, Epoch(2));
-    assert_eq!(record.seq.0, world.slice().store().last().0 + 1);
+    assert_eq!(record.seq.0, world.look().store().last().0 + 1);
     world.create(session, "b", false);
 }
 

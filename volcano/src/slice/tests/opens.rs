@@ -128,7 +128,7 @@ fn orphans_that_no_session_can_hold_die_after_a_restart() {
     let file = nameless(&mut world, session, "a");
     world.restart();
     // not heard of again; the volcano dies before it has searched
-    let before = world.slice().sessions().len();
+    let before = world.look().sessions().len();
     assert_eq!(before, 1);
     let record = crate::record::Change::EndSession(session);
     let now = world.now;
@@ -138,7 +138,7 @@ fn orphans_that_no_session_can_hold_die_after_a_restart() {
     world.send(call);
     world.batch_end();
     world.restart();
-    assert_eq!(world.slice().sessions().len(), 0);
+    assert_eq!(world.look().sessions().len(), 0);
     world.tick();
     let other = world.session();
     assert!(gone(&mut world, other, file));

@@ -119,7 +119,7 @@ impl Guests {
         let root = Handle::root().key;
         for (number, file) in self.files.iter_mut().enumerate() {
             let name = super::world::name(&format!("f{number}"));
-            if let Some(entry) = self.world.slice().store().entry(&root, &name).unwrap() {
+            if let Some(entry) = self.world.look().store().entry(&root, &name).unwrap() {
                 *file = entry.child;
             }
         }
@@ -133,7 +133,7 @@ impl Guests {
         assert!(world.asked.is_empty(), "unanswered: {:?}", world.asked);
         let (kept, held, waiting) = world.held();
         assert_eq!((kept, held, waiting), (0, 0, 0));
-        let slice = world.slice();
+        let slice = world.look();
         assert_eq!((slice.sessions().len(), slice.sessions().open_flares()), (0, 0));
         assert!(slice.store().orphans(None, 10).unwrap().is_empty());
         for file in &self.files {

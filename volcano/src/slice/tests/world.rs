@@ -22,17 +22,19 @@ use magma_common::topology::{
 };
 use tempfile::TempDir;
 
-use crate::slice::{Answer, Call, Effect, Identity, Now, Slice, SyncFor, Ticket};
+use crate::slice::{Answer, Call, Effect, Now, Slice, SliceRef, Slices, SyncFor, Ticket};
 use crate::store::simulated::{Dice, SimDisk};
 use crate::store::{BodyRead, OpenOptions, Store, SyncJob};
 
+/// The slice that there is.
+const SLICE: SliceId = SliceId(1);
 /// How far apart ticks are when time passes.
 const TICK: Duration = Duration::from_secs(1);
 
 pub(super) struct World {
     dir: TempDir,
     pub(super) disk: SimDisk,
-    slice: Option<Slice>,
+    slices: Option<Slices>,
     pub(super) topology: Topology,
     pub(super) now: Now,
     next: u64,
@@ -42,7 +44,7 @@ pub(super) struct World {
     /// Tickets in the order of their answers.
     pub(super) order: Vec<Ticket>,
     /// Syncs that were asked for and have not run.
-    pub(super) jobs: VecDeque<(SyncJob, SyncFor)>,
+    pub(super) jobs: VecDeque<(SyncJob, Vec<SyncFor>)>,
     /// Reads that were asked for and have not run.
     pub(super) reads: VecDeque<(Ticket, BodyRead)>,
     /// Whether reads wait for [`run_read`](Self::run_read).
@@ -79,12 +81,14 @@ fn topology(range: KeyRange) -> Topology {
             leaving: false,
         }],
         slices: vec![SliceOfRing {
-            id: SliceId(1),
+            id: SLICE,
             range,
             epoch: Epoch(1),
+            reign: Epoch(1),
             primary: Replica { volcano: id, boot: BootId(1) },
             mirrors: Vec::new(),
             joining: Vec::new(),
+            recalling: false,
         }],
         handle_key: [9; 32],
         copies: 1,
@@ -92,7 +96,7 @@ fn topology(range: KeyRange) -> Topology {
     }
 }
 
-fn open(dir: &TempDir, disk: &SimDisk, topology: &Topology, now: Now, create: bool) -> (Slice, bool) {
+fn open(dir: &TempDir, disk: &SimDisk, topology: &Topology, now: Now, create: bool) -> (Slices, bool) {
     let options = OpenOptions {
         create,
         machine_boot: "this run".into(),
@@ -104,13 +108,12 @@ fn open(dir: &TempDir, disk: &SimDisk, topology: &Topology, now: Now, create: bo
     let (store, opened) = Store::open(&dir.path().join("store"), Arc::new(disk.clone()), options).unwrap();
     let may_have_lost = opened.may_have_lost_unsynced();
     let boot = topology.members[0].boot;
-    let identity = Identity { slice: SliceId(1), volcano: VolcanoId(7), boot };
     let mut dice = Dice::new(boot.0);
     let random = Box::new(move || dice.next() << 32 | dice.next());
-    let mut slice = Slice::new(identity, topology.clone(), store, opened, random, now);
-    slice.configure(now, topology);
-    assert!(slice.is_serving(), "a copy that is alone serves at once");
-    (slice, may_have_lost)
+    let mut slices = Slices::new(Replica { volcano: VolcanoId(7), boot }, store, opened, random, now);
+    slices.configure(now, topology);
+    assert!(slices.get(SLICE).unwrap().is_serving(), "a copy that is alone serves at once");
+    (slices, may_have_lost)
 }
 
 impl World {
@@ -124,11 +127,11 @@ impl World {
         let disk = SimDisk::new(&dir.path().join("store"));
         let topology = topology(range);
         let now = Now { monotonic: Duration::from_secs(1000), wall: at(1_000_000) };
-        let (slice, _) = open(&dir, &disk, &topology, now, true);
+        let (slices, _) = open(&dir, &disk, &topology, now, true);
         Self {
             dir,
             disk,
-            slice: Some(slice),
+            slices: Some(slices),
             topology,
             now,
             next: 1,
@@ -143,13 +146,21 @@ impl World {
         }
     }
 
-    pub(super) fn slice(&mut self) -> &mut Slice {
-        self.slice.as_mut().unwrap()
+    pub(super) fn slices(&mut self) -> &mut Slices {
+        self.slices.as_mut().unwrap()
+    }
+
+    pub(super) fn slice(&mut self) -> Slice<'_> {
+        self.slices().get_mut(SLICE).unwrap()
+    }
+
+    pub(super) fn look(&self) -> SliceRef<'_> {
+        self.slices.as_ref().and_then(|slices| slices.get(SLICE)).unwrap()
     }
 
     /// The process dies and another one starts; nobody hears of what was being asked.
     pub(super) fn restart(&mut self) {
-        drop(self.slice.take());
+        drop(self.slices.take());
         self.jobs.clear();
         self.reads.clear();
         self.asked.clear();
@@ -157,8 +168,8 @@ impl World {
         self.topology.members[0].boot.0 += 1;
         self.topology.slices[0].epoch = Epoch(self.topology.version);
         self.topology.slices[0].primary = self.topology.members[0].replica();
-        let (slice, may_have_lost) = open(&self.dir, &self.disk, &self.topology, self.now, false);
-        self.slice = Some(slice);
+        let (slices, may_have_lost) = open(&self.dir, &self.disk, &self.topology, self.now, false);
+        self.slices = Some(slices);
         self.may_have_lost = may_have_lost;
         self.stopped = None;
     }
@@ -200,26 +211,26 @@ impl World {
         let ticket = Ticket(self.number());
         self.asked.insert(ticket);
         let now = self.now;
-        self.slice().request(now, ticket, call);
+        self.slices().request(now, SLICE, ticket, call);
         self.carry_out();
         ticket
     }
 
     pub(super) fn batch_end(&mut self) {
         let now = self.now;
-        self.slice().batch_end(now);
+        self.slices().batch_end(now);
         self.carry_out();
     }
 
     pub(super) fn cancel(&mut self, ticket: Ticket) {
-        self.slice().cancel(ticket);
+        self.slices().cancel(ticket);
         self.carry_out();
     }
 
     /// Delivers answers, keeps syncs for later.
     pub(super) fn carry_out(&mut self) {
         loop {
-            let effects: Vec<_> = self.slice().effects().collect();
+            let effects = self.slices().effects();
             if effects.is_empty() && (self.hold_reads || self.reads.is_empty()) {
                 return;
             }
@@ -237,7 +248,9 @@ impl World {
                     Effect::Read(ticket, read) => {
                         self.reads.push_back((ticket, read));
                     }
-                    Effect::Tell(..) | Effect::Propose(..) => panic!("there is nobody else"),
+                    Effect::Tell(..) | Effect::Propose(..) | Effect::Across(..) => {
+                        panic!("there is nobody else")
+                    }
                     Effect::Stop(reason) => {
                         assert!(self.stopped.is_none(), "it stops once");
                         self.stopped = Some(reason);
@@ -253,8 +266,8 @@ impl World {
     fn start_read(&mut self) {
         if let Some((ticket, read)) = self.reads.pop_front() {
             let now = self.now;
-            self.slice().read_done(now, ticket, read.run());
-            self.slice().batch_end(now);
+            self.slices().read_done(now, ticket, read.run());
+            self.slices().batch_end(now);
         }
     }
 
@@ -282,7 +295,7 @@ impl World {
     pub(super) fn run_sync(&mut self) -> bool {
         let Some((job, purpose)) = self.jobs.pop_front() else { return false };
         let (now, done) = (self.now, job.run());
-        self.slice().synced(now, done, purpose);
+        self.slices().synced(now, done, purpose);
         self.carry_out();
         true
     }
@@ -299,7 +312,7 @@ impl World {
     /// One tick, without any time passing.
     pub(super) fn tick(&mut self) {
         let now = self.now;
-        self.slice().tick(now);
+        self.slices().tick(now);
         self.carry_out();
     }
 
@@ -384,8 +397,8 @@ impl World {
     }
 
     /// Outcomes kept, answers held, requests waiting for locks.
-    pub(super) fn held(&mut self) -> (usize, usize, usize) {
-        self.slice().held()
+    pub(super) fn held(&self) -> (usize, usize, usize) {
+        self.look().held()
     }
 }
 

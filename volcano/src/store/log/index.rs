@@ -105,13 +105,11 @@ impl Index {
         known.mark_at(seq.max(Seq(1)))
     }
 
-    /// The first entry that must stay so that this record and all after it do.
-    pub(in super::super) fn needed_for(&self, seq: Seq) -> Option<Lsn> {
-        let needed = |known: &Known| {
-            let first = known.marks.front()?;
-            Some(known.mark_at(seq).unwrap_or(first.place).lsn)
-        };
-        self.slices.values().filter_map(needed).min()
+    /// The first entry that must stay so that this record of a slice and all after it do.
+    pub(in super::super) fn needed_for(&self, slice: SliceId, seq: Seq) -> Option<Lsn> {
+        let known = self.slices.get(&slice)?;
+        let first = known.marks.front()?;
+        Some(known.mark_at(seq).unwrap_or(first.place).lsn)
     }
 
     /// Whether the record with this number and place is part of the slice's history; or the copy was placed there, at this record.

@@ -12,7 +12,7 @@ use magma_common::topology::Seq;
 use super::super::simulated::SimDisk;
 use super::super::{Disk, Lsn, OpenError, Store, StoreError, SyncBodies};
 use super::making::{
-    body_change, create, entry, flare, name, open_sim, put, put_append, real, record, small,
+    SLICE, body_change, create, entry, flare, name, open_sim, put, put_append, real, record, small,
 };
 use crate::record::{BodyChange, Change};
 use crate::rows::BodyId;
@@ -291,12 +291,12 @@ fn the_log_is_shortened_but_not_below_what_is_needed() {
     };
     // the time of a record is its number in seconds, so these are older than the 120 s that are kept
     fill(&mut store, 400);
-    store.keep_from(Seq(1));
+    store.keep_from(SLICE, Seq(1));
     upkeep(&mut store, 100);
     upkeep(&mut store, 200);
     let all = store.log_segments();
     assert!(all > 2, "{all}");
-    store.keep_from(Seq(u64::MAX));
+    store.keep_from(SLICE, Seq(u64::MAX));
     upkeep(&mut store, 300);
     assert!(store.log_segments() < all);
     drop(store);

@@ -496,7 +496,7 @@ fn the_log_keeps_a_place_whose_outcomes_are_wanted() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = create(dir.path());
     store.place(SLICE, KeyRange::ALL, at(1, 50), &[at(1, 1)], &[(Seq(40), outcome(40))]).unwrap();
-    store.keep_from(Seq(40));
+    store.keep_from(SLICE, Seq(40));
     for number in 0..400 {
         put(&mut store, vec![put_flare(number % 50)]);
     }
@@ -504,7 +504,7 @@ fn the_log_keeps_a_place_whose_outcomes_are_wanted() {
     upkeep(&mut store, 200);
     assert_eq!(store.log.first(), Lsn(1));
     // record 300 is the entry 251
-    store.keep_from(Seq(300));
+    store.keep_from(SLICE, Seq(300));
     upkeep(&mut store, 300);
     assert!(store.log.first() > Lsn(1) && store.log.first() <= Lsn(251), "{:?}", store.log.first());
 }

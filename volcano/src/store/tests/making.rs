@@ -19,7 +19,9 @@ use super::super::{
 use crate::node::message::Part;
 use crate::record::{BodyChange, Change, Record};
 use crate::rows::{BodyId, Content, EntryRow, FlareRow, Life, ReferenceRow, SessionRow};
-use crate::transaction::{self, Attempt, Link, Participant, Seen, Step, Transaction, TransactionRow};
+use crate::transaction::{
+    self, Attempt, Link, Newborn, Participant, Seen, Step, Transaction, TransactionRow,
+};
 
 /// Options with small limits, so that short tests reach them.
 pub(super) fn small(create: bool, boot: &str) -> OpenOptions {
@@ -157,17 +159,19 @@ pub(super) fn transaction(number: u64, part: transaction::Part, size: usize) -> 
     let (dir, file) = (flare(number % 3, Kind::Directory), flare(number % 14, Kind::File));
     let attempt = Attempt { driver: dir.key(), reign: Epoch(number << 63 | 7), number };
     let link = Link { name: name(number), child: file.handle, kind: file.kind, made_by: op(number) };
-    let inline = Change::PutInline { flare: file.key(), data: vec![number as u8; size].into() };
-    let changes = vec![Change::PutFlare(file.clone()), inline];
-    let steps = vec![Step::Birth { changes, opened_by: Some(SessionId(number)) }];
+    let reference = ReferenceRow { parent: dir.handle, name: name(number), made_by: op(number) };
+    let inline = vec![number as u8; size].into();
+    let newborn = Newborn { row: file.clone(), reference, inline, xattrs: Vec::new() };
+    let steps = vec![Step::Birth { newborn: Box::new(newborn), opened_by: Some(SessionId(number)) }];
     let seen = Some(Seen::new(&file, vec![(name(1), vec![7; 9].into())]));
     let participants = vec![Participant { key: file.key(), seen, steps }];
     let transaction = Transaction {
         attempt,
         op: op(number),
         time: time(number),
-        own: vec![Step::AddEntry(link)],
+        own: vec![Participant { key: dir.key(), seen: None, steps: vec![Step::AddEntry(link)] }],
         participants,
+        outcome: None,
     };
     TransactionRow { key: file.key(), part, transaction }
 }
