@@ -17,6 +17,8 @@ pub const CONSOLE_PORT_OFFSET: u16 = 2;
 pub const STATUS_PORT_OFFSET: u16 = 3;
 /// Most copies of a slice.
 pub const MAX_COPIES: u8 = 5;
+/// Most slices of a network.
+pub const MAX_SLICES: u32 = 128;
 /// Copies of a slice unless told otherwise.
 pub const DEFAULT_COPIES: u8 = 2;
 /// The flare protocol's port unless told otherwise.

@@ -27,6 +27,7 @@ pub const KEY: &str = "9f1c0a5be2d34478a6b0c1d2e3f40516";
 const FOLDER_VARIABLE: &str = "MAGMA_TEST_VOLCANO_FOLDER";
 const ADDRESS_VARIABLE: &str = "MAGMA_TEST_VOLCANO_ADDRESS";
 const NAME_VARIABLE: &str = "MAGMA_TEST_VOLCANO_NAME";
+const SLICES_VARIABLE: &str = "MAGMA_TEST_VOLCANO_SLICES";
 const CONTACT_VARIABLE: &str = "MAGMA_TEST_VOLCANO_CONTACT";
 /// The volcanos' names, in the order in which they join.
 const NAMES: [&str; 5] = ["wallace", "gromit", "shaun", "preston", "feathers"];
@@ -40,12 +41,13 @@ pub fn become_volcano() {
     };
     let name = std::env::var(NAME_VARIABLE).unwrap();
     let contact = std::env::var(CONTACT_VARIABLE);
+    let slices = std::env::var(SLICES_VARIABLE).unwrap();
     let mut arguments = vec!["magmad", "-n", &name, "-s", "localhost", "-i", &address, "-d", &folder];
     if std::fs::read_dir(&folder).unwrap().next().is_none() {
         arguments.extend(["-k", KEY]);
         match &contact {
             Ok(contact) => arguments.extend(["-r", contact]),
-            Err(_) => arguments.push("-b"),
+            Err(_) => arguments.extend(["-b", "--slices", &slices]),
         }
     }
     magma_volcano::start::run(&magma_volcano::cli::Cli::parse_from(arguments)).unwrap();
@@ -61,6 +63,7 @@ struct Volcano {
 /// A network of one volcano or several, gone at the end of the test.
 pub struct Network {
     volcanos: Vec<Volcano>,
+    slices: u32,
 }
 
 impl Network {
@@ -69,12 +72,17 @@ impl Network {
         Self::ring(1)
     }
 
-    /// The same with so many volcanos. Their copies may still be on the way.
-    pub fn ring(volcanos: usize) -> Self {
+    /// The same, with a keyspace that is cut into so many slices.
+    pub fn sliced(volcanos: usize, slices: u32) -> Self {
         let volcano = |_| Volcano { folder: TempDir::new().unwrap(), address: own_address(), process: None };
-        let mut network = Self { volcanos: (0..volcanos).map(volcano).collect() };
+        let mut network = Self { volcanos: (0..volcanos).map(volcano).collect(), slices };
         (0..volcanos).for_each(|number| network.restart_one(number));
         network
+    }
+
+    /// The same with so many volcanos. Their copies may still be on the way.
+    pub fn ring(volcanos: usize) -> Self {
+        Self::sliced(volcanos, 1)
     }
 
     /// Starts the first volcano again, which was killed.
@@ -93,6 +101,7 @@ impl Network {
             .env(FOLDER_VARIABLE, volcano.folder.path())
             .env(ADDRESS_VARIABLE, volcano.address.to_string())
             .env(NAME_VARIABLE, NAMES[number])
+            .env(SLICES_VARIABLE, self.slices.to_string())
             .env_remove(CONTACT_VARIABLE);
         if number > 0 {
             command.env(CONTACT_VARIABLE, first);

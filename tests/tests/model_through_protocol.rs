@@ -69,8 +69,33 @@ fn operations_through_the_protocol_do_what_the_model_says() {
 }
 
 #[test]
+fn operations_across_slices_do_what_the_model_says() {
+    let (network, runtime) = (Network::sliced(1, 8), runtime());
+    let client = runtime.block_on(network.client());
+    let number = Mutex::new(3_000_000);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(100));
+    let cases = proptest::collection::vec(operation(), 1..80);
+    let result = runner.run(&cases, |operations| {
+        let mut number = number.lock().unwrap();
+        *number += 1;
+        let root = fresh_directory(&runtime, &client, *number);
+        compare(&mut ThroughClient::new(runtime.handle().clone(), client.clone(), root), &operations, |_| {})
+    });
+    result.unwrap();
+}
+
+#[test]
 fn a_volcano_that_is_killed_in_between_changes_no_outcome() {
-    let (network, runtime) = (Mutex::new(Network::start()), runtime());
+    killed_in_between(Network::start());
+}
+
+#[test]
+fn a_volcano_that_is_killed_during_operations_across_slices_changes_no_outcome() {
+    killed_in_between(Network::sliced(1, 8));
+}
+
+fn killed_in_between(network: Network) {
+    let (network, runtime) = (Mutex::new(network), runtime());
     let client = runtime.block_on(network.lock().unwrap().client());
     let number = Mutex::new(1_000_000);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(60));

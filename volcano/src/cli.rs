@@ -7,7 +7,7 @@ use magma_common::auth::{KeyError, Secret};
 use magma_common::client::HostPort;
 use magma_common::logging::Channels;
 use magma_common::options::{ConfigFile, KeyOptions, OptionsError, Surroundings};
-use magma_common::topology::DEFAULT_PORT;
+use magma_common::topology::{DEFAULT_PORT, MAX_SLICES};
 use serde::Deserialize;
 
 use crate::config::{Contents, Folder, FolderError, Nickname, Port, ServerName, ValueError, VolcanoConfig};
@@ -43,6 +43,10 @@ pub struct Cli {
     /// Found a new network in an empty folder. Without --key, a key is made and shown.
     #[arg(short, long)]
     pub bootstrap: bool,
+    /// Cut the keyspace of a new network into so many slices, which can be served by different volcanos.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "bootstrap",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLICES)))]
+    pub slices: u32,
     /// Join the network of the volcano there, with an empty folder. (A folder that has joined finds its network by itself.)
     #[arg(short = 'r', long, value_name = "HOST[:PORT]")]
     pub join: Option<HostPort>,
@@ -156,8 +160,11 @@ pub enum CliError {
 /// What a volcano does with its folder when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Beginning {
-    /// It founds a network.
-    Found,
+    /// It founds a network of so many slices.
+    Found {
+        /// At least one.
+        slices: u32,
+    },
     /// It joins the network of the volcano there.
     Join(HostPort),
     /// It goes on as part of the network that the folder knows.
@@ -189,7 +196,7 @@ impl Launch {
     /// Notes in the folder that a network is being founded, if one is.
     pub fn begin(&self) -> Result<(), FolderError> {
         match self.beginning {
-            Beginning::Found => self.folder.begin_bootstrap(&self.config, false),
+            Beginning::Found { .. } => self.folder.begin_bootstrap(&self.config, false),
             Beginning::Join(_) => self.folder.begin_bootstrap(&self.config, true),
             Beginning::Resume => Ok(()),
         }
@@ -246,7 +253,7 @@ impl Cli {
                     self.changed(&stored, &given, &directory.display().to_string(), &mut warnings)?;
                 (config, Some(stored), false)
             }
-            Beginning::Found | Beginning::Join(_) => {
+            Beginning::Found { .. } | Beginning::Join(_) => {
                 folder.check_free(self.join.is_some())?;
                 let key = self.key.resolve(&file, surroundings, &mut warnings)?;
                 let generated = key.is_none();
@@ -277,7 +284,7 @@ impl Cli {
     /// with the same options again and again.
     fn beginning(&self, folder: &Folder) -> Result<Beginning, FolderError> {
         Ok(match &self.join {
-            _ if self.bootstrap => Beginning::Found,
+            _ if self.bootstrap => Beginning::Found { slices: self.slices },
             Some(host) if !matches!(folder.contents()?, Contents::Network(_)) => {
                 Beginning::Join(host.clone())
             }
