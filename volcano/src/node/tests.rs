@@ -1,15 +1,22 @@
-//! Volcanos with real stores, whose messages all arrive at once: joining, leaving, and what administrators are told.
+//! Volcanos with real stores, whose messages all arrive at once: joining, leaving, what administrators are told, and many slices.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use magma_common::handle::BirthNumber;
+use magma_common::proto::frame::{RequestHeader, Tag};
+use magma_common::proto::operation::{Getattr, OpenSession};
+use magma_common::proto::{Credentials, Durability, SessionId};
 use magma_common::time::Timestamp;
+use magma_common::topology::{Seq, Slice};
 use tempfile::TempDir;
 
+use super::message::SliceMessage;
 use super::*;
-use crate::life::{self, FIRST_SLICE, Origin, Profile};
+use crate::life::{self, Origin, Profile};
 use crate::store::{OpenOptions, RealDisk};
+use crate::view::View;
 
 const STEP: Duration = Duration::from_millis(50);
 /// So many steps in a row without the condition that is waited for mean that it will not come.
@@ -20,6 +27,9 @@ struct Ring {
     running: BTreeMap<u8, Node>,
     /// How each of those stopped that have stopped by themselves.
     ended: BTreeMap<u8, &'static str>,
+    /// What requests were answered, and where they were passed on to.
+    answers: BTreeMap<Ticket, Answer>,
+    forwards: BTreeMap<Ticket, SocketAddr>,
     now: Now,
     seed: u64,
 }
@@ -30,12 +40,23 @@ fn address(number: u8) -> SocketAddr {
 
 impl Ring {
     fn founded() -> Self {
+        Self::founded_with(1)
+    }
+
+    fn founded_with(slices: u32) -> Self {
         let now =
             Now { monotonic: Duration::from_secs(1000), wall: Timestamp::new(1_795_409_333, 0).unwrap() };
-        let mut ring =
-            Self { folders: BTreeMap::new(), running: BTreeMap::new(), ended: BTreeMap::new(), now, seed: 1 };
-        ring.start(1, Origin::Found { slices: 1 });
-        ring.until(|ring| serves(&ring.running[&1], FIRST_SLICE));
+        let mut ring = Self {
+            folders: BTreeMap::new(),
+            running: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            forwards: BTreeMap::new(),
+            now,
+            seed: 1,
+        };
+        ring.start(1, Origin::Found { slices });
+        ring.until(Self::all_served);
         ring
     }
 
@@ -56,8 +77,42 @@ impl Ring {
         topologies.max_by_key(|topology| topology.version).unwrap()
     }
 
+    /// In-sync copies of the slice that has the fewest.
     fn in_sync(&self) -> usize {
-        self.topology().slices[0].in_sync().count()
+        self.topology().slices.iter().map(|slice| slice.in_sync().count()).min().unwrap()
+    }
+
+    /// Whether each slice is served by the one volcano that the topology names.
+    fn all_served(&self) -> bool {
+        let is_served = |slice: &Slice| {
+            let serving = self.running.values().filter(|node| serves(node, slice.id));
+            serving.map(Node::replica).eq([slice.primary])
+        };
+        !self.topology().slices.is_empty() && self.topology().slices.iter().all(is_served)
+    }
+
+    /// Asks a volcano something without a session. Afterwards it was answered or passed on.
+    fn ask(&mut self, number: u8, request: impl Into<Request>, forwarded: bool) -> Ticket {
+        let ticket = Ticket(self.seed);
+        self.seed += 1;
+        let header = RequestHeader {
+            tag: Tag(0),
+            durability: Durability::Replicated,
+            topology_version: 1,
+            session: SessionId::NONE,
+            sequence: 0,
+            acknowledged: 0,
+            call: None,
+            deadline_ms: None,
+            forwarded,
+            credentials: Credentials::ROOT,
+        };
+        let call = Call { header, deadline: None, request: request.into(), payload: Bytes::new() };
+        let node = self.running.get_mut(&number).unwrap();
+        node.request(self.now, ticket, call);
+        node.batch_end(self.now);
+        self.until(|ring| ring.answers.contains_key(&ticket) || ring.forwards.contains_key(&ticket));
+        ticket
     }
 
     fn id(&self, number: u8) -> VolcanoId {
@@ -113,7 +168,9 @@ impl Ring {
                 Effect::Shutdown => self.end(number, "shut down"),
                 Effect::Forgotten => self.end(number, "forgotten"),
                 Effect::Stop(reason) => panic!("volcano {number} stops: {reason}"),
-                Effect::Answer(..) | Effect::Forward(..) | Effect::Read(..) => {}
+                Effect::Answer(ticket, answer) => drop(self.answers.insert(ticket, answer)),
+                Effect::Forward(ticket, to, _) => drop(self.forwards.insert(ticket, to)),
+                Effect::Read(..) => {}
             }
         }
         any
@@ -218,7 +275,7 @@ fn the_network_stops_as_a_whole_and_goes_on_where_it_was() {
     for number in [1, 2, 3] {
         ring.start(number, Origin::Resume);
     }
-    ring.until(|ring| ring.running.values().any(|node| serves(node, FIRST_SLICE)));
+    ring.until(Ring::all_served);
     assert_eq!(ring.topology().write_verifier(), verifier, "clients need not send anything again");
 }
 
@@ -240,4 +297,176 @@ fn all_know_who_coordinates_and_who_is_silent() {
     }
     let silences = ring.running[&1].silences(ring.now.monotonic);
     assert!(matches!(silences[..], [(who, silence)] if who == second && silence >= Duration::from_secs(5)));
+}
+
+/// Three volcanos that vote, the founder of which serves this many slices.
+fn three_with(slices: u32) -> Ring {
+    let mut ring = Ring::founded_with(slices);
+    for number in [2, 3] {
+        ring.join(number);
+    }
+    ring.until(|ring| ring.topology().voters.len() == 3);
+    ring
+}
+
+/// Some flare that would belong to this slice.
+fn flare_of(slice: &Slice) -> Handle {
+    Handle { key: slice.range.last_key(), birth: BirthNumber(1) }
+}
+
+#[test]
+fn every_slice_gets_its_copies_and_knows_its_range() {
+    let ring = three_with(4);
+    let topology = ring.topology();
+    assert_eq!(topology.slices.len(), 4);
+    let mut next = 0;
+    for slice in &topology.slices {
+        assert_eq!((slice.range.start().0, slice.in_sync().count()), (next, 2), "{slice:?}");
+        next = slice.range.stop().0.wrapping_add(1);
+        let copies: Vec<&Store> = ring
+            .running
+            .values()
+            .filter(|node| slice.in_sync().any(|copy| copy == node.replica()))
+            .map(Node::store)
+            .collect();
+        for store in &copies {
+            assert_eq!(store.range(slice.id), Some(slice.range));
+            assert!(store.missing(slice.id).is_empty());
+            assert_eq!(store.history(slice.id), copies[0].history(slice.id));
+        }
+        assert_eq!(copies.len(), 2);
+    }
+    assert_eq!(next, 0, "they cover the keyspace");
+    let reports: Vec<SliceId> =
+        ring.running[&1].slices().figures().copies.iter().map(|report| report.slice).collect();
+    assert_eq!(reports, [1, 2, 3, 4].map(SliceId));
+}
+
+#[test]
+fn the_keyspace_is_cut_even_where_that_leaves_a_remainder() {
+    for slices in [0, 1, 3] {
+        let ring = Ring::founded_with(slices);
+        let found = &ring.topology().slices;
+        assert_eq!(found.len(), slices.max(1) as usize);
+        assert_eq!(found.last().unwrap().range.stop().0, u64::MAX);
+        for pair in found.windows(2) {
+            assert_eq!(pair[0].range.stop().0 + 1, pair[1].range.start().0);
+        }
+        let root = ring.topology().slice_of(&Handle::root().key).unwrap().id;
+        let store = ring.running[&1].store();
+        assert!(store.flare(&Handle::root().key).unwrap().is_some());
+        assert!(serves(&ring.running[&1], root));
+    }
+}
+
+#[test]
+fn a_request_goes_to_the_slice_of_its_flare_wherever_that_is_served() {
+    let mut ring = three_with(4);
+    for slice in ring.topology().slices.clone() {
+        let handle = flare_of(&slice);
+        let served = ring.ask(1, Getattr { handle }, false);
+        assert!(!ring.forwards.contains_key(&served), "the founder serves it");
+        let answer = ring.answers[&served].as_ref().map_err(|failure| failure.error);
+        assert_eq!(answer.err(), Some(FlareError::SessionEnded), "it was looked at");
+        let passed_on = ring.ask(2, Getattr { handle }, false);
+        assert_eq!(ring.forwards.get(&passed_on), Some(&ring.running[&1].own.flare_address()));
+        let twice = ring.ask(2, Getattr { handle }, true);
+        let answer = ring.answers[&twice].as_ref().map_err(|failure| failure.error);
+        assert_eq!(answer.err(), Some(FlareError::NotOwner), "it is passed on once");
+    }
+    // What is about no flare is for the slice of the root.
+    let home = ring.topology().slice_of(&Handle::root().key).unwrap().id;
+    let opened = ring.ask(1, OpenSession { client: "a test".into() }, false);
+    assert!(ring.answers[&opened].is_ok());
+    for slice in ring.running[&1].slices().iter() {
+        let expected = usize::from(slice.identity().slice == home);
+        assert_eq!(slice.sessions().len(), expected, "{:?}", slice.identity());
+    }
+}
+
+#[test]
+fn whatever_a_lost_volcano_led_is_served_by_others() {
+    let mut ring = three_with(4);
+    let opened = ring.ask(1, OpenSession { client: "a test".into() }, false);
+    assert!(ring.answers[&opened].is_ok());
+    let lost = ring.id(1);
+    drop(ring.running.remove(&1));
+    ring.until(Ring::all_served);
+    let topology = ring.topology();
+    assert!(topology.slices.iter().all(|slice| slice.primary.volcano != lost));
+    let home = topology.slice_of(&Handle::root().key).unwrap();
+    for slice in &topology.slices {
+        let node = ring.running.values().find(|node| serves(node, slice.id)).unwrap();
+        let sessions = node.slice(slice.id).unwrap().sessions().len();
+        assert_eq!(sessions, usize::from(slice.id == home.id), "sessions are their slice's alone");
+    }
+    // It comes back as a copy of what it led, or is replaced there.
+    ring.start(1, Origin::Resume);
+    ring.until(|ring| ring.all_served() && ring.in_sync() == 2);
+}
+
+#[test]
+fn all_slices_come_back_after_everybody_was_lost() {
+    let mut ring = three_with(4);
+    let opened = ring.ask(1, OpenSession { client: "a test".into() }, false);
+    assert!(ring.answers[&opened].is_ok());
+    ring.running.clear();
+    // The copies of a slice wait for each other.
+    ring.start(1, Origin::Resume);
+    for _ in 0..40 {
+        ring.step();
+    }
+    let founder = &ring.running[&1];
+    assert!(founder.slices().iter().all(|slice| !slice.is_serving() && slice.waits_for().len() == 1));
+    for number in [2, 3] {
+        ring.start(number, Origin::Resume);
+    }
+    ring.until(|ring| ring.all_served() && ring.in_sync() == 2);
+    let home = ring.topology().slice_of(&Handle::root().key).unwrap().id;
+    let node = ring.running.values().find(|node| serves(node, home)).unwrap();
+    assert_eq!(node.slice(home).unwrap().sessions().len(), 1);
+    assert!(node.store().flare(&Handle::root().key).unwrap().is_some());
+}
+
+#[test]
+fn a_volcano_that_leaves_gives_the_copies_of_all_slices_away() {
+    let mut ring = three_with(4);
+    let leaving = ring.id(1);
+    ring.propose(3, &Change::Leave(leaving, true));
+    ring.until(|ring| ring.ended.get(&1) == Some(&"forgotten"));
+    ring.until(|ring| ring.all_served() && ring.in_sync() == 2);
+    assert!(ring.topology().member(leaving).is_none());
+}
+
+#[test]
+fn one_sync_serves_all_slices_that_want_one() {
+    let mut ring = Ring::founded_with(4);
+    ring.join(2);
+    let slices = ring.topology().slices.clone();
+    let (founder, mirror) = (ring.running[&1].replica(), ring.running[&2].replica());
+    let sync = SliceMessage::Sync { number: 1000, through: Seq(1), bodies: None };
+    for slice in &slices {
+        let message = Message::Slice(slice.id, slice.epoch, sync.clone());
+        let envelope = ring.running[&1].envelope(Some(mirror.volcano), Some(mirror.boot), message);
+        ring.running.get_mut(&2).unwrap().receive(ring.now, address(1), envelope);
+    }
+    let now = ring.now;
+    let node = ring.running.get_mut(&2).unwrap();
+    node.batch_end(now);
+    let mut syncs = node.effects().into_iter().filter_map(|effect| match effect {
+        Effect::Sync(job, purposes) => Some((job, purposes)),
+        _ => None,
+    });
+    let (job, purposes) = syncs.next().unwrap();
+    assert!(syncs.next().is_none());
+    let wanted: Vec<_> = slices.iter().map(|slice| SyncFor::Primary(slice.id, founder, 1000)).collect();
+    assert_eq!(purposes, wanted);
+    node.synced(now, job.run(), purposes);
+    let told = node.effects().into_iter().filter(|effect| match effect {
+        Effect::Send(_, envelope) => {
+            matches!(envelope.message, Message::Slice(.., SliceMessage::Standing { synced: 1000, .. }))
+        }
+        _ => false,
+    });
+    assert_eq!(told.count(), 4);
 }
