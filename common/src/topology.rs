@@ -111,12 +111,17 @@ pub struct Slice {
     pub range: KeyRange,
     /// Fences replication; see [`Epoch`].
     pub epoch: Epoch,
+    /// The epoch in which the present primary became primary. A primary keeps opens in memory: one of another reign than
+    /// before knows of none.
+    pub reign: Epoch,
     /// Who serves it.
     pub primary: Replica,
     /// Who has every record of it.
     pub mirrors: Vec<Replica>,
     /// Who is catching up.
     pub joining: Vec<Replica>,
+    /// It may have lost records and has not asked the other slices yet: it does not serve.
+    pub recalling: bool,
 }
 
 impl Slice {

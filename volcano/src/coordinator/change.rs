@@ -36,7 +36,7 @@ pub enum Change {
     Slice(SliceId, Epoch, SliceChange),
 }
 
-/// A change of one slice's members. Each gives the slice a new epoch.
+/// A change of one slice. Each gives it a new epoch, and a new reign if it gives it a primary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SliceChange {
     /// A mirror takes over: it becomes primary and the primary is no member any more. Joining copies are dropped.
@@ -56,9 +56,11 @@ pub enum SliceChange {
         primary: Replica,
         /// The mirrors: other in-sync copies' volcanos, in their new lives.
         mirrors: Vec<Replica>,
-        /// Whether the loss counter goes up.
+        /// Whether the loss counter goes up. If there are other slices, this one asks them before it serves.
         lost: bool,
     },
+    /// The other slices have been asked what this one may have lost.
+    Recalled,
 }
 
 /// Why a change is not made. Nothing was changed.

@@ -39,9 +39,11 @@ impl World {
             id: SliceId(1),
             range: KeyRange::ALL,
             epoch: Epoch(1),
+            reign: Epoch(1),
             primary: Replica { volcano: VolcanoId(1), boot: BootId(0x3_0000_00b0) },
             mirrors: Vec::new(),
             joining: vec![Replica { volcano: VolcanoId(2), boot: BootId(0x3_0000_00b0) }],
+            recalling: false,
         };
         let figures = Figures {
             load: 0.5,

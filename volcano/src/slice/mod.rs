@@ -224,7 +224,7 @@ pub struct Slice {
     /// Requests served since the start.
     served: u64,
     replication: Replication,
-    /// The epoch in which this copy began to serve: what clients hold open was said to it since then.
+    /// The epoch in which this copy became primary, once it serves: what clients hold open was said to it since then.
     reign: Epoch,
     /// When the other copies heard which outcomes clients have.
     marks_passed: Duration,

@@ -87,7 +87,7 @@ impl Slice {
         self.epoch()
     }
 
-    /// The epoch in which this copy began to serve.
+    /// The reign in which this copy serves, or has served last.
     pub fn reign(&self) -> Epoch {
         self.reign
     }

@@ -26,9 +26,11 @@ pub(in crate::console) fn ring(volcanos: u64, copies: &[u64]) -> Lava {
         id: SliceId(1),
         range: KeyRange::ALL,
         epoch: Epoch(1),
+        reign: Epoch(1),
         primary: life(*primary),
         mirrors: mirrors.iter().copied().map(life).collect(),
         joining: Vec::new(),
+        recalling: false,
     };
     let topology = Topology {
         version: 1,

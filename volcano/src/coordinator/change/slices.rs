@@ -26,6 +26,7 @@ pub(super) fn change(
             check_present(topology, *mirror)?;
             take_mirror(topology, &mut slice, *mirror)?;
             slice.primary = *mirror;
+            slice.reign = epoch;
             slice.joining.clear();
         }
         SliceChange::HandOver(mirror) => {
@@ -33,6 +34,7 @@ pub(super) fn change(
             take_mirror(topology, &mut slice, *mirror)?;
             let primary = std::mem::replace(&mut slice.primary, *mirror);
             slice.mirrors.push(primary);
+            slice.reign = epoch;
             slice.joining.clear();
         }
         SliceChange::Add(copy) => {
@@ -51,11 +53,19 @@ pub(super) fn change(
                 return unfit(format!("{} is no mirror of that slice", name(topology, copy.volcano)));
             }
         }
-        SliceChange::ColdStart { primary, mirrors, lost: _ } => {
+        SliceChange::ColdStart { primary, mirrors, lost } => {
             check_cold_start(topology, &slice, *primary, mirrors)?;
             slice.primary = *primary;
+            slice.reign = epoch;
             slice.mirrors.clone_from(mirrors);
             slice.joining.clear();
+            // What it had not asked before it stopped is still to be asked.
+            slice.recalling |= *lost && topology.slices.len() > 1;
+        }
+        SliceChange::Recalled => {
+            if !std::mem::replace(&mut slice.recalling, false) {
+                return unfit("that slice has nothing to ask the other slices");
+            }
         }
     }
     slice.epoch = epoch;

@@ -38,9 +38,11 @@ fn topology() -> Topology {
             id: SliceId(1),
             range: KeyRange::ALL,
             epoch: Epoch(9),
+            reign: Epoch(4),
             primary: life(1, 1),
             mirrors: vec![life(2, 1)],
             joining: vec![life(3, 1)],
+            recalling: false,
         }],
         handle_key: [0; 32],
         copies: 2,
@@ -284,6 +286,88 @@ fn a_cold_start_may_leave_out_a_copy_whose_bytes_are_in_doubt() {
 }
 
 #[test]
+fn a_reign_begins_with_its_primary_and_outlives_other_changes() {
+    let reign_after = |change: SliceChange| {
+        let mut topology = topology();
+        made(&mut topology, &change);
+        topology.slices[0].reign
+    };
+    for keeps in
+        [SliceChange::Add(life(4, 1)), SliceChange::InSync(life(3, 1)), SliceChange::Remove(life(2, 1))]
+    {
+        assert_eq!(reign_after(keeps), Epoch(4));
+    }
+    assert_eq!(reign_after(SliceChange::Promote(life(2, 1))), Epoch(11));
+    assert_eq!(reign_after(SliceChange::HandOver(life(2, 1))), Epoch(11));
+    let mut topology = restarted();
+    made(&mut topology, &cold_start(false));
+    assert_eq!(topology.slices[0].reign, topology.slices[0].epoch);
+}
+
+/// Both in-sync copies of the slice have started anew.
+fn restarted() -> Topology {
+    let mut topology = topology();
+    for id in 1..=2 {
+        assert_eq!(enter(member(id, 5)).apply(&mut topology), Ok(true));
+    }
+    topology
+}
+
+fn cold_start(lost: bool) -> SliceChange {
+    SliceChange::ColdStart { primary: life(2, 5), mirrors: vec![life(1, 5)], lost }
+}
+
+/// The upper half of the keyspace becomes a slice of its own, with the same copies.
+fn split(topology: &mut Topology) {
+    let middle = 1 << 63;
+    topology.slices[0].range = KeyRange::new(Ino(0), Ino(middle - 1)).unwrap();
+    let upper = KeyRange::new(Ino(middle), Ino(u64::MAX)).unwrap();
+    topology.slices.push(Slice { id: SliceId(2), range: upper, ..topology.slices[0].clone() });
+}
+
+#[test]
+fn a_slice_that_may_have_lost_records_recalls_them_from_the_others() {
+    let mut topology = restarted();
+    split(&mut topology);
+    let before = topology.clone();
+    made(&mut topology, &cold_start(true));
+    let reign = topology.slices[0].reign;
+    assert!(topology.slices[0].recalling);
+    assert!(!topology.slices[1].recalling);
+    made(&mut topology, &SliceChange::Remove(life(1, 5)));
+    assert!(topology.slices[0].recalling, "only an answer ends it");
+    made(&mut topology, &SliceChange::Recalled);
+    assert!(!topology.slices[0].recalling);
+    assert_eq!(topology.slices[0].reign, reign);
+    let again = Change::Slice(SliceId(1), topology.slices[0].epoch, SliceChange::Recalled);
+    refused(&topology, &again);
+    let mut topology = before;
+    made(&mut topology, &cold_start(false));
+    assert!(!topology.slices[0].recalling, "nothing is lost");
+}
+
+#[test]
+fn a_slice_that_starts_cold_again_has_still_to_recall() {
+    let mut topology = restarted();
+    split(&mut topology);
+    made(&mut topology, &cold_start(true));
+    for id in 1..=2 {
+        assert_eq!(enter(member(id, 6)).apply(&mut topology), Ok(true));
+    }
+    let again = SliceChange::ColdStart { primary: life(2, 6), mirrors: vec![life(1, 6)], lost: false };
+    made(&mut topology, &again);
+    assert!(topology.slices[0].recalling);
+}
+
+#[test]
+fn a_slice_that_is_alone_has_nobody_to_ask() {
+    let mut topology = restarted();
+    made(&mut topology, &cold_start(true));
+    assert!(!topology.slices[0].recalling);
+    assert_eq!(topology.loss_counter, 1);
+}
+
+#[test]
 fn a_version_at_its_end_refuses_everything() {
     let mut topology = topology();
     topology.version = u64::MAX;
@@ -302,6 +386,7 @@ fn any_change() -> impl Strategy<Value = (Change, u64)> {
         copy().prop_map(SliceChange::InSync),
         copy().prop_map(SliceChange::InSync),
         copy().prop_map(SliceChange::Remove),
+        Just(SliceChange::Recalled),
         (copy(), prop::collection::vec(copy(), 0..3), any::<bool>())
             .prop_map(|(primary, mirrors, lost)| SliceChange::ColdStart { primary, mirrors, lost }),
     ];
@@ -340,9 +425,14 @@ fn check(before: &Topology, change: &Change, result: &Result<bool, Refusal>, aft
         }
         assert!(new.epoch >= old.epoch);
         assert!(new.epoch.0 <= after.version);
-        let changed =
-            (&new.primary, &new.mirrors, &new.joining) != (&old.primary, &old.mirrors, &old.joining);
+        let kept = |slice: &Slice| {
+            let copies = (slice.primary, slice.mirrors.clone(), slice.joining.clone());
+            (copies, slice.reign, slice.recalling)
+        };
+        let changed = kept(new) != kept(old);
         assert!(!changed || new.epoch == Epoch(after.version));
+        let reign = if new.primary == old.primary { old.reign } else { new.epoch };
+        assert_eq!(new.reign, reign, "a reign is a primary's");
         let planned = matches!(
             change,
             Change::Slice(_, _, SliceChange::Add(_) | SliceChange::InSync(_) | SliceChange::HandOver(_))
@@ -355,10 +445,7 @@ proptest! {
     #[test]
     fn no_row_of_changes_breaks_the_topology(changes in prop::collection::vec(any_change(), 1..80)) {
         let mut topology = topology();
-        let middle = 1 << 63;
-        topology.slices[0].range = KeyRange::new(Ino(0), Ino(middle - 1)).unwrap();
-        let upper = KeyRange::new(Ino(middle), Ino(u64::MAX)).unwrap();
-        topology.slices.push(Slice { id: SliceId(2), range: upper, ..topology.slices[0].clone() });
+        split(&mut topology);
         for (change, behind) in changes {
             let change = match change {
                 Change::Slice(id, _, change) => {

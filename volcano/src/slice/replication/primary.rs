@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use magma_common::topology::{Position, Replica, Seq, Slice as Config};
+use magma_common::topology::{Epoch, Position, Replica, Seq, Slice as Config};
 
 use super::Role;
 use super::progress::{PART_PATIENCE, Progress, Stage};
@@ -260,11 +260,11 @@ impl Slice {
         }
         self.ledger.keep_known(&self.sessions);
         self.search = Search::from_start();
-        self.reign = self.replication.epoch();
+        self.reign = self.replication.config.as_ref().map_or(Epoch(0), |config| config.reign);
         if let Role::Primary(primary) = &mut self.replication.role {
             let took = now.monotonic.saturating_sub(primary.since);
             tracing::info!(
-                target: "magma::routing", slice = self.identity.slice.0, epoch = self.reign.0, ms = took.as_millis(),
+                target: "magma::routing", slice = self.identity.slice.0, reign = self.reign.0, ms = took.as_millis(),
                 sessions = self.sessions.len(), "this volcano serves the slice"
             );
             primary.phase = Phase::Serving;
