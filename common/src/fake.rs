@@ -17,7 +17,7 @@ use crate::auth::{Keys, Role, Secret};
 use crate::client::{Client, ClientConfig, Context, HostPort};
 use crate::error::FlareError;
 use crate::handle::Handle;
-use crate::key::{Key, KeyRange};
+use crate::key::{Ino, Key, KeyRange};
 use crate::proto::frame::Tag;
 use crate::proto::operation::{
     CommitReply, EntryReply, KeepAliveReply, MadeReply, ReadReply, SessionReply, WriteReply,
@@ -48,12 +48,11 @@ pub(crate) struct World {
     pub(crate) executed: u64,
     /// Opens of this life.
     pub(crate) opens: HashMap<Handle, u32>,
-    pub(crate) reclaims: usize,
+    /// What was said to be open, in this order.
+    pub(crate) reclaims: Vec<Reclaim>,
     pub(crate) version: u64,
-    /// Who serves; the first to start.
-    pub(crate) primary: Option<VolcanoId>,
-    /// The version under which it began to.
-    pub(crate) reign: u64,
+    /// One that covers everything, served by the first volcano to start, unless it is [split](Self::split).
+    pub(crate) slices: Vec<Slice>,
     pub(crate) members: BTreeMap<VolcanoId, SocketAddr>,
     /// Clients cannot reach these themselves.
     pub(crate) hidden: HashSet<VolcanoId>,
@@ -61,7 +60,11 @@ pub(crate) struct World {
     pub(crate) cut_off: Option<VolcanoId>,
     /// Nobody serves.
     pub(crate) interregnum: bool,
+    /// Nobody serves these slices.
+    pub(crate) unserved: HashSet<SliceId>,
     pub(crate) forwarded: usize,
+    /// Operations on flares of each slice that came straight to its primary.
+    pub(crate) direct: HashMap<SliceId, usize>,
     /// Done, but answers are kept back.
     pub(crate) mute: bool,
     /// So many requests more are dropped unanswered.
@@ -77,28 +80,81 @@ pub(crate) struct World {
     pub(crate) roles: Vec<Role>,
 }
 
+/// A slice was told what is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reclaim {
+    pub(crate) slice: SliceId,
+    pub(crate) opens: Vec<(Handle, u32)>,
+    pub(crate) last: bool,
+}
+
 impl World {
-    /// Somebody begins to serve, in a new reign.
+    /// Somebody begins to serve everything, in a new reign.
     pub(crate) fn promote(&mut self, id: VolcanoId) {
         self.version += 1;
-        self.primary = Some(id);
-        self.reign = self.version;
         self.interregnum = false;
-        self.opens.clear();
+        for slice in self.slices.iter().map(|slice| slice.id).collect::<Vec<_>>() {
+            self.crown(slice, id);
+        }
+    }
+
+    /// Somebody begins to serve this slice, in a new reign.
+    pub(crate) fn promote_in(&mut self, slice: SliceId, id: VolcanoId) {
+        self.version += 1;
+        self.crown(slice, id);
+    }
+
+    fn crown(&mut self, slice: SliceId, id: VolcanoId) {
+        let (epoch, boot) = (Epoch(self.version), BootId(self.version));
+        let slice = self.slices.iter_mut().find(|known| known.id == slice).unwrap();
+        (slice.epoch, slice.reign, slice.primary) = (epoch, epoch, Replica { volcano: id, boot });
+        self.opens.retain(|handle, _| !slice.range.contains(&handle.key));
+        self.unserved.remove(&slice.id);
+    }
+
+    /// What of this slice lies beyond a key becomes a slice of its own, which this volcano serves.
+    pub(crate) fn split(&mut self, slice: SliceId, beyond: Key, new: SliceId, id: VolcanoId) {
+        self.version += 1;
+        let slice = self.slices.iter_mut().find(|known| known.id == slice).unwrap();
+        let upper = KeyRange::new(Ino(beyond.ino().0 + 1), slice.range.stop()).unwrap();
+        slice.range = KeyRange::new(slice.range.start(), beyond.ino()).unwrap();
+        slice.epoch = Epoch(self.version);
+        let upper = Slice { id: new, range: upper, ..slice.clone() };
+        self.slices.push(upper);
+        self.crown(new, id);
     }
 
     fn begin(&mut self, id: VolcanoId, address: SocketAddr) {
         self.version += 1;
         self.members.insert(id, address);
-        if self.primary.is_none_or(|primary| primary == id) {
-            self.promote(id);
+        if self.slices.is_empty() {
+            self.slices.push(Slice {
+                id: SliceId(1),
+                range: KeyRange::ALL,
+                epoch: Epoch(self.version),
+                reign: Epoch(self.version),
+                primary: Replica { volcano: id, boot: BootId(self.version) },
+                mirrors: Vec::new(),
+                joining: Vec::new(),
+                recalling: false,
+            });
         }
+        let served = self.slices.iter().filter(|slice| slice.primary.volcano == id).map(|slice| slice.id);
+        for slice in served.collect::<Vec<_>>() {
+            self.promote_in(slice, id);
+        }
+    }
+
+    /// The slice that a request goes to; what is about none goes to the one that keeps the sessions.
+    fn slice_for(&self, request: &Request) -> &Slice {
+        let key = request.key().unwrap_or(Handle::root().key);
+        self.slices.iter().find(|slice| slice.range.contains(&key)).unwrap()
     }
 
     fn topology(&self) -> Topology {
         let member = |(id, address): (&VolcanoId, &SocketAddr)| Member {
             id: *id,
-            boot: BootId(self.reign),
+            boot: BootId(1),
             nickname: format!("volcano{}", id.0),
             servername: "localhost".into(),
             address: if self.hidden.contains(id) { Ipv4Addr::UNSPECIFIED.into() } else { address.ip() },
@@ -107,21 +163,13 @@ impl World {
             witness: false,
             leaving: false,
         };
-        let slice = Slice {
-            id: SliceId(1),
-            range: KeyRange::ALL,
-            epoch: Epoch(self.reign),
-            primary: Replica { volcano: self.primary.unwrap(), boot: BootId(self.reign) },
-            mirrors: Vec::new(),
-            joining: Vec::new(),
-        };
         Topology {
             version: self.version,
             network: 7,
             lineage: 1,
             loss_counter: 0,
             members: self.members.iter().map(member).collect(),
-            slices: vec![slice],
+            slices: self.slices.clone(),
             handle_key: [0; 32],
             copies: 1,
             voters: Vec::new(),
@@ -306,8 +354,7 @@ impl Fake {
             world.next_session += 1;
             let session = SessionId(world.next_session);
             world.sessions.insert(session);
-            let (door, reign, topology) = (self.id, Epoch(world.reign), world.topology());
-            let terms = SessionReply { session, lease_ms: 60_000, door, reign, topology };
+            let terms = SessionReply { session, lease_ms: 60_000, door: self.id, topology: world.topology() };
             return Ok((Reply::OpenSession(terms), Bytes::new()));
         }
         if !world.sessions.contains(&session) && !matches!(request.request, Request::FetchTopology(_)) {
@@ -338,16 +385,21 @@ impl Fake {
         let mut payload = Bytes::new();
         let reply = match &request.request {
             Request::KeepAlive(_) => {
-                let (door, reign, topology_version) = (self.id, Epoch(world.reign), world.version);
-                Reply::KeepAlive(KeepAliveReply { door, reign, topology_version })
+                Reply::KeepAlive(KeepAliveReply { door: self.id, topology_version: world.version })
             }
             Request::EndSession(_) => {
                 world.sessions.remove(&session);
                 Reply::EndSession(())
             }
             Request::ReclaimOpens(reclaim) => {
-                world.reclaims += 1;
-                world.opens.extend(reclaim.opens.iter().copied());
+                let slice = world.slice_for(&request.request);
+                if reclaim.reign != slice.reign {
+                    return Err(FlareError::NotOwner.into());
+                }
+                assert!(reclaim.opens.iter().all(|(handle, _)| slice.range.contains(&handle.key)));
+                let (slice, opens, last) = (slice.id, reclaim.opens.clone(), reclaim.last);
+                world.opens.extend(opens.iter().copied());
+                world.reclaims.push(Reclaim { slice, opens, last });
                 Reply::ReclaimOpens(())
             }
             Request::FetchTopology(_) => Reply::FetchTopology(world.topology()),
@@ -416,9 +468,22 @@ impl Handler for Fake {
             return reply.send(Err(FlareError::Unavailable.into()), world.version);
         }
         world.forwarded += usize::from(request.header.forwarded);
-        if world.primary != Some(self.id) && !matches!(request.request, Request::FetchTopology(_)) {
-            assert!(!request.header.forwarded, "forwarded twice");
-            let owner = world.primary.and_then(|id| world.members.get(&id)).copied().unwrap();
+        let (slice, primary) = {
+            let slice = world.slice_for(&request.request);
+            (slice.id, slice.primary.volcano)
+        };
+        let is_for_any = matches!(request.request, Request::FetchTopology(_));
+        if world.unserved.contains(&slice) && !is_for_any {
+            return reply.send(Err(FlareError::Unavailable.into()), world.version);
+        }
+        if request.request.handle().is_some() && primary == self.id && !request.header.forwarded {
+            *world.direct.entry(slice).or_default() += 1;
+        }
+        if primary != self.id && !is_for_any {
+            if request.header.forwarded {
+                return reply.send(Err(FlareError::NotOwner.into()), world.version);
+            }
+            let owner = world.members[&primary];
             let (forwarder, world) = (Rc::clone(&self.forwarder), Arc::clone(&self.world));
             drop(tokio::task::spawn_local(async move {
                 let IncomingRequest { header, request, payload } = request;
@@ -432,7 +497,7 @@ impl Handler for Fake {
             return;
         }
         let outcome = self.answer(&mut world, &request);
-        if world.mute && request.request.key().is_some() {
+        if world.mute && request.request.handle().is_some() {
             world.held += 1;
             self.held.borrow_mut().push(reply);
             return;

@@ -13,6 +13,7 @@ use magma_common::proto::frame::{self, RequestHeader, StreamClass, Tag};
 #[allow(clippy::wildcard_imports, reason = "all operations are made here")]
 use magma_common::proto::operation::*;
 use magma_common::proto::{Credentials, Durability, SessionId};
+use magma_common::topology::Epoch;
 
 fn requests() -> Vec<Request> {
     let (dir, handle) = (Handle::root(), Handle::root());
@@ -24,7 +25,8 @@ fn requests() -> Vec<Request> {
         OpenSession { client: "client".into() }.into(),
         KeepAlive { acknowledged: 5 }.into(),
         EndSession.into(),
-        ReclaimOpens { opens: vec![(handle, 2), (handle, 1)], last: true }.into(),
+        ReclaimOpens { at: handle.key, reign: Epoch(3), opens: vec![(handle, 2), (handle, 1)], last: true }
+            .into(),
         FetchTopology.into(),
         Lookup { dir, name: name.clone() }.into(),
         LookupParent { dir }.into(),

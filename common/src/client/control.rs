@@ -52,12 +52,12 @@ pub(super) async fn ask(
     }
 }
 
-/// Gives back what a request has opened whose caller had gone when it was answered.
+/// Takes note of what a request has opened whose caller had gone when it was answered.
 pub(super) fn orphan_sink(opens: &Arc<Opens>) -> Box<dyn Fn(ReplyFrame) + Send + Sync> {
     let opens = Arc::clone(opens);
     Box::new(move |reply| match reply.outcome() {
-        Ok(Ok((Reply::Open(attr), _))) => opens.release_orphan(attr.handle),
-        Ok(Ok((Reply::Create(made), _))) => opens.release_orphan(made.attr.handle),
+        Ok(Ok((Reply::Open(attr), _))) => opens.orphaned(attr.handle),
+        Ok(Ok((Reply::Create(made), _))) => opens.orphaned(made.attr.handle),
         Ok(Ok(_) | Err(_)) | Err(_) => {}
     })
 }

@@ -1,8 +1,7 @@
-//! What is said on a connection before it carries requests, and again from time to time: the session, the topology, and what we
-//! have open.
+//! What is said on a connection before it carries requests, and again from time to time: the session, the topology.
 //!
-//! Whichever volcano is at the other end, it is the primary that answers. When another one answers than before, or another life
-//! of it, it must be told what we have open.
+//! The session is home's affair. Whichever volcano is at home's other end, it is the primary of the slice that keeps the
+//! sessions that answers. Owners are asked for the topology only, so that a slice can be reached while that one is not served.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +11,16 @@ use super::line::Ready;
 use super::network::{Network, Unready};
 use super::session::Session;
 use crate::error::FlareError;
-use crate::handle::Handle;
-use crate::proto::limits::MAX_OPENS_PER_MESSAGE;
-use crate::proto::operation::{FetchTopology, KeepAlive, OpenSession, ReclaimOpens};
+use crate::proto::operation::{FetchTopology, KeepAlive, OpenSession};
 use crate::proto::{Reply, SessionId};
-use crate::topology::{Epoch, VolcanoId};
+use crate::topology::VolcanoId;
 use crate::transport::link::Link;
 
-/// While a volcano says that the primary does not serve it is asked again at this pace.
+/// While a primary does not serve it is asked again at this pace.
 pub(super) const PULSE: Duration = Duration::from_millis(100);
 
 impl Network {
-    /// Makes a new connection ready: the session exists and the primary knows our opens.
+    /// Makes a new connection ready to be home: the session exists.
     pub(super) async fn greet(&self, link: Arc<Link>, patience: Duration) -> Result<Ready, Unready> {
         link.set_orphan_sink(control::orphan_sink(&self.opens));
         let started = tokio::time::Instant::now();
@@ -36,6 +33,13 @@ impl Network {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Makes a new connection to an owner ready.
+    pub(super) async fn greet_owner(&self, link: Arc<Link>, owner: VolcanoId) -> Result<Ready, Unready> {
+        link.set_orphan_sink(control::orphan_sink(&self.opens));
+        self.fetch_topology(&link).await?;
+        Ok(Ready { link, door: owner })
     }
 
     /// Keeps the session alive, or opens a new one if it has ended; who is at the other end.
@@ -61,7 +65,7 @@ impl Network {
         link: &Arc<Link>,
         ended: Option<SessionId>,
     ) -> Result<Option<VolcanoId>, Unready> {
-        let mut told = self.told.lock().await;
+        let _only_one = self.opening_session.lock().await;
         if self.session().map(|session| session.id) != ended {
             return Ok(None);
         }
@@ -71,13 +75,9 @@ impl Network {
         };
         let lease = Duration::from_millis(u64::from(terms.lease_ms.max(1000)));
         let session = Session::new(terms.session, lease);
-        self.learn(terms.topology);
-        // The new session has nothing open yet, whoever is primary.
-        *told = None;
-        self.tell_opens(link, &session).await?;
-        *told = Some(terms.reign);
         tracing::debug!(target: "magma::net", session = session.id.0, "session opened");
-        self.session.send_replace(Some(session));
+        self.learn(terms.topology);
+        self.begin_session(session);
         Ok(Some(terms.door))
     }
 
@@ -89,7 +89,6 @@ impl Network {
         if alive.topology_version > self.topology().version {
             self.fetch_topology(link).await?;
         }
-        self.settle_opens(link, session, alive.reign).await?;
         Ok(alive.door)
     }
 
@@ -99,48 +98,5 @@ impl Network {
         };
         self.learn(topology);
         Ok(())
-    }
-
-    /// Tells a primary that has begun to serve since we last told one what we have open.
-    async fn settle_opens(
-        &self,
-        link: &Arc<Link>,
-        session: &Arc<Session>,
-        reign: Epoch,
-    ) -> Result<(), Unready> {
-        let mut told = self.told.lock().await;
-        if *told == Some(reign) {
-            return Ok(());
-        }
-        self.tell_opens(link, session).await?;
-        *told = Some(reign);
-        self.moved();
-        Ok(())
-    }
-
-    async fn tell_opens(&self, link: &Arc<Link>, session: &Arc<Session>) -> Result<(), Unready> {
-        // A release that is under way and counted in what we say must not arrive after it.
-        let _no_release = self.opens.settling.write().await;
-        let opens = self.opens.reclaim();
-        tracing::debug!(target: "magma::net", opens = opens.len(), "telling the primary what is open");
-        self.send_opens(link, session, opens).await
-    }
-
-    /// Says how often each of these flares is open, and that this is all.
-    pub(super) async fn send_opens(
-        &self,
-        link: &Arc<Link>,
-        session: &Arc<Session>,
-        opens: Vec<(Handle, u32)>,
-    ) -> Result<(), Unready> {
-        let mut parts = opens.chunks(MAX_OPENS_PER_MESSAGE).peekable();
-        loop {
-            let part = parts.next().unwrap_or_default().to_vec();
-            let last = parts.peek().is_none();
-            control::ask(link, Some(session), ReclaimOpens { opens: part, last }.into()).await?;
-            if last {
-                return Ok(());
-            }
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use crate::topology::VolcanoId;
-use crate::transport::link::Link;
+use crate::transport::link::{Link, LinkError};
 use crate::transport::lock;
 
 /// A connection that has just been begun or lost is waited for this long before home is asked in its place.
@@ -23,7 +23,7 @@ pub(super) struct Ready {
 /// See the module's documentation.
 pub(super) struct Line {
     pub(super) ready: watch::Sender<Option<Ready>>,
-    /// It should be asked whether the session lives and who answers.
+    /// It should be asked whether the session lives; home only.
     pub(super) check: Notify,
     /// A newer topology exists.
     pub(super) refresh: Notify,
@@ -46,7 +46,8 @@ impl Line {
     }
 
     /// The connection is gone.
-    pub(super) fn lost(&self) {
+    pub(super) fn is_lost(&self, ready: &Ready, reason: &LinkError) {
+        tracing::info!(target: "magma::net", address = %ready.link.remote_address(), %reason, "connection lost");
         self.ready.send_replace(None);
         *lock(&self.patience) = Instant::now() + PATIENCE;
     }

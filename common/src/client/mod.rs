@@ -14,6 +14,7 @@ mod reach;
 mod releases;
 mod retry;
 mod session;
+mod telling;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -111,6 +112,8 @@ pub async fn probe(host: &HostPort, keys: &crate::auth::ClientKeys) -> Result<()
 
 /// How long [`Client::close`] waits for the volcano to hear of it.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// How much of that it waits for releases.
+const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A connected client. Clones share its connections, session and caches.
 #[derive(Clone)]
@@ -145,6 +148,7 @@ impl Client {
             .map_err(|error| ConnectError::Unreachable { hosts: String::new(), reason: error.to_string() })?;
         let network = Network::connect(config.hosts, config.name, dialer).await?;
         network.run(releases::run(Arc::clone(&network)));
+        network.run(telling::run(Arc::clone(&network)));
         let inner = Inner { network, limits: Limits::new(), cache: Cache::new(), patience: config.patience };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -275,7 +279,8 @@ impl Client {
     pub async fn close(self) {
         let network = Arc::clone(&self.inner.network);
         let farewell = async {
-            releases::flush(&network).await;
+            // A slice that does not answer keeps nobody. The end of the session settles the rest.
+            let _ = tokio::time::timeout(RELEASE_LIMIT, network.opens.released()).await;
             if let (Some(link), Some(session)) = (network.home(), network.session()) {
                 // A session that is not ended now ends by its lease.
                 let _ = control::ask(&link, Some(&session), EndSession.into()).await;

@@ -2,9 +2,10 @@
 //!
 //! The *home* connection goes to any volcano, opens the session and keeps it alive; it moves to another volcano when
 //! its own is gone. Volcanos that own keys and are not home get connections of their own when they are
-//! first needed. While one is not reachable its requests go through home, which passes them on.
+//! first needed. While one is not reachable its requests go through home, which passes them on, as it does with what
+//! concerns the session.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use super::{ConnectError, HostPort};
 use crate::error::FlareError;
 use crate::handle::Handle;
 use crate::key::Key;
-use crate::topology::{Epoch, Replica, SliceId, Topology, VolcanoId};
+use crate::topology::{Replica, SliceId, Topology, VolcanoId};
 use crate::transport::link::{Dialer, Link, LinkError};
 use crate::transport::lock;
 
@@ -41,8 +42,10 @@ pub(super) struct Network {
     topology: RwLock<Arc<Topology>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     pub(super) opens: Arc<Opens>,
-    /// Since when the primary has served that was last told what we have open. Held while one is told.
-    pub(super) told: tokio::sync::Mutex<Option<Epoch>>,
+    /// Held while a session is opened.
+    pub(super) opening_session: tokio::sync::Mutex<()>,
+    /// Slices that requests were told not to be served.
+    unserved: Mutex<BTreeSet<SliceId>>,
     /// Counts changes after which it is worth trying again at once.
     moves: watch::Sender<u64>,
     /// When requests last made home ask whether the primary serves.
@@ -101,7 +104,8 @@ impl Network {
             topology: RwLock::default(),
             tasks: Mutex::default(),
             opens: Arc::default(),
-            told: tokio::sync::Mutex::new(None),
+            opening_session: tokio::sync::Mutex::default(),
+            unserved: Mutex::default(),
             moves: watch::Sender::new(0),
             asked: Mutex::default(),
         });
@@ -126,25 +130,37 @@ impl Network {
                     }
                     return;
                 }
-                match line.ready() {
-                    Some(ready) => network.tend(&line, &ready, &mut fortune).await,
-                    None => network.restore(&line, owner, &mut fortune).await,
+                match (line.ready(), owner) {
+                    (Some(ready), None) => network.tend_home(&line, &ready, &mut fortune).await,
+                    (Some(ready), Some(_)) => network.tend_owner(&line, &ready).await,
+                    (None, owner) => network.restore(&line, owner, &mut fortune).await,
                 }
             }
         });
         lock(&self.tasks).push(task);
     }
 
-    /// Waits for one thing to do for a connection that is up, and does it.
-    async fn tend(&self, line: &Line, ready: &Ready, fortune: &mut Fortune) {
+    /// Waits for one thing to do for the connection to an owner, and does it.
+    async fn tend_owner(&self, line: &Line, ready: &Ready) {
+        let Some(session) = self.session() else { return };
+        tokio::select! {
+            reason = ready.link.lost() => return line.is_lost(ready, &reason),
+            () = line.refresh.notified() => {}
+            // Shows that it answers.
+            () = tokio::time::sleep(session.lease / 3) => {}
+        }
+        if let Err(Unready::Link(_)) = self.refresh(&ready.link).await {
+            ready.link.close();
+        }
+    }
+
+    /// Waits for one thing to do for home, and does it.
+    async fn tend_home(&self, line: &Line, ready: &Ready, fortune: &mut Fortune) {
         let Some(session) = self.session() else { return };
         fortune.door = Some(ready.door);
         let done = tokio::select! {
-            reason = ready.link.lost() => {
-                tracing::info!(target: "magma::net", address = %ready.link.remote_address(), %reason, "connection lost");
-                return line.lost();
-            }
-            () = line.refresh.notified() => return self.refresh(&ready.link).await,
+            reason = ready.link.lost() => return line.is_lost(ready, &reason),
+            () = line.refresh.notified() => return drop(self.refresh(&ready.link).await),
             () = line.check.notified() => self.introduce(&ready.link).await,
             () = tokio::time::sleep(session.lease / 3) => self.introduce(&ready.link).await,
         };
@@ -174,10 +190,12 @@ impl Network {
     }
 
     /// Fetches the topology; if that fails another reply will tell of it.
-    async fn refresh(&self, link: &Arc<Link>) {
-        if let Err(error) = self.fetch_topology(link).await {
+    async fn refresh(&self, link: &Arc<Link>) -> Result<(), Unready> {
+        let fetched = self.fetch_topology(link).await;
+        if let Err(error) = &fetched {
             tracing::debug!(target: "magma::net", %error, "the topology cannot be fetched");
         }
+        fetched
     }
 
     /// Tries once to bring a connection up; pauses if it fails.
@@ -207,18 +225,26 @@ impl Network {
         loop {
             let ready = self.home.ready();
             let owner = key.and_then(|key| self.other_owner(key, ready.as_ref()));
-            match (ready, owner) {
-                (Some(ready), None) => return ready.link,
-                (Some(ready), Some(line)) => return self.owner_link(&line).await.unwrap_or(ready.link),
-                (None, owner) => {
-                    if let Some(ready) = owner.and_then(|line| line.ready()) {
-                        return ready.link;
-                    }
+            let Some(line) = owner else {
+                match ready {
+                    Some(ready) => return ready.link,
+                    // The sender lives as long as we do.
+                    None if home.changed().await.is_err() => std::future::pending::<()>().await,
+                    None => {}
                 }
+                continue;
+            };
+            if let Some(ready) = ready {
+                return self.owner_link(&line).await.unwrap_or(ready.link);
             }
-            // The sender lives as long as we do.
-            if home.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            let mut owner = line.ready.subscribe();
+            if let Some(ready) = line.ready() {
+                return ready.link;
+            }
+            // The one that comes first will do; if the owner owns nothing any more, there is another one to look for.
+            tokio::select! {
+                _ = home.changed() => {}
+                _ = owner.changed() => {}
             }
         }
     }
@@ -273,27 +299,57 @@ impl Network {
         }
     }
 
-    /// How often a flare is open has to be said again.
-    pub(super) async fn reclaim(&self, link: &Arc<Link>, handle: Handle, count: u32) {
-        let Some(session) = self.session() else { return };
-        // If the connection is lost the next one reclaims everything.
-        let _ = self.send_opens(link, &session, vec![(handle, count)]).await;
+    /// Somebody says that this session has ended.
+    pub(super) fn check_session(&self, session: &Session) {
+        if self.session().is_some_and(|now| now.id == session.id) {
+            self.home.check.notify_one();
+        }
+    }
+
+    /// Goes on with a new session, in which nobody has been told what is open.
+    pub(super) fn begin_session(&self, session: Arc<Session>) {
+        self.opens.begin_session(session.id);
+        self.session.send_replace(Some(session));
+        self.opens.news.notify_one();
     }
 
     /// A reply mentioned this version of the topology.
     pub(super) fn heard(&self, version: u64) {
         if version > self.topology().version {
-            self.lines().iter().for_each(|line| line.refresh.notify_one());
+            self.refresh_topology();
         }
     }
 
-    /// A request was told that nobody serves: home asks until somebody does, so that not all requests have to ask often.
-    pub(super) fn unserved(&self) {
+    /// There may be a newer topology.
+    pub(super) fn refresh_topology(&self) {
+        self.lines().iter().for_each(|line| line.refresh.notify_one());
+    }
+
+    /// A request about this key was told that nobody serves. Home asks until somebody does, and for another slice than the one
+    /// that keeps the session a task of its own, so that not all requests have to ask often.
+    pub(super) fn unserved(&self, key: Option<&Key>) {
+        let topology = self.topology();
+        let slice = key.and_then(|key| topology.slice_of(key));
+        if let Some(slice) = slice.filter(|slice| !slice.range.contains(&Handle::root().key))
+            && lock(&self.unserved).insert(slice.id)
+        {
+            self.opens.news.notify_one();
+        }
         let mut asked = lock(&self.asked);
         if asked.is_none_or(|asked| asked.elapsed() >= PULSE) {
             *asked = Some(Instant::now());
             self.home.check.notify_one();
         }
+    }
+
+    /// Slices that did not serve, and are asked until they do.
+    pub(super) fn unserved_slices(&self) -> Vec<SliceId> {
+        lock(&self.unserved).iter().copied().collect()
+    }
+
+    /// This slice serves again, or exists no more.
+    pub(super) fn served(&self, slice: SliceId) {
+        lock(&self.unserved).remove(&slice);
     }
 
     /// The number of the last change after which it was worth trying again.
@@ -330,13 +386,14 @@ impl Network {
             std::mem::replace(&mut *known, Arc::new(topology))
         };
         let now = self.topology();
+        self.opens.heed(&now);
         if before.version > 0 && primaries(&before) != primaries(&now) {
             tracing::info!(target: "magma::net", version = now.version, "another primary");
             self.turn_to_primaries(&now);
         }
     }
 
-    /// Requests that wait for a volcano which owns nothing any more are tried again elsewhere, and the new primary is told what is open.
+    /// Requests that wait for a volcano which owns nothing any more are tried again elsewhere.
     fn turn_to_primaries(&self, topology: &Topology) {
         let owns = |id: &VolcanoId| topology.slices.iter().any(|slice| slice.primary.volcano == *id);
         let idle: Vec<_> =
@@ -344,7 +401,6 @@ impl Network {
         for ready in idle.iter().filter_map(|line| line.ready()) {
             ready.link.close();
         }
-        self.home.check.notify_one();
         self.moved();
     }
 

@@ -9,8 +9,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::network::Network;
 use super::retry::Backoff;
 use super::session::{Session, Ticket};
-use super::{Context, cache};
+use super::{AbortOnDrop, Context, cache};
 use crate::error::FlareError;
+use crate::handle::Handle;
 use crate::proto::frame::{RequestHeader, Tag};
 use crate::proto::{Failure, Reply, Request};
 use crate::transport::link::{Exchanged, Manner};
@@ -107,7 +108,8 @@ impl Operation<'_> {
         let body = self.request.encode().map_err(|_| FlareError::TooBig)?;
         let key = self.request.key();
         let numbered = self.request.mutates() && self.call.is_none();
-        let opening = self.request.opens().then(|| self.network.opens.begin());
+        let flare = if let Request::Open(open) = self.request { Some(open.handle) } else { None };
+        let mut opening = self.request.opens().then(|| self.network.opens.begin(flare));
         let mut ticket: Option<Ticket> = None;
         let mut in_doubt = false;
         let mut backoff = Backoff::new();
@@ -132,10 +134,11 @@ impl Operation<'_> {
             );
             match self.judge(sent.await?) {
                 Tried::Done(Ok((reply, payload))) => {
-                    if let (Some(opening), Some(handle)) = (opening, opened(&reply))
-                        && let Some(count) = opening.opened(handle)
-                    {
-                        self.network.reclaim(&link, handle, count).await;
+                    if let (Some(mut opening), Some(handle)) = (opening.take(), opened(&reply)) {
+                        if opening.opened(handle) {
+                            self.state(handle).await;
+                        }
+                        opening.delivered();
                     }
                     return Ok((reply, payload));
                 }
@@ -148,6 +151,15 @@ impl Operation<'_> {
                 Tried::SessionEnded => self.network.renew(&session).await,
             }
         }
+    }
+
+    /// States how often a flare is open. The caller may be outside of the runtime.
+    async fn state(&self, handle: Handle) {
+        let network = Arc::clone(self.network);
+        let mut stating =
+            AbortOnDrop(self.network.runtime().spawn(async move { network.state(handle).await }));
+        // If the runtime ends, so does the session.
+        let _ = (&mut stating.0).await;
     }
 
     fn header(&self, session: &Session, ticket: Option<&Ticket>) -> RequestHeader {
@@ -185,11 +197,11 @@ impl Operation<'_> {
             Ok(Ok(done)) => Tried::Done(Ok(done)),
             Ok(Err(failure)) => match failure.error {
                 FlareError::Unavailable => {
-                    self.network.unserved();
+                    self.network.unserved(self.request.key().as_ref());
                     Tried::Again { in_doubt: true }
                 }
                 FlareError::NotOwner => {
-                    self.network.unserved();
+                    self.network.unserved(self.request.key().as_ref());
                     Tried::Again { in_doubt: false }
                 }
                 FlareError::TooManyOutstanding => Tried::Again { in_doubt: false },
@@ -204,7 +216,7 @@ impl Operation<'_> {
     }
 }
 
-fn opened(reply: &Reply) -> Option<crate::handle::Handle> {
+fn opened(reply: &Reply) -> Option<Handle> {
     match reply {
         Reply::Open(attr) => Some(attr.handle),
         Reply::Create(made) => Some(made.attr.handle),

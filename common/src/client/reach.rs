@@ -87,7 +87,7 @@ impl Network {
         let address = self.topology().member(owner).map(Member::flare_address);
         let address = address.ok_or_else(|| LinkError::Lost("no longer a member".into()))?;
         let link = self.dialer.dial(address, limit(round)).await?;
-        self.greet(link, PATIENCE).await
+        self.greet_owner(link, owner).await
     }
 
     /// Whether there is another volcano to turn to than this one.

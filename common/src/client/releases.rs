@@ -6,53 +6,39 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::network::Network;
+use super::opens::Releasing;
 use super::retry::Backoff;
 use crate::error::FlareError;
-use crate::handle::Handle;
 use crate::proto::frame::{RequestHeader, StreamClass, Tag};
 use crate::proto::operation::Release;
 use crate::proto::{Credentials, Durability, Request};
 use crate::transport::link::{Exchanged, Manner};
 
-/// Releases on their way at a time.
-const WIDTH: usize = 64;
-
 /// Sends releases until the client is gone.
 pub(super) async fn run(network: Arc<Network>) {
-    loop {
-        network.opens.wanted.notified().await;
-        flush(&network).await;
-    }
-}
-
-/// Sends the releases that wait now.
-pub(super) async fn flush(network: &Arc<Network>) {
-    let (generation, unsent) = network.opens.take_unsent();
     let mut sending = JoinSet::new();
-    for (handle, count) in unsent {
-        if sending.len() >= WIDTH {
-            sending.join_next().await;
+    loop {
+        for release in network.opens.take_releases() {
+            sending.spawn(send(Arc::clone(&network), release));
         }
-        sending.spawn(send(Arc::clone(network), generation, handle, count));
+        network.opens.wanted.notified().await;
+        while sending.try_join_next().is_some() {}
     }
-    while sending.join_next().await.is_some() {}
 }
 
-/// Sends one release, again if need be, unless a reclaim has settled it meanwhile.
-async fn send(network: Arc<Network>, generation: u64, handle: Handle, count: u32) {
+/// Sends one release, again if need be, until it is answered.
+async fn send(network: Arc<Network>, release: Releasing) {
+    let (handle, count) = (release.handle, release.count);
     let request = Request::from(Release { handle, count });
     let Ok(body) = request.encode() else { return };
     let manner = Manner { class: StreamClass::Metadata, cancel: false, orphan: false };
     let mut backoff = Backoff::new();
-    let Some(session) = network.session() else { return };
+    // A new session has nothing open, until it is told.
+    let Some(session) = network.session().filter(|session| session.id == release.session) else { return };
     let ticket = session.number().await;
     loop {
         let seen = network.moves();
         let link = network.route(Some(&handle.key)).await;
-        let under_way = network.opens.settling.read().await;
-        if network.opens.generation() != generation {
-            return;
-        }
         let header = RequestHeader {
             tag: Tag(0),
             durability: Durability::Replicated,
@@ -65,19 +51,20 @@ async fn send(network: Arc<Network>, generation: u64, handle: Handle, count: u32
             forwarded: false,
             credentials: Credentials::ROOT,
         };
-        let sent = link.exchange(header, request.opcode(), &body, Bytes::new(), manner).await;
-        drop(under_way);
-        match sent {
+        match link.exchange(header, request.opcode(), &body, Bytes::new(), manner).await {
             Ok(Exchanged::Unsent | Exchanged::InDoubt) => {}
-            Ok(Exchanged::Reply(reply)) => match reply.outcome() {
-                Ok(Err(failure))
-                    if matches!(
-                        failure.error,
-                        FlareError::Unavailable | FlareError::NotOwner | FlareError::TooManyOutstanding
-                    ) => {}
-                // Done, or settled by the end of the session or of the flare.
-                Ok(_) | Err(_) => return,
-            },
+            Ok(Exchanged::Reply(reply)) => {
+                network.heard(reply.topology_version);
+                match reply.outcome() {
+                    Ok(Err(failure))
+                        if matches!(
+                            failure.error,
+                            FlareError::Unavailable | FlareError::NotOwner | FlareError::TooManyOutstanding
+                        ) => {}
+                    // Done, or settled by the end of the session or of the flare.
+                    Ok(_) | Err(_) => return,
+                }
+            }
             Err(error) => {
                 return tracing::error!(target: "magma::net", %error, "a release cannot be sent");
             }

@@ -11,6 +11,7 @@ use super::header::{OpId, SessionId};
 use crate::attr::{Attr, Kind, SetAttr, Wcc};
 use crate::error::FlareError;
 use crate::handle::Handle;
+use crate::key::Key;
 use crate::name::Name;
 use crate::time::Timestamp;
 use crate::topology::{Epoch, Topology, VolcanoId};
@@ -182,8 +183,6 @@ pub struct SessionReply {
     pub lease_ms: u32,
     /// The volcano at the other end of the connection, which may have passed the request on.
     pub door: VolcanoId,
-    /// Since when the volcano that answers has served; see [`KeepAliveReply::reign`].
-    pub reign: Epoch,
     /// The topology as the volcano knows it.
     pub topology: Topology,
 }
@@ -195,14 +194,11 @@ pub struct KeepAlive {
     pub acknowledged: u64,
 }
 
-/// Whether the client still talks to the same life of the same primary.
+/// The session lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepAliveReply {
     /// The volcano at the other end of the connection: the one that answers, or one that passes its answer on.
     pub door: VolcanoId,
-    /// The epoch under which the primary that answers began to serve. A primary keeps opens in memory: another reign than
-    /// before means that it must be told again what is open.
-    pub reign: Epoch,
     /// The version of the topology it knows.
     pub topology_version: u64,
 }
@@ -211,11 +207,18 @@ pub struct KeepAliveReply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndSession;
 
-/// After a change of the primary or its restart: the flares this session still holds open.
+/// Tells one slice which of its flares this session has open: after the beginning of a
+/// [reign](crate::topology::Slice::reign), of the session, or of the slice.
 ///
-/// An unlinked flare waits until every session that was alive has sent its last such message.
+/// A flare that is not named stays as it was. An unlinked one waits until every session that was alive has sent its last
+/// such message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReclaimOpens {
+    /// Any key of the slice.
+    pub at: Key,
+    /// The slice's reign, as far as the client knows. The primary of another one answers `NotOwner`: it must hear
+    /// all parts, and those of a former reign were said to somebody else.
+    pub reign: Epoch,
     /// Handles and how often each is open, at most [`MAX_OPENS_PER_MESSAGE`](super::limits::MAX_OPENS_PER_MESSAGE).
     pub opens: Vec<(Handle, u32)>,
     /// No more follow.

@@ -12,7 +12,7 @@ const BULK_ABOVE_ENTRIES: usize = 64;
 
 impl Request {
     /// The flare that routes the request: the directory for operations on names (rename: the
-    /// destination, which drives it), the flare itself otherwise. `None` for what any volcano answers.
+    /// destination, which drives it), the flare itself otherwise. `None` for what is about none.
     pub fn handle(&self) -> Option<Handle> {
         let handle = match self {
             Self::OpenSession(_)
@@ -54,9 +54,12 @@ impl Request {
         Some(handle)
     }
 
-    /// The key that routes the request; `None` for what any volcano answers.
+    /// The key that routes the request; `None` for what concerns no slice in particular.
     pub fn key(&self) -> Option<Key> {
-        self.handle().map(|handle| handle.key)
+        match self {
+            Self::ReclaimOpens(reclaim) => Some(reclaim.at),
+            _ => self.handle().map(|handle| handle.key),
+        }
     }
 
     /// Whether success gives the session one more open of the flare in the reply.
@@ -92,7 +95,8 @@ mod tests {
 
     use crate::handle::BirthNumber;
     use crate::name::Name;
-    use crate::proto::operation::{FetchTopology, Rename, RenameHow, StatMany};
+    use crate::proto::operation::{FetchTopology, ReclaimOpens, Rename, RenameHow, StatMany};
+    use crate::topology::Epoch;
 
     #[test]
     fn a_rename_goes_to_the_directory_that_gains_the_name() {
@@ -107,6 +111,14 @@ mod tests {
             how: RenameHow::Replace,
         };
         assert_eq!(Request::from(rename).key(), Some(there.key));
+    }
+
+    #[test]
+    fn what_is_open_is_said_to_the_slice_that_is_meant() {
+        let at = Key::from_bytes([3; 20]);
+        let (reign, opens) = (Epoch(1), vec![(Handle::root(), 1)]);
+        let reclaim = Request::from(ReclaimOpens { at, reign, opens, last: true });
+        assert_eq!((reclaim.key(), reclaim.handle()), (Some(at), None));
     }
 
     #[test]

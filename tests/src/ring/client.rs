@@ -1,6 +1,6 @@
 //! A client: sessions, numbered operations that are repeated until they are answered, and what it makes of the answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use magma_common::attr::Kind;
@@ -9,7 +9,7 @@ use magma_common::handle::Handle;
 use magma_common::proto::frame::{RequestHeader, Tag};
 use magma_common::proto::operation::{EndSession, FetchTopology, KeepAlive, OpenSession, ReclaimOpens};
 use magma_common::proto::{Credentials, Durability, OpId, Reply, Request, SessionId};
-use magma_common::topology::{Epoch, Topology, VolcanoId};
+use magma_common::topology::{Epoch, Slice, SliceId, Topology, VolcanoId};
 
 use super::clock::{MILLISECOND, SECOND, Time};
 use super::dice::Dice;
@@ -111,8 +111,9 @@ pub struct Client {
     acknowledged: u64,
     primary: Option<usize>,
     version: u64,
-    reign: Option<Epoch>,
-    must_reclaim: bool,
+    slices: Vec<Slice>,
+    /// To which reign of each slice it has said what is open, or is about to.
+    told: BTreeMap<SliceId, Epoch>,
     tasks: Vec<Task>,
     known: Known,
     next_tag: u64,
@@ -141,8 +142,8 @@ impl Client {
             acknowledged: 0,
             primary: None,
             version: 0,
-            reign: None,
-            must_reclaim: false,
+            slices: Vec::new(),
+            told: BTreeMap::new(),
             tasks: Vec::new(),
             known: Known::default(),
             next_tag: 0,
@@ -199,7 +200,12 @@ impl Client {
         self.phase == Phase::Working
             && self.session.is_some()
             && self.tasks.len() < self.width
-            && !self.must_reclaim
+            && self.untold().next().is_none()
+    }
+
+    /// Slices that do not know yet what it has open.
+    fn untold(&self) -> impl Iterator<Item = &Slice> {
+        self.slices.iter().filter(|slice| self.told.get(&slice.id) != Some(&slice.reign))
     }
 
     /// Does what is due: what is to be sent now.
@@ -240,13 +246,13 @@ impl Client {
             self.wants_topology = false;
             self.begin(world, plain(FetchTopology.into()));
         }
-        let Some(session) = self.session else {
+        if self.session.is_none() {
             let wants = self.phase == Phase::Working || self.to_read.is_some();
             if wants && !has(&self.tasks, |request| matches!(request, Request::OpenSession(_))) {
                 self.begin(world, plain(OpenSession { client: format!("client {}", self.index) }.into()));
             }
             return;
-        };
+        }
         if self.phase == Phase::Leaving {
             if self.tasks.is_empty() && self.to_read.is_none() {
                 self.begin(world, plain(EndSession.into()));
@@ -263,12 +269,15 @@ impl Client {
             matches!(request, Request::ReclaimOpens(_) | Request::Open(_) | Request::Release(_))
                 || matches!(request, Request::Create(create) if create.open)
         };
-        if self.must_reclaim && !has(&self.tasks, is_settling) {
-            self.must_reclaim = false;
-            let opens = self.known.opens.clone();
-            self.begin(world, plain(ReclaimOpens { opens, last: true }.into()));
+        if !has(&self.tasks, is_settling) {
+            for slice in self.untold().cloned().collect::<Vec<_>>() {
+                self.told.insert(slice.id, slice.reign);
+                let is_there = |(handle, _): &&(Handle, u32)| slice.range.contains(&handle.key);
+                let opens = self.known.opens.iter().filter(is_there).copied().collect();
+                let (at, reign) = (slice.range.first_key(), slice.reign);
+                self.begin(world, plain(ReclaimOpens { at, reign, opens, last: true }.into()));
+            }
         }
-        let _ = session;
     }
 
     fn begin(&mut self, world: &mut Surroundings<'_>, wish: Wish) {
@@ -360,6 +369,16 @@ impl Client {
         let sent =
             self.tasks[at].tries.iter().find(|(tag, _)| *tag == arrival.tag).map_or(0, |(_, sent)| *sent);
         let pause = self.dice.magnitude(20 * MILLISECOND, 500 * MILLISECOND);
+        if let (Request::ReclaimOpens(reclaim), Some(Err(FlareError::NotOwner))) =
+            (&self.tasks[at].wish.request, &arrival.answer)
+        {
+            // It may be that of another reign: what is open then is said to it.
+            let told = self.slices.iter().filter(|slice| slice.range.contains(&reclaim.at));
+            told.for_each(|slice| drop(self.told.remove(&slice.id)));
+            self.wants_topology = true;
+            world.history.operations[self.tasks.remove(at).operation].in_doubt = true;
+            return;
+        }
         let answer = match arrival.answer {
             Some(answer) if !is_passing(&answer) => answer,
             _ => {
@@ -412,7 +431,7 @@ impl Client {
             world.history.operations[task.operation].in_doubt = true;
         }
         self.session = None;
-        self.must_reclaim = false;
+        self.told.clear();
         self.known.forget_session();
     }
 
@@ -420,18 +439,13 @@ impl Client {
         match reply {
             Reply::OpenSession(opened) => {
                 self.session = Some(opened.session);
-                self.reign = Some(opened.reign);
+                self.told.clear();
                 (self.sequence, self.acknowledged) = (0, 0);
                 self.answered.clear();
                 self.next_alive = world.now + ALIVE_INTERVAL;
                 self.learn_topology(world, &opened.topology);
             }
-            Reply::KeepAlive(alive) => {
-                if self.reign != Some(alive.reign) {
-                    self.reign = Some(alive.reign);
-                    self.must_reclaim = true;
-                }
-            }
+            Reply::KeepAlive(_) => {}
             Reply::FetchTopology(topology) => self.learn_topology(world, topology),
             Reply::Readdir(listing) if self.to_read.is_some() => {
                 let found = listing.entries.iter().map(|entry| (entry.handle, entry.kind));
@@ -447,10 +461,9 @@ impl Client {
             return;
         }
         self.version = topology.version;
+        self.slices.clone_from(&topology.slices);
         let primary = topology.slices.first().map(|slice| slice.primary.volcano);
         self.primary = primary.and_then(|primary| (world.places)(primary));
-        // Another one may serve now.
-        self.next_alive = self.next_alive.min(world.now);
     }
 }
 

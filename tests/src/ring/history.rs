@@ -128,9 +128,9 @@ pub fn describe_answer(answer: &Result<(Reply, Bytes), FlareError>) -> String {
             format!("lists {}", names.join(" "))
         }
         Ok((Reply::Read(_), data)) => format!("{} bytes {:02x?}", data.len(), &data[..data.len().min(8)]),
-        Ok((Reply::KeepAlive(alive), _)) => format!("alive, reign {}", alive.reign.0),
+        Ok((Reply::KeepAlive(alive), _)) => format!("alive, topology {}", alive.topology_version),
         Ok((Reply::OpenSession(session), _)) => {
-            format!("session {:04x}, reign {}", session.session.0 & 0xffff, session.reign.0)
+            format!("session {:04x}", session.session.0 & 0xffff)
         }
         Ok(_) => "done".into(),
     }

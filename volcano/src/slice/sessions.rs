@@ -40,7 +40,6 @@ impl Slice<'_> {
                 session: id,
                 lease_ms: u32::try_from(SESSION_LEASE.as_millis()).unwrap_or(u32::MAX),
                 door: self.identity.volcano,
-                reign: *self.reign,
                 topology: self.topology.clone(),
             }),
             bytes::Bytes::new(),
@@ -60,7 +59,6 @@ impl Slice<'_> {
     pub(super) fn keep_alive(&self) -> Reply {
         Reply::KeepAlive(KeepAliveReply {
             door: self.identity.volcano,
-            reign: *self.reign,
             topology_version: self.topology.version,
         })
     }
@@ -73,6 +71,9 @@ impl Slice<'_> {
     ) -> Result<Answer, Trouble> {
         if request.opens.len() > MAX_OPENS_PER_MESSAGE {
             return Ok(Err(FlareError::BadRequest.into()));
+        }
+        if request.reign != *self.reign {
+            return Ok(Err(FlareError::NotOwner.into()));
         }
         let stored = request.opens.iter().filter(|(handle, _)| handle.birth != BirthNumber::INTERNAL);
         for (handle, count) in stored {

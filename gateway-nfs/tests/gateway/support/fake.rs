@@ -178,9 +178,11 @@ impl Fake {
             id: SliceId(1),
             range: KeyRange::ALL,
             epoch: Epoch(1),
+            reign: Epoch(1),
             primary: Replica { volcano: VolcanoId(1), boot: BootId(1) },
             mirrors: Vec::new(),
             joining: Vec::new(),
+            recalling: false,
         };
         Topology {
             version: 1,
@@ -201,16 +203,10 @@ impl Fake {
                 let session = SessionId(world.sessions.len() as u64 + 1);
                 world.sessions.insert(session);
                 let topology = self.topology();
-                Reply::OpenSession(SessionReply {
-                    session,
-                    lease_ms: 60_000,
-                    door: VolcanoId(1),
-                    reign: Epoch(1),
-                    topology,
-                })
+                Reply::OpenSession(SessionReply { session, lease_ms: 60_000, door: VolcanoId(1), topology })
             }
             Request::KeepAlive(_) => {
-                Reply::KeepAlive(KeepAliveReply { door: VolcanoId(1), reign: Epoch(1), topology_version: 1 })
+                Reply::KeepAlive(KeepAliveReply { door: VolcanoId(1), topology_version: 1 })
             }
             Request::EndSession(_) => Reply::EndSession(()),
             Request::ReclaimOpens(_) => Reply::ReclaimOpens(()),

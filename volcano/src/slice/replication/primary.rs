@@ -278,7 +278,7 @@ impl Slice<'_> {
         if let Role::Primary(primary) = &mut self.replication.role {
             let took = now.monotonic.saturating_sub(primary.since);
             tracing::info!(
-                target: "magma::routing", slice = self.identity.slice.0, epoch = self.reign.0, ms = took.as_millis(),
+                target: "magma::routing", slice = self.identity.slice.0, reign = self.reign.0, ms = took.as_millis(),
                 sessions = self.sessions.len(), "this volcano serves the slice"
             );
             primary.phase = if is_recalling { Phase::Recalling } else { Phase::Serving };

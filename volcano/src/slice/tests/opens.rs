@@ -4,15 +4,12 @@ use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::proto::SessionId;
 use magma_common::proto::operation::{EndSession, Open, ReclaimOpens};
+use magma_common::topology::Epoch;
 
 use super::world::{World, create, release, unlink};
 
 fn open(handle: Handle) -> Open {
     Open { handle, read: true, write: true, execute: false, truncate: false }
-}
-
-fn last(opens: Vec<(Handle, u32)>) -> ReclaimOpens {
-    ReclaimOpens { opens, last: true }
 }
 
 /// A file without a name that this session has open.
@@ -94,10 +91,10 @@ fn after_a_restart_only_what_nobody_holds_dies_and_only_when_all_have_spoken() {
     let dropped = nameless(&mut world, one, "dropped");
     world.restart();
     let new = world.session();
-    world.ok(one, last(vec![(held, 1)]));
+    world.ok(one, world.last(vec![(held, 1)]));
     world.pass(1);
     assert!(!gone(&mut world, new, held) && !gone(&mut world, new, dropped));
-    world.ok(other, last(Vec::new()));
+    world.ok(other, world.last(Vec::new()));
     assert!(gone(&mut world, new, dropped));
     assert_eq!(world.read(one, held).unwrap(), "held");
     world.ok(one, release(held));
@@ -111,9 +108,9 @@ fn after_a_restart_a_silent_session_is_waited_for_no_longer_than_its_lease() {
     let held = nameless(&mut world, one, "held");
     let dropped = nameless(&mut world, one, "dropped");
     world.restart();
-    world.ok(one, last(vec![(held, 1)]));
+    world.ok(one, world.last(vec![(held, 1)]));
     world.pass(50);
-    world.ok(one, last(vec![(held, 1)]));
+    world.ok(one, world.last(vec![(held, 1)]));
     assert!(!gone(&mut world, one, dropped));
     world.pass(11);
     assert!(gone(&mut world, one, dropped) && !gone(&mut world, one, held));
@@ -152,7 +149,7 @@ fn a_create_that_opened_and_is_retried_after_a_restart_holds_its_file() {
     let call = world.call(session, create("a", true));
     world.ask(call.clone()).unwrap();
     world.restart();
-    world.ok(session, last(Vec::new()));
+    world.ok(session, world.last(Vec::new()));
     world.ask(call.clone()).unwrap();
     let Ok((magma_common::proto::Reply::Create(made), _)) = world.ask(call) else { panic!() };
     world.ok(session, unlink("a"));
@@ -167,7 +164,7 @@ fn reclaiming_nothing_of_a_flare_gives_it_back() {
     let mut world = World::new();
     let session = world.session();
     let file = nameless(&mut world, session, "a");
-    world.ok(session, last(vec![(file, 0)]));
+    world.ok(session, world.last(vec![(file, 0)]));
     assert!(gone(&mut world, session, file));
 }
 
@@ -182,5 +179,21 @@ fn what_a_full_disk_kept_from_being_buried_is_buried_later() {
     world.disk.set_full(false);
     assert!(!gone(&mut world, session, file));
     world.pass(1);
+    assert!(gone(&mut world, session, file));
+}
+
+/// Half of what is open, said to one primary, and the other half, said to the next one, would pass for all.
+#[test]
+fn what_is_said_to_the_primary_of_another_reign_is_refused() {
+    let mut world = World::new();
+    let session = world.session();
+    let file = nameless(&mut world, session, "a");
+    world.restart();
+    let of_before = ReclaimOpens { reign: Epoch(1), ..world.last(Vec::new()) };
+    assert_eq!(world.error(session, of_before), FlareError::NotOwner);
+    assert!(!gone(&mut world, session, file), "the session has not reported");
+    world.ok(session, world.last(vec![(file, 1)]));
+    assert!(!gone(&mut world, session, file));
+    world.ok(session, release(file));
     assert!(gone(&mut world, session, file));
 }

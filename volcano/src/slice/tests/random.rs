@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use magma_common::handle::Handle;
-use magma_common::proto::operation::{Commit, EndSession, LockFamily, LockKind, Open, ReclaimOpens};
+use magma_common::proto::operation::{Commit, EndSession, LockFamily, LockKind, Open};
 use magma_common::proto::{Durability, Request, SessionId};
 use proptest::prelude::*;
 
@@ -110,7 +110,7 @@ impl Guests {
         self.world.batch_end();
         self.world.restart();
         for session in self.sessions.clone() {
-            let call = self.world.call(session, ReclaimOpens { opens: Vec::new(), last: true });
+            let call = self.world.call(session, self.world.last(Vec::new()));
             drop(self.world.ask(call));
         }
     }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use magma_common::error::FlareError;
-use magma_common::proto::operation::{
-    EndSession, KeepAlive, LockFamily, LockKind, OpenSession, ReclaimOpens,
-};
+use magma_common::proto::operation::{EndSession, KeepAlive, LockFamily, LockKind, OpenSession};
 use magma_common::proto::{Reply, SessionId};
 
 use super::world::{World, create, lock, unlink};
@@ -148,7 +146,7 @@ fn a_message_may_not_reclaim_more_than_its_limit() {
     let session = world.session();
     let file = world.create(session, "a", false);
     let opens = vec![(file, 1); magma_common::proto::limits::MAX_OPENS_PER_MESSAGE + 1];
-    assert_eq!(world.error(session, ReclaimOpens { opens, last: true }), FlareError::BadRequest);
+    assert_eq!(world.error(session, world.last(opens)), FlareError::BadRequest);
 }
 
 /// A full disk refused the record, but the session was forgotten: its locks stayed for ever.

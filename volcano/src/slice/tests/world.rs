@@ -12,8 +12,8 @@ use magma_common::key::KeyRange;
 use magma_common::name::Name;
 use magma_common::proto::frame::{RequestHeader, Tag};
 use magma_common::proto::operation::{
-    Create, CreateHow, Getattr, Lock, LockFamily, LockKind, LockOwner, Lookup, OpenSession, Read, Release,
-    SessionReply, Unlink, Write, WriteAt,
+    Create, CreateHow, Getattr, Lock, LockFamily, LockKind, LockOwner, Lookup, OpenSession, Read,
+    ReclaimOpens, Release, SessionReply, Unlink, Write, WriteAt,
 };
 use magma_common::proto::{Credentials, Durability, Reply, Request, SessionId};
 use magma_common::time::Timestamp;
@@ -167,11 +167,17 @@ impl World {
         self.topology.version += 1;
         self.topology.members[0].boot.0 += 1;
         self.topology.slices[0].epoch = Epoch(self.topology.version);
+        self.topology.slices[0].reign = Epoch(self.topology.version);
         self.topology.slices[0].primary = self.topology.members[0].replica();
         let (slices, may_have_lost) = open(&self.dir, &self.disk, &self.topology, self.now, false);
         self.slices = Some(slices);
         self.may_have_lost = may_have_lost;
         self.stopped = None;
+    }
+
+    /// The last message that says what is open, to the present primary.
+    pub(super) fn last(&self, opens: Vec<(Handle, u32)>) -> ReclaimOpens {
+        ReclaimOpens { at: Handle::root().key, reign: self.topology.slices[0].reign, opens, last: true }
     }
 
     /// A number that no operation had before.
