@@ -355,6 +355,15 @@ impl<'a> Search<'a> {
         let item = &self.items[at];
         match &item.what {
             What::ForgetsOpens => place.state.forget_opens(item.asked.session),
+            What::Answered(answer) if item.asked.request.mutates() => {
+                // Without a record it changed nothing. A rename to another name of the same file does that, and at an earlier place it
+                // would have been a rename indeed.
+                let mut next = place.state.clone();
+                if next.step(&item.asked, answer).is_err() || !next.has_same_flares(&place.state) {
+                    return false;
+                }
+                place.state = next;
+            }
             What::Answered(answer) => {
                 if place.state.step(&item.asked, answer).is_err() {
                     return false;

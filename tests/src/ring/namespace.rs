@@ -150,6 +150,11 @@ impl Namespace {
         self.nodes.get(&handle).is_some_and(|node| node.names == 0) && !is_open()
     }
 
+    /// Whether nothing is different but what is held open.
+    pub fn has_same_flares(&self, other: &Self) -> bool {
+        self.nodes == other.nodes
+    }
+
     /// The flares that this request names and that may die now: any one of them may be why it is told that a handle is stale.
     pub fn mortal(&self, asked: &Asked) -> Vec<Handle> {
         handles(&asked.request).into_iter().filter(|handle| self.may_die(*handle)).collect()
@@ -465,6 +470,9 @@ impl Namespace {
             }
             (Request::Setattr(op), Reply::Setattr(_)) => {
                 let Some(size) = op.set.size else { return Ok(Effect::Same) };
+                if self.file(op.handle).is_ok_and(|bytes| bytes.len() as u64 == size) {
+                    return Ok(Effect::Same);
+                }
                 if let Body::File(content) = &mut self.change(op.handle).body {
                     content.note(asked.id);
                     Rc::make_mut(&mut content.bytes).resize(size as usize, 0);

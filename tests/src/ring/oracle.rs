@@ -7,14 +7,14 @@
 //! When all in-sync copies of a configuration are down and at least one of them has lost what was not on its disk, the slice
 //! starts cold, and everything that is `Stable` must be there: the history is *cut*.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use magma_common::attr::Wcc;
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
-use magma_common::proto::operation::WriteReply;
+use magma_common::proto::operation::{CreateHow, WriteReply};
 use magma_common::proto::{OpId, Reply, Request, SessionId};
 use magma_common::topology::{Epoch, Position, Replica, Seq, Slice as Config, Topology, VolcanoId};
 use magma_volcano::record::{Change, Record};
@@ -64,8 +64,8 @@ pub struct Oracle {
     names: BTreeMap<(Epoch, Seq), [u8; 32]>,
     line: BTreeMap<u64, Entry>,
     by_id: BTreeMap<OpId, u64>,
-    /// Operations that made a record that was lost.
-    lost_ids: BTreeSet<OpId>,
+    /// Operations that made a record that was lost, and in which epoch it was.
+    lost_ids: BTreeMap<OpId, Epoch>,
     line_epoch: Epoch,
     /// The number of the last record that somebody may have heard of.
     pub acknowledged: u64,
@@ -189,7 +189,7 @@ impl Oracle {
             if let Some(id) = entry.id {
                 self.by_id.remove(&id);
                 self.first_answers.remove(&id);
-                self.lost_ids.insert(id);
+                self.lost_ids.insert(id, epoch);
             }
         }
         Ok(())
@@ -325,10 +325,8 @@ impl Oracle {
         let mut seq = None;
         if let Some(id) = asked.id.filter(|_| asked.request.mutates()) {
             seq = self.by_id.get(&id).copied();
-            // A release makes a record only if the flare dies with it. Done again by a primary to which the session has never said
-            // that it holds the flare open, it makes none: the flare dies when the sessions have said what they hold.
-            let needs_record = !matches!(asked.request, Request::Release(_));
-            if seq.is_none() && needs_record && self.lost_ids.contains(&id) {
+            let lost_in = self.lost_ids.get(&id).filter(|_| seq.is_none());
+            if lost_in.is_some_and(|epoch| reign < *epoch || always_makes_record(&asked.request)) {
                 return violation(format!(
                     "no loss: {id:?} is answered, and its record is no part of the history"
                 ));
@@ -382,6 +380,21 @@ impl Oracle {
     /// The newest configuration that was seen.
     pub fn config(&self) -> Option<&Config> {
         self.configs.last_key_value().map(|(_, config)| config)
+    }
+}
+
+/// Whether a success of such a request always changes something. Others, done again after their record was lost, may find things
+/// as they want them: an unlock that there is nothing to unlock, a release that the flare does not die with it.
+fn always_makes_record(request: &Request) -> bool {
+    match request {
+        Request::Create(create) => create.how == CreateHow::Guarded,
+        Request::Mkdir(_)
+        | Request::Symlink(_)
+        | Request::Link(_)
+        | Request::Unlink(_)
+        | Request::Rmdir(_)
+        | Request::Write(_) => true,
+        _ => false,
     }
 }
 
