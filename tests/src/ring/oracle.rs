@@ -76,6 +76,8 @@ pub struct Oracle {
     /// Segments that have ended.
     pub segments: Vec<Segment>,
     lives: BTreeMap<Replica, Life>,
+    /// Since when the copies that are joining, or did last, have been.
+    joined: BTreeMap<Replica, Time>,
     configs: BTreeMap<Epoch, Config>,
     /// The newest reign that has begun, and when.
     reign: (Epoch, Time),
@@ -255,6 +257,9 @@ impl Oracle {
         let before = self.configs.last_key_value().map(|(_, before)| before.clone());
         self.configs.insert(config.epoch, config.clone());
         let Some(before) = before else { return Ok(()) };
+        for copy in config.joining.iter().filter(|copy| !before.joining.contains(copy)) {
+            self.joined.insert(*copy, now);
+        }
         let (had, has) = (before.in_sync().count(), config.in_sync().count());
         let calm = self.is_fair && !paused && now.saturating_sub(self.last_fault) > 20 * SECOND;
         if has < had && has < usize::from(topology.copies) && calm {
@@ -370,6 +375,11 @@ impl Oracle {
         let line = self.line.range(base + 1..).map(|(seq, entry)| (*seq, entry.clone())).collect();
         let last = Segment { line, survived: u64::MAX, ended: Time::MAX, unsynced: Vec::new() };
         self.segments.iter().cloned().chain([last]).collect()
+    }
+
+    /// Since when this copy has been joining, or was when it did last.
+    pub fn joined(&self, copy: Replica) -> Option<Time> {
+        self.joined.get(&copy).copied()
     }
 
     /// The version of the newest topology that was seen.

@@ -330,9 +330,10 @@ impl Slice {
         if self.stopped {
             self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
         } else {
-            let is_early = planted(Bug::ReleaseErrorsEarly) && answer.is_err();
-            let at = if is_early { Seq(0) } else { self.position().seq };
-            self.gate.hold(Held { ticket, answer }, need, at);
+            if planted(Bug::ReleaseErrorsEarly) && answer.is_err() {
+                return self.effects.push(Effect::Answer(ticket, answer));
+            }
+            self.gate.hold(Held { ticket, answer }, need, self.position().seq);
         }
     }
 

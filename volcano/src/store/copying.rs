@@ -12,6 +12,7 @@ use super::doubts::Doubts;
 use super::error::StoreError;
 use super::log::{EntryRef, Lsn};
 use crate::missing::Missing;
+use crate::planted::{Bug, planted};
 use crate::record::{BodyChange, Change, Entry, Record};
 use crate::rows::BodyId;
 
@@ -37,6 +38,11 @@ impl Store {
         // before bytes are written that nothing would mention
         check_slice(EntryRef::Record(record), &self.db).map_err(|reason| self.rejected(reason))?;
         match self.db.slices.get(&record.slice) {
+            Some(state) if !state.missing.is_empty() && planted(Bug::DropRecordsWhileCopying) => self
+                .take_received(
+                    &Record { changes: Vec::new(), outcome: record.outcome.clone(), ..*record },
+                    &[],
+                ),
             Some(state) if !state.missing.is_empty() => {
                 let lacks = |ino| state.missing.contains(ino);
                 let mut filtered = filter(record.changes.clone(), appended.to_vec(), lacks, state.partial);
@@ -99,6 +105,9 @@ impl Store {
         let mut missing = state.missing_on_disk();
         let touched = self.mark_touched(slice, to.seq, &mut missing);
         let Some(sessions) = self.stop_on_error(touched)? else { return Ok(Rewound::NotInLog) };
+        if planted(Bug::RewindWithoutRefresh) {
+            missing = Missing::NOTHING;
+        }
         self.take(EntryRef::Rewind { slice, to, missing: &missing })?;
         Ok(Rewound::Done { sessions })
     }

@@ -139,6 +139,11 @@ impl Slice {
         self.replication.role = Role::Outside(super::Cold::default());
     }
 
+    /// Whether an answer might leave this copy now, were there one: it serves, and holds the lease.
+    pub fn may_answer(&self, now: Now) -> bool {
+        self.is_serving() && self.safe(now).is_some()
+    }
+
     /// What is due for a primary.
     pub(super) fn lead_on(&mut self, now: Now) {
         self.heed_lease(now);
