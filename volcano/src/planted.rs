@@ -5,9 +5,9 @@
 pub enum Bug {
     /// Replies leave before the other copies have what they depend on.
     AcknowledgeBeforeMirror,
-    /// Errors and reads leave before the records that they saw are acknowledged.
+    /// Errors leave before the records that they saw are acknowledged.
     ReleaseErrorsEarly,
-    /// Messages of another epoch are taken.
+    /// Messages of another epoch are taken, and changes that were asked for under one are made.
     SkipEpochCheck,
     /// A promoted copy knows no outcomes of earlier operations.
     ForgetLedgerAtFailover,

@@ -191,21 +191,15 @@ impl World {
 
     /// The process has stopped by itself: its disk has failed.
     pub(super) fn stopped(&mut self, place: usize, reason: &str) -> Done {
-        if !self.faults_explain(place) {
+        // A full disk is no reason: it stops nobody.
+        if !self.volcanos[place].is_failing {
             return violation(format!("stop: volcano {place} stops without need: {reason}"));
         }
-        if self.volcanos[place].is_failing
-            && let Some(life) = self.volcanos[place].life
-        {
+        if let Some(life) = self.volcanos[place].life {
             self.oracle.loses(life.volcano);
         }
         self.crash(place, &format!("by itself: {reason}"));
         Ok(())
-    }
-
-    /// A coordinator that cannot write on a full disk stops its volcano, too.
-    fn faults_explain(&self, place: usize) -> bool {
-        self.volcanos[place].is_failing || self.volcanos[place].is_full
     }
 
     /// The process stops in order.
@@ -222,7 +216,8 @@ impl World {
         self.note_fault();
         self.start_later(place);
         match closed {
-            Err(error) if failed && !self.volcanos[place].is_failing => {
+            // On a full disk it ends as by a crash: without the mark that nothing has to be looked at at the next start.
+            Err(error) if failed && !self.volcanos[place].is_failing && !self.volcanos[place].is_full => {
                 violation(format!("shutdown: volcano {place} cannot be closed: {error}"))
             }
             _ => Ok(()),

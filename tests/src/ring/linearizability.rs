@@ -10,11 +10,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use magma_common::error::FlareError;
+use magma_common::handle::Handle;
 use magma_common::proto::{OpId, Reply, Request, SessionId};
 
 use super::clock::Time;
 use super::history::{Asked, History, Violation, describe, describe_answer, violation};
-use super::namespace::{Effect, Namespace};
+use super::namespace::Namespace;
 use super::oracle::Segment;
 
 /// So many tries of an operation at a place are made before the search gives up.
@@ -217,6 +218,15 @@ struct Place {
     count: usize,
 }
 
+/// What may come next.
+#[derive(Clone, Copy)]
+struct Choice {
+    /// The item.
+    at: usize,
+    /// The flare that dies before it.
+    victim: Option<Handle>,
+}
+
 struct Search<'a> {
     items: &'a [Item],
     tries: usize,
@@ -233,7 +243,7 @@ impl<'a> Search<'a> {
     fn run(mut self, state: Namespace) -> Result<(), Violation> {
         let done = Done(vec![0; self.items.len() / 64 + 1]);
         let mut place = Place { state, done, first: 0, count: 0 };
-        let mut frames: Vec<(Place, Vec<usize>)> = Vec::new();
+        let mut frames: Vec<(Place, Vec<Choice>)> = Vec::new();
         loop {
             let choices = self.advance(&mut place);
             if self.is_through(&place) {
@@ -295,7 +305,7 @@ impl<'a> Search<'a> {
     }
 
     /// Takes everything that changes nothing, as soon as it fits; then what may be chosen from.
-    fn advance(&mut self, place: &mut Place) -> Vec<usize> {
+    fn advance(&mut self, place: &mut Place) -> Vec<Choice> {
         loop {
             let enabled = self.enabled(place);
             let mut is_further = false;
@@ -305,19 +315,31 @@ impl<'a> Search<'a> {
                 }
             }
             if !is_further {
-                let mut choices: Vec<usize> = enabled
-                    .into_iter()
-                    .filter(|at| self.items[*at].hint.is_some() || self.is_burial(*at))
-                    .collect();
+                let choices = enabled.into_iter().flat_map(|at| self.choices_of(place, at));
+                let mut choices: Vec<Choice> = choices.collect();
                 // The log's next record first; then what dies by itself; then what is out of the log's order.
                 let next = self.next_hint(place);
-                choices.sort_by_key(|at| match self.items[*at].hint {
+                choices.sort_by_key(|choice| match self.items[choice.at].hint {
                     hint if hint == next => (0, hint),
                     None => (1, None),
                     hint => (2, hint),
                 });
                 return choices;
             }
+        }
+    }
+
+    /// In which ways an item may come next. A stale handle may mean that a flare has died just now; of several it may have been
+    /// any, and which one it was may show only later.
+    fn choices_of(&self, place: &Place, at: usize) -> Vec<Choice> {
+        let item = &self.items[at];
+        match &item.what {
+            What::Answered(Err(FlareError::Stale)) => {
+                let victims = place.state.mortal(&item.asked).into_iter();
+                victims.map(|victim| Choice { at, victim: Some(victim) }).collect()
+            }
+            _ if item.hint.is_some() => vec![Choice { at, victim: None }],
+            _ => Vec::new(),
         }
     }
 
@@ -328,21 +350,19 @@ impl<'a> Search<'a> {
         open.take(LOOK_AHEAD).filter_map(|at| self.items[at].hint).min()
     }
 
-    /// A stale handle may mean that its flare has died just now.
-    fn is_burial(&self, at: usize) -> bool {
-        matches!(self.items[at].what, What::Answered(Err(FlareError::Stale)))
-    }
-
     fn take_greedily(&mut self, place: &mut Place, at: usize) -> bool {
         self.tries += 1;
         let item = &self.items[at];
         match &item.what {
             What::ForgetsOpens => place.state.forget_opens(item.asked.session),
-            What::Answered(Err(FlareError::Stale)) => {
-                let mut tried = place.state.clone();
-                if tried.step(&item.asked, &Err(FlareError::Stale)) != Ok(Effect::Same) {
+            What::Answered(answer) if item.asked.request.mutates() => {
+                // Without a record it changed nothing. A rename to another name of the same file does that, and at an earlier place it
+                // would have been a rename indeed.
+                let mut next = place.state.clone();
+                if next.step(&item.asked, answer).is_err() || !next.has_same_flares(&place.state) {
                     return false;
                 }
+                place.state = next;
             }
             What::Answered(answer) => {
                 if place.state.step(&item.asked, answer).is_err() {
@@ -354,10 +374,14 @@ impl<'a> Search<'a> {
         true
     }
 
-    fn take(&mut self, place: &mut Place, at: usize) -> bool {
+    fn take(&mut self, place: &mut Place, choice: Choice) -> bool {
         self.tries += 1;
+        let Choice { at, victim } = choice;
         let item = &self.items[at];
         let What::Answered(answer) = &item.what else { return false };
+        if let Some(victim) = victim {
+            place.state.bury(victim);
+        }
         if place.state.step(&item.asked, answer).is_err() {
             return false;
         }

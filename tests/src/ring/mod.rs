@@ -11,6 +11,7 @@
 //! | `faults` | what goes wrong |
 //! | `history`, `oracle` | what clients heard; every record, every life, and what may be lost |
 //! | `namespace`, `linearizability` | whether what clients heard makes sense |
+//! | `watch` | what must hold at every moment |
 //! | `invariants` | what must hold at rest |
 //! | `digest`, `trace` | whether it was the same again; what happened, for people |
 //! | `sweep` | many seeds, and planted faults |
@@ -35,6 +36,7 @@ pub mod scenario;
 pub mod sweep;
 pub mod trace;
 pub mod volcano;
+mod watch;
 pub mod workload;
 pub mod world;
 

@@ -150,6 +150,21 @@ impl Namespace {
         self.nodes.get(&handle).is_some_and(|node| node.names == 0) && !is_open()
     }
 
+    /// Whether nothing is different but what is held open.
+    pub fn has_same_flares(&self, other: &Self) -> bool {
+        self.nodes == other.nodes
+    }
+
+    /// The flares that this request names and that may die now: any one of them may be why it is told that a handle is stale.
+    pub fn mortal(&self, asked: &Asked) -> Vec<Handle> {
+        handles(&asked.request).into_iter().filter(|handle| self.may_die(*handle)).collect()
+    }
+
+    /// A flare that may die does.
+    pub fn bury(&mut self, handle: Handle) {
+        self.nodes.remove(&handle);
+    }
+
     fn drop_name(&mut self, handle: Handle) {
         let node = self.change(handle);
         node.names -= 1;
@@ -200,14 +215,6 @@ impl Namespace {
             FlareError::NoSpace => return Ok(Effect::Same),
             // Who waits for whom is for the volcano to see.
             FlareError::Deadlock if matches!(asked.request, Request::Lock(_)) => return Ok(Effect::Same),
-            FlareError::Stale => {
-                for handle in handles(&asked.request) {
-                    if self.may_die(handle) {
-                        self.nodes.remove(&handle);
-                        return Ok(Effect::Changed);
-                    }
-                }
-            }
             _ => {}
         }
         match self.expected(asked) {
@@ -463,6 +470,9 @@ impl Namespace {
             }
             (Request::Setattr(op), Reply::Setattr(_)) => {
                 let Some(size) = op.set.size else { return Ok(Effect::Same) };
+                if self.file(op.handle).is_ok_and(|bytes| bytes.len() as u64 == size) {
+                    return Ok(Effect::Same);
+                }
                 if let Body::File(content) = &mut self.change(op.handle).body {
                     content.note(asked.id);
                     Rc::make_mut(&mut content.bytes).resize(size as usize, 0);

@@ -7,14 +7,14 @@
 //! When all in-sync copies of a configuration are down and at least one of them has lost what was not on its disk, the slice
 //! starts cold, and everything that is `Stable` must be there: the history is *cut*.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use magma_common::attr::Wcc;
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
-use magma_common::proto::operation::WriteReply;
+use magma_common::proto::operation::{CreateHow, WriteReply};
 use magma_common::proto::{OpId, Reply, Request, SessionId};
 use magma_common::topology::{Epoch, Position, Replica, Seq, Slice as Config, Topology, VolcanoId};
 use magma_volcano::record::{Change, Record};
@@ -64,8 +64,8 @@ pub struct Oracle {
     names: BTreeMap<(Epoch, Seq), [u8; 32]>,
     line: BTreeMap<u64, Entry>,
     by_id: BTreeMap<OpId, u64>,
-    /// Operations that made a record that was lost.
-    lost_ids: BTreeSet<OpId>,
+    /// Operations that made a record that was lost, and in which epoch it was.
+    lost_ids: BTreeMap<OpId, Epoch>,
     line_epoch: Epoch,
     /// The number of the last record that somebody may have heard of.
     pub acknowledged: u64,
@@ -76,6 +76,8 @@ pub struct Oracle {
     /// Segments that have ended.
     pub segments: Vec<Segment>,
     lives: BTreeMap<Replica, Life>,
+    /// Since when the copies that are joining, or did last, have been.
+    joined: BTreeMap<Replica, Time>,
     configs: BTreeMap<Epoch, Config>,
     /// The newest reign that has begun, and when.
     reign: (Epoch, Time),
@@ -189,7 +191,7 @@ impl Oracle {
             if let Some(id) = entry.id {
                 self.by_id.remove(&id);
                 self.first_answers.remove(&id);
-                self.lost_ids.insert(id);
+                self.lost_ids.insert(id, epoch);
             }
         }
         Ok(())
@@ -255,6 +257,9 @@ impl Oracle {
         let before = self.configs.last_key_value().map(|(_, before)| before.clone());
         self.configs.insert(config.epoch, config.clone());
         let Some(before) = before else { return Ok(()) };
+        for copy in config.joining.iter().filter(|copy| !before.joining.contains(copy)) {
+            self.joined.insert(*copy, now);
+        }
         let (had, has) = (before.in_sync().count(), config.in_sync().count());
         let calm = self.is_fair && !paused && now.saturating_sub(self.last_fault) > 20 * SECOND;
         if has < had && has < usize::from(topology.copies) && calm {
@@ -325,7 +330,8 @@ impl Oracle {
         let mut seq = None;
         if let Some(id) = asked.id.filter(|_| asked.request.mutates()) {
             seq = self.by_id.get(&id).copied();
-            if seq.is_none() && self.lost_ids.contains(&id) {
+            let lost_in = self.lost_ids.get(&id).filter(|_| seq.is_none());
+            if lost_in.is_some_and(|epoch| reign < *epoch || always_makes_record(&asked.request)) {
                 return violation(format!(
                     "no loss: {id:?} is answered, and its record is no part of the history"
                 ));
@@ -371,6 +377,11 @@ impl Oracle {
         self.segments.iter().cloned().chain([last]).collect()
     }
 
+    /// Since when this copy has been joining, or was when it did last.
+    pub fn joined(&self, copy: Replica) -> Option<Time> {
+        self.joined.get(&copy).copied()
+    }
+
     /// The version of the newest topology that was seen.
     pub fn version(&self) -> u64 {
         self.version
@@ -379,6 +390,21 @@ impl Oracle {
     /// The newest configuration that was seen.
     pub fn config(&self) -> Option<&Config> {
         self.configs.last_key_value().map(|(_, config)| config)
+    }
+}
+
+/// Whether a success of such a request always changes something. Others, done again after their record was lost, may find things
+/// as they want them: an unlock that there is nothing to unlock, a release that the flare does not die with it.
+fn always_makes_record(request: &Request) -> bool {
+    match request {
+        Request::Create(create) => create.how == CreateHow::Guarded,
+        Request::Mkdir(_)
+        | Request::Symlink(_)
+        | Request::Link(_)
+        | Request::Unlink(_)
+        | Request::Rmdir(_)
+        | Request::Write(_) => true,
+        _ => false,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::proto::Reply;
-use magma_common::topology::{DEFAULT_PORT, Epoch, NODE_PORT_OFFSET, Replica, SliceId, Topology};
+use magma_common::topology::{DEFAULT_PORT, Epoch, NODE_PORT_OFFSET, Replica, Seq, SliceId, Topology};
 use magma_volcano::coordinator::Change;
 use magma_volcano::life::{self, FIRST_SLICE, Origin, Profile};
 use magma_volcano::node::Node;
@@ -37,6 +37,8 @@ pub struct Route {
     pub operation: usize,
     /// Through which volcano, in which run of its process, and its number for the request.
     pub through: Option<(usize, u64, u64)>,
+    /// The last record that there was when the request was evaluated, or, of one that had to wait, a little earlier.
+    pub at: Seq,
 }
 
 /// What comes to a process from outside.
@@ -130,6 +132,14 @@ pub struct Volcano {
     pub is_failing: bool,
     /// Its disk is full.
     pub is_full: bool,
+    /// This life has synced its log up to this record since it began.
+    pub synced: Seq,
+    /// When the newest sync that another copy has asked for, and that has ended, was begun.
+    pub synced_for_primary: Time,
+    /// The epoch under which it has proposed itself as primary.
+    pub proposed_itself: Option<Epoch>,
+    /// The copies that it has proposed as in sync, and the epoch under which it has.
+    pub proposed_copies: (Epoch, Vec<Replica>),
 }
 
 /// Where the volcano at this place listens for the flare protocol.
@@ -176,6 +186,10 @@ impl Volcano {
             shown: 0,
             is_failing: false,
             is_full: false,
+            synced: Seq(0),
+            synced_for_primary: 0,
+            proposed_itself: None,
+            proposed_copies: (Epoch(0), Vec::new()),
         }
     }
 
@@ -239,6 +253,10 @@ impl Volcano {
         self.serves = None;
         self.waiting.clear();
         self.forwards.clear();
+        self.synced = Seq(0);
+        self.synced_for_primary = 0;
+        self.proposed_itself = None;
+        self.proposed_copies.1.clear();
         self.disk.revive();
     }
 
@@ -265,6 +283,23 @@ impl Volcano {
         let may_be_lost = matches!(input, Input::Message(..) | Input::Request(..));
         if !may_be_lost || self.inbox.len() < BACKLOG {
             self.inbox.push(input);
+        }
+    }
+
+    /// The last record that its copy has.
+    pub fn last_record(&self) -> Seq {
+        let position = self.node.as_ref().and_then(|node| node.store().position(SLICE));
+        position.unwrap_or_default().seq
+    }
+
+    /// A sync has ended that was begun at this time, when this was the last record.
+    pub fn has_synced(&mut self, purposes: &[SyncFor], begun: (Time, Seq)) {
+        // Upkeep syncs what it likes.
+        if purposes.iter().any(|purpose| *purpose != SyncFor::Upkeep) {
+            self.synced = self.synced.max(begun.1);
+        }
+        if purposes.iter().any(|purpose| matches!(purpose, SyncFor::Primary(..))) {
+            self.synced_for_primary = self.synced_for_primary.max(begun.0);
         }
     }
 

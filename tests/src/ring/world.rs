@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::proto::Reply;
-use magma_common::topology::{Topology, VolcanoId};
+use magma_common::topology::{Seq, Topology, VolcanoId};
 use magma_volcano::node::Effect;
 use magma_volcano::node::message::{Envelope, Message};
 use magma_volcano::observed;
@@ -45,8 +45,8 @@ pub(super) enum Event {
     Call(usize, u64),
     /// A process is told the time.
     Tick(usize, u64),
-    /// A sync ends.
-    Sync(usize, u64, SyncJob, Vec<SyncFor>),
+    /// A sync ends that was begun at this time, when this was the last record.
+    Sync(usize, u64, SyncJob, Vec<SyncFor>, (Time, Seq)),
     /// A read ends.
     Read(usize, u64, Ticket, BodyRead),
     /// A client has something to do.
@@ -188,9 +188,10 @@ impl World {
                 }
             }
             Event::Tick(place, run) => return self.tick(place, run),
-            Event::Sync(place, run, job, purpose) => {
+            Event::Sync(place, run, job, purpose, begun) => {
                 if self.volcanos[place].run == run {
                     let done = job.run();
+                    self.volcanos[place].has_synced(&purpose, begun);
                     self.put(place, Input::Synced(Box::new(done), purpose));
                     if self.volcanos[place].disk.is_killed() {
                         self.crash(place, "in the middle of a sync");
@@ -265,7 +266,7 @@ impl World {
         {
             self.after(*delay, Event::Cancel(place, client, before));
         }
-        let route = Route { client, tag, operation, through: None };
+        let route = Route { client, tag, operation, through: None, at: Seq(0) };
         let call = Box::new(Call { header, deadline: None, request, payload });
         if let Some(delay) = self.network.carry(Host::Client(client), Host::Volcano(to)).first() {
             self.after(*delay, Event::Request(to, route, patience, call));
@@ -380,6 +381,9 @@ impl World {
             Input::Request(route, call) => {
                 let ticket = volcano.take_in(route);
                 node.request(now, ticket, *call);
+                if let Some(route) = volcano.waiting.get_mut(&ticket) {
+                    route.at = node.store().position(SLICE).unwrap_or_default().seq;
+                }
             }
             Input::Cancel(client, tag) => {
                 let of_try = |(_, route): &(&Ticket, &Route)| route.client == client && route.tag == tag;
@@ -446,7 +450,11 @@ impl World {
             if version > self.oracle.version() {
                 self.trace.say(self.now, || format!("volcano {place} knows {}", show_topology(&topology)));
             }
+            let before = self.oracle.config().filter(|_| version > self.oracle.version()).cloned();
             self.oracle.topology(self.now, &topology, is_any_paused)?;
+            if let (Some(before), Some(config)) = (before, topology.slices.first()) {
+                self.check_change(&before, config)?;
+            }
         }
         let volcano = &mut self.volcanos[place];
         let (Some(node), Some(life)) = (&volcano.node, volcano.life) else { return Ok(()) };
@@ -461,6 +469,7 @@ impl World {
             });
             if let Some(reign) = serves {
                 self.oracle.serves(self.now, life, reign, |seq| store.position_at(SLICE, seq), last.seq)?;
+                self.check_reign(place)?;
             }
         }
         Ok(())
@@ -475,7 +484,8 @@ impl World {
             }
             Effect::Sync(job, purpose) => {
                 let delay = self.volcanos[place].next_sync_time();
-                self.after(delay, Event::Sync(place, self.volcanos[place].run, job, purpose));
+                let begun = (self.now, self.volcanos[place].last_record());
+                self.after(delay, Event::Sync(place, self.volcanos[place].run, job, purpose, begun));
                 Ok(())
             }
             Effect::Read(ticket, read) => {
@@ -483,27 +493,26 @@ impl World {
                 self.after(delay, Event::Read(place, self.volcanos[place].run, ticket, read));
                 Ok(())
             }
-            Effect::Send(to, envelope) => {
-                self.send(place, to, &envelope);
-                Ok(())
-            }
+            Effect::Send(to, envelope) => self.send(place, to, &envelope),
             Effect::Shutdown | Effect::Forgotten => self.close(place),
             Effect::Stop(reason) => self.stopped(place, &reason),
         }
     }
 
-    fn send(&mut self, place: usize, to: SocketAddr, envelope: &Envelope) {
-        let Some(target) = place_of(to).filter(|target| *target < self.volcanos.len()) else { return };
+    fn send(&mut self, place: usize, to: SocketAddr, envelope: &Envelope) -> Done {
+        let Some(target) = place_of(to).filter(|target| *target < self.volcanos.len()) else { return Ok(()) };
         if self.trace.prints() && is_telling(&envelope.message) {
             let mut line = format!("volcano {place} to {target}: {:?}", envelope.message);
             line.truncate(300);
             self.trace.say(self.now, || line);
         }
+        self.check_message(place, &envelope.message)?;
         let bytes = Bytes::from(postcard::to_stdvec(envelope).expect("messages can be encoded"));
         let from = node_address(place);
         for delay in self.network.carry(Host::Volcano(place), Host::Volcano(target)) {
             self.after(delay, Event::Deliver(target, from, bytes.clone()));
         }
+        Ok(())
     }
 
     fn answer(&mut self, place: usize, ticket: Ticket, answer: Answer) -> Done {
@@ -524,6 +533,7 @@ impl World {
         });
         if is_evaluated(&answer) {
             self.oracle.released(self.now, &self.history, route.operation, reign, &answer)?;
+            self.check_answer(place, &route, answer.is_ok())?;
         }
         self.answer_goes(place, route, Some(Passed { released: self.now, version, answer }));
         Ok(())

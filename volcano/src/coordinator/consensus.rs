@@ -40,10 +40,21 @@ const MAX_IN_FLIGHT: usize = 64;
 /// Keeps the state of the consensus.
 pub trait Vault {
     /// Replaces what is kept. Returns once a crash cannot undo it.
-    fn save(&mut self, state: &[u8]) -> Result<(), String>;
+    fn save(&mut self, state: &[u8]) -> Result<(), Unsaved>;
 
     /// What was saved last.
     fn load(&self) -> Result<Option<Vec<u8>>, String>;
+}
+
+/// Why a state was not saved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsaved {
+    /// There is no space for it.
+    #[error("{0}")]
+    Full(String),
+    /// The disk fails.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// Why a coordinator cannot begin.
@@ -100,6 +111,7 @@ pub struct Coordinator {
     random: Box<dyn FnMut() -> u64>,
     outputs: Vec<Output>,
     failed: Option<String>,
+    disk_failed: bool,
     pub(super) now: Duration,
     due: Duration,
     /// Ticks of silence after which an election is called. The library draws a number of its own, which must not count.
@@ -131,7 +143,7 @@ impl Coordinator {
         topology.voters = vec![me];
         let log = Log::founded(me, topology);
         let state = log.encode().ok_or_else(|| OpenError::Vault("it cannot be encoded".to_owned()))?;
-        vault.save(&state).map_err(OpenError::Vault)?;
+        vault.save(&state).map_err(|error| OpenError::Vault(error.to_string()))?;
         Self::start(me, log, vault, random, now)
     }
 
@@ -170,6 +182,7 @@ impl Coordinator {
             random,
             outputs: Vec::new(),
             failed: None,
+            disk_failed: false,
             now,
             due: now + TICK,
             patience: ELECTION_TICKS,
@@ -338,6 +351,11 @@ impl Coordinator {
     /// Why it stopped for good: it takes no inputs any more.
     pub fn failed(&self) -> Option<&str> {
         self.failed.as_deref()
+    }
+
+    /// Whether it stopped because its disk fails: nothing on that disk can be relied upon before it was read anew.
+    pub fn has_failed_disk(&self) -> bool {
+        self.disk_failed
     }
 
     /// Proposes a change of the leader's own.

@@ -21,5 +21,5 @@ mod voters;
 mod wire;
 
 pub use change::{Change, MAX_STORING, MAX_VOTERS, MAX_WITNESSES, Refusal, SliceChange};
-pub use consensus::{Coordinator, OpenError, Output, Proposing, Vault};
+pub use consensus::{Coordinator, OpenError, Output, Proposing, Unsaved, Vault};
 pub use vault::FileVault;

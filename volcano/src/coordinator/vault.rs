@@ -7,8 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Vault;
-use crate::store::{Disk, DiskFile};
+use super::{Unsaved, Vault};
+use crate::store::{Disk, DiskFile, is_full};
 
 /// The files' names.
 const NAMES: [&str; 2] = ["consensus.a", "consensus.b"];
@@ -98,8 +98,11 @@ impl FileVault {
 }
 
 impl Vault for FileVault {
-    fn save(&mut self, state: &[u8]) -> Result<(), String> {
-        self.write(state).map_err(|error| self.named(&error))
+    fn save(&mut self, state: &[u8]) -> Result<(), Unsaved> {
+        self.write(state).map_err(|error| {
+            let of_kind = if is_full(&error) { Unsaved::Full } else { Unsaved::Failed };
+            of_kind(self.named(&error))
+        })
     }
 
     fn load(&self) -> Result<Option<Vec<u8>>, String> {

@@ -213,12 +213,17 @@ impl Node {
         self.let_slices_talk(now);
     }
 
-    /// A coordinator that cannot save its state takes no part any more. The copies go on: they need it for changes only, and
-    /// the other voters, if there are any, make those.
+    /// A coordinator whose disk fails stops its volcano, as a store does: only a new start reads what is really there, and votes
+    /// again. As long as it did not, a network could lose its votes one by one, each to a disk that failed once. One that
+    /// cannot save its state for another reason takes no part any more. The copies go on: they need it for changes only, and the
+    /// other voters, if there are any, make those.
     fn note_lost_vote(&mut self) {
         if let Some(reason) = self.coordinator.failed()
             && !std::mem::replace(&mut self.has_lost_vote, true)
         {
+            if self.coordinator.has_failed_disk() {
+                return self.slices.fail(reason);
+            }
             tracing::error!(
                 target: "magma::routing", %reason,
                 "this volcano votes no more until it is started again, since it cannot keep its vote on disk"

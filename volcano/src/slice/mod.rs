@@ -299,8 +299,10 @@ impl Slice<'_> {
         if *self.stopped {
             self.effects.push(Effect::Answer(ticket, Err(FlareError::Unavailable.into())));
         } else {
-            let is_early = planted(Bug::ReleaseErrorsEarly) && answer.is_err();
-            let at = if is_early { Seq(0) } else { self.position().seq };
+            if planted(Bug::ReleaseErrorsEarly) && answer.is_err() {
+                return self.effects.push(Effect::Answer(ticket, answer));
+            }
+            let at = self.position().seq;
             self.gate.hold(Held::Answer(ticket, answer), need, at);
         }
     }

@@ -142,6 +142,11 @@ impl<'a> SliceRef<'a> {
         !self.host.stopped && self.state.replication.is_serving()
     }
 
+    /// Whether an answer might leave this copy now, were there one: it serves, and holds the lease.
+    pub fn may_answer(&self, now: Now) -> bool {
+        !self.host.stopped && self.state.replication.may_answer(now.monotonic)
+    }
+
     /// For whom the slice waits, after a start of everybody; empty when it does not.
     pub fn waits_for(&self) -> Vec<VolcanoId> {
         self.state.replication.waits_for(self.host.own)

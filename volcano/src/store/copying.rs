@@ -12,6 +12,7 @@ use super::doubts::Doubts;
 use super::error::StoreError;
 use super::log::{EntryRef, Lsn};
 use crate::missing::Missing;
+use crate::planted::{Bug, planted};
 use crate::record::{BodyChange, Change, Entry, Record};
 use crate::rows::BodyId;
 
@@ -34,6 +35,11 @@ impl Store {
         // before bytes are written that nothing would mention
         check_slice(EntryRef::Record(record), &self.db).map_err(|reason| self.rejected(reason))?;
         match self.db.slices.get(&record.slice) {
+            Some(state) if !state.missing.is_empty() && planted(Bug::DropRecordsWhileCopying) => self
+                .take_received(
+                    &Record { changes: Vec::new(), outcome: record.outcome.clone(), ..*record },
+                    &[],
+                ),
             Some(state) if !state.missing.is_empty() => {
                 let lacks = |ino| state.missing.contains(ino);
                 let mut filtered = filter(record.changes.clone(), appended.to_vec(), lacks, state.partial);
@@ -97,6 +103,9 @@ impl Store {
         let touched = self.mark_touched(slice, range, to.seq, &mut missing);
         if !self.stop_on_error(touched)? {
             return Ok(Rewound::NotInLog);
+        }
+        if planted(Bug::RewindWithoutRefresh) {
+            missing = Missing::NOTHING;
         }
         self.take(EntryRef::Rewind { slice, to, missing: &missing })?;
         Ok(Rewound::Done)

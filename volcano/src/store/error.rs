@@ -63,7 +63,7 @@ impl StoreError {
 }
 
 /// Whether the error says that the file system or the quota is full.
-pub(super) fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

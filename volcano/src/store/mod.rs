@@ -64,6 +64,7 @@ pub use copy::{Filtered, Imported, Inside, Partial, filter};
 pub use copying::Rewound;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use doubts::Doubts;
+pub(crate) use error::is_full;
 pub use error::{OpenError, StoreError};
 pub use log::Lsn;
 pub use maintain::Maintenance;

@@ -4,7 +4,7 @@ use magma_common::topology::VolcanoId;
 use raft::eraftpb::{ConfChangeV2, Entry, Message};
 use raft::{Changer, Ready};
 
-use super::{Coordinator, ELECTION_TICKS, Output};
+use super::{Coordinator, ELECTION_TICKS, Output, Unsaved};
 use crate::coordinator::wire::{self, Content, Letter, Members};
 
 /// More rounds than any input can cause.
@@ -60,7 +60,8 @@ impl Coordinator {
             return self.fail("a snapshot of the topology cannot be decoded".to_owned());
         }
         if must_save && let Err(error) = self.save() {
-            return self.fail(error);
+            self.disk_failed = matches!(error, Unsaved::Failed(_));
+            return self.fail(error.to_string());
         }
         let mut messages = ready.take_messages();
         messages.append(&mut ready.take_persisted_messages());
@@ -79,8 +80,9 @@ impl Coordinator {
         self.node.mut_store().compact();
     }
 
-    fn save(&mut self) -> Result<(), String> {
-        let state = self.node.store().encode().ok_or("the state of the coordinator cannot be encoded")?;
+    fn save(&mut self) -> Result<(), Unsaved> {
+        let cannot = || Unsaved::Failed("the state of the coordinator cannot be encoded".to_owned());
+        let state = self.node.store().encode().ok_or_else(cannot)?;
         self.vault.save(&state)
     }
 

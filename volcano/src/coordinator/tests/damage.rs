@@ -55,6 +55,7 @@ fn a_failed_save_stops_the_coordinator_before_it_says_anything() {
     let now = network.now;
     network.at(leader).propose(now, Change::Copies(5));
     assert_eq!(network.at(leader).failed(), Some("the disk is broken"));
+    assert!(network.at(leader).has_failed_disk());
     assert_eq!(network.at(leader).outputs(), []);
     assert_eq!(network.at(leader).propose(now, Change::Copies(5)), Proposing::NotLeader(None));
     network.crash(leader);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use magma_common::topology::{Topology, VolcanoId};
 
 use super::alone;
-use crate::coordinator::{Change, Coordinator, Output, Proposing, Refusal, Vault};
+use crate::coordinator::{Change, Coordinator, Output, Proposing, Refusal, Unsaved, Vault};
 
 const STEP: Duration = Duration::from_millis(10);
 const SIGN_OF_LIFE: Duration = Duration::from_millis(300);
@@ -41,9 +41,9 @@ pub(super) struct Kept {
 }
 
 impl Vault for Kept {
-    fn save(&mut self, state: &[u8]) -> Result<(), String> {
+    fn save(&mut self, state: &[u8]) -> Result<(), Unsaved> {
         if *self.broken.borrow() {
-            return Err("the disk is broken".to_owned());
+            return Err(Unsaved::Failed("the disk is broken".to_owned()));
         }
         *self.saves.borrow_mut() += 1;
         *self.state.borrow_mut() = Some(state.to_vec());

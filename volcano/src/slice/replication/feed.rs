@@ -20,8 +20,8 @@ use crate::slice::{Now, Slice, Trouble};
 const BATCH_BYTES: usize = 1 << 20;
 /// Bytes of records that may be on their way to one copy.
 const WINDOW_BYTES: usize = 8 << 20;
-/// Bytes of one part, about.
-const PART_BYTES: usize = 1 << 20;
+/// Bytes of one part, about. A simulated slice is small, and is to take several, too.
+const PART_BYTES: usize = if cfg!(feature = "simulation") { 64 << 10 } else { 1 << 20 };
 /// Bodies that a sync names before it covers all instead.
 const MAX_NAMED_BODIES: usize = 4096;
 /// Progress of clients that is passed on in one message.
@@ -226,27 +226,24 @@ impl Slice<'_> {
         Ok(())
     }
 
-    /// A joining copy that lacks nothing is asked to take everything to its disk, and then proposed as in sync.
+    /// A joining copy that lacks nothing is asked to take everything to its disk. Then it counts, and is asked once more, for what has
+    /// been called durable meanwhile without it. Then it is proposed as in sync.
     fn ask_full_sync(&mut self, now: Now, copy: Replica) {
         let last = self.position().seq;
         let next = self.gate.next_sync();
+        let may_propose = self.replication.proposal.is_none();
         let Some(progress) = self.progress(copy) else { return };
         let is_whole = progress.stage == Stage::Streaming && progress.missing.is_empty();
-        if progress.counts() || !is_whole || last.0.saturating_sub(progress.acked.0) > MAX_LAG {
+        if progress.is_mirror || !is_whole || last.0.saturating_sub(progress.acked.0) > MAX_LAG {
             return;
         }
-        match progress.full_sync {
-            Some(asked) if progress.synced >= asked.number || planted(Bug::CountBeforeSync) => {
-                if self.replication.proposal.is_none() {
-                    if let Some(progress) = self.progress(copy) {
-                        progress.is_proposed = true;
-                    }
-                    self.propose(now, SliceChange::InSync(copy));
-                }
-                return;
-            }
-            Some(_) => {}
-            None => {
+        let is_done = |asked: FullSync| progress.synced >= asked.number || planted(Bug::CountBeforeSync);
+        match progress.full_sync.map(is_done) {
+            Some(false) => {}
+            Some(true) if !may_propose => return,
+            Some(true) if progress.counts() => return self.propose(now, SliceChange::InSync(copy)),
+            done => {
+                progress.is_proposed |= done.is_some();
                 // All syncs up to this number are then done there: it covers everything that they cover.
                 progress.full_sync = Some(FullSync { number: next, through: last, asked: None });
                 self.gate.skip_sync();

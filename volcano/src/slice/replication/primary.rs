@@ -92,6 +92,11 @@ impl Replication {
     pub(in crate::slice) fn is_serving(&self) -> bool {
         matches!(&self.role, Role::Primary(primary) if primary.phase == Phase::Serving && !primary.is_cut_off)
     }
+
+    /// Whether an answer might leave this copy now, were there one: it serves, and holds the lease.
+    pub(in crate::slice) fn may_answer(&self, now: Duration) -> bool {
+        self.is_serving() && matches!(&self.role, Role::Primary(primary) if primary.safe(now).is_some())
+    }
 }
 
 impl Slice<'_> {

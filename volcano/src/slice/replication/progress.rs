@@ -55,7 +55,7 @@ pub(super) struct FullSync {
 pub(super) struct Progress {
     /// It is an in-sync copy of the present epoch.
     pub(super) is_mirror: bool,
-    /// It was proposed as one. From then on it counts, whatever is heard of the outcome: it may be one already.
+    /// It is proposed as one, or about to be. It counts, whatever is heard of the outcome: it may be one already.
     pub(super) is_proposed: bool,
     pub(super) stage: Stage,
     /// When it began to be brought up.
@@ -81,7 +81,7 @@ pub(super) struct Progress {
     pub(super) synced: u64,
     /// Since when it owes one, or did another one.
     owes_since: Option<Duration>,
-    /// The sync of everything that it is asked for before it is proposed as in sync.
+    /// The sync of everything that it is asked for before it counts, and again before it is proposed as in sync.
     pub(super) full_sync: Option<FullSync>,
     /// Bytes that it can still store.
     pub(super) space: u64,
