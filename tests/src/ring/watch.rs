@@ -33,7 +33,8 @@ impl World {
         let newest = self.oracle.config();
         let configs = known.into_iter().chain(newest).filter(|config| config.primary == life);
         let (epoch, proposed) = &volcano.proposed_copies;
-        let proposed = proposed.iter().filter(|_| Some(*epoch) == node.slice(SLICE).map(|slice| slice.known_epoch()));
+        let proposed =
+            proposed.iter().filter(|_| Some(*epoch) == node.slice(SLICE).map(|slice| slice.known_epoch()));
         let copies = configs.flat_map(Config::in_sync).chain(proposed.copied());
         for copy in copies.filter_map(|copy| self.process_of(copy)) {
             let (last, on_disk) = (copy.last_record(), copy.synced);
@@ -67,7 +68,9 @@ impl World {
             let Some(answering) = &other.node else { continue };
             // One that is stopped, and its clock with it, cannot know.
             let is_excused = self.scenario.frozen_clocks && other.paused.is_some();
-            if !is_excused && answering.slice(SLICE).is_some_and(|slice| slice.may_answer(other.clock.now(self.now))) {
+            if !is_excused
+                && answering.slice(SLICE).is_some_and(|slice| slice.may_answer(other.clock.now(self.now)))
+            {
                 return violation(format!(
                     "one primary: volcano {place} begins to serve, reign {}, while volcano {} may answer under {}",
                     reign.0,
@@ -81,8 +84,7 @@ impl World {
         let Some(first) = history.iter().find(|first| first.epoch == reign) else { return Ok(()) };
         let config = node.topology().slices.first().filter(|config| config.epoch == reign);
         for copy in config.into_iter().flat_map(Config::in_sync).filter_map(|copy| self.process_of(copy)) {
-            let found =
-                copy.node.as_ref().and_then(|node| node.store().position_at(SLICE, first.seq));
+            let found = copy.node.as_ref().and_then(|node| node.store().position_at(SLICE, first.seq));
             if found != Some(*first) {
                 return violation(format!(
                     "leveling: volcano {place} serves, reign {}, and volcano {} does not have its first record, {}",

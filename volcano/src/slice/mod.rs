@@ -45,7 +45,7 @@ use magma_common::key::KeyRange;
 use magma_common::proto::frame::RequestHeader;
 use magma_common::proto::{Failure, Reply, Request};
 use magma_common::time::Timestamp;
-use magma_common::topology::{BootId, Epoch, Replica, Seq, SliceId, Topology, VolcanoId};
+use magma_common::topology::{BootId, Epoch, Replica, SliceId, Topology, VolcanoId};
 
 use self::across::Across;
 use self::across::message::AcrossMessage;

@@ -193,7 +193,7 @@ impl Slice<'_> {
         let read = planned.read;
         set_verifier(&mut reply, self.topology.write_verifier());
         self.add_internal(&call.request, &mut reply)?;
-        let outcome = self.outcome(call, id, &reply)?;
+        let outcome = Self::outcome(call, id, &reply)?;
         let kept = self.record_planned(now, planned, outcome);
         if kept.is_err() && last_release.is_some() {
             // The open is given back all the same; its flare is buried when there is space again.
@@ -214,7 +214,7 @@ impl Slice<'_> {
     }
 
     /// What the ledger keeps of a request's answer.
-    pub(super) fn outcome(&self, call: &Call, id: OpId, reply: &Reply) -> Result<Option<Outcome>, Trouble> {
+    pub(super) fn outcome(call: &Call, id: OpId, reply: &Reply) -> Result<Option<Outcome>, Trouble> {
         if !call.request.mutates() {
             return Ok(None);
         }

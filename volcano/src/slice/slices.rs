@@ -119,7 +119,9 @@ impl Slices {
         self.each(|slice| wants_log |= slice.wants_log());
         if wants_log {
             match self.host.store.flush() {
-                Ok(()) => self.each(|slice| slice.logged()),
+                Ok(()) => self.each(|slice| {
+                    slice.logged();
+                }),
                 // A full disk stops nothing: the answers stay held, and the next tick tries again.
                 Err(error) => self.host.trouble(error.into()),
             }
@@ -223,7 +225,9 @@ impl Slices {
     /// What has to be done outside, in this order.
     pub fn effects(&mut self) -> Vec<Effect> {
         if let Some(reason) = self.host.failure.take() {
-            self.each(|slice| slice.give_up());
+            self.each(|slice| {
+                slice.give_up();
+            });
             self.host.effects.push(Effect::Stop(reason));
         }
         std::mem::take(&mut self.host.effects)

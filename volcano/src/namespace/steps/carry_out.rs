@@ -123,8 +123,11 @@ pub fn carry_out(plan: &mut Plan<'_>, key: &Key, step: &Step) -> Result<(), Stop
             if has_reference(plan, key, wanted)? {
                 return Ok(());
             }
-            let Some(row) = plan.row_by_key(key)? else { return lost(key, "a name for it") };
-            reference::add_this(plan, &row.handle, wanted.clone()).map(drop)
+            match plan.row_by_key(key)? {
+                Some(row) => drop(reference::add_this(plan, &row.handle, wanted.clone())?),
+                None => lost(key, "a name"),
+            }
+            Ok(())
         }
         Step::DropMoved(wanted) => match referred(plan, key, wanted)? {
             Some(row) => reference::forget_moved(plan, &row.handle, wanted).map(drop),
@@ -165,11 +168,12 @@ fn lead(plan: &mut Plan<'_>, key: &Key, link: &Link) -> Result<(), Stop> {
     if found.as_ref().is_some_and(|entry| leads_as(entry, link)) {
         return Ok(());
     }
-    let Some(dir) = plan.row_by_key(key)? else { return lost(key, "an entry of it") };
-    match found {
-        Some(old) => entry::lead_elsewhere(plan, &dir.handle, &old, link),
-        None => entry::add_link(plan, &dir.handle, link),
+    match (plan.row_by_key(key)?, found) {
+        (Some(dir), Some(old)) => entry::lead_elsewhere(plan, &dir.handle, &old, link)?,
+        (Some(dir), None) => entry::add_link(plan, &dir.handle, link)?,
+        (None, _) => lost(key, "an entry"),
     }
+    Ok(())
 }
 
 fn leads_as(entry: &EntryRow, link: &Link) -> bool {
@@ -208,9 +212,8 @@ fn referred(plan: &mut Plan<'_>, key: &Key, wanted: &ReferenceRow) -> Result<Opt
 }
 
 /// The flare was prepared for the step and is gone: nothing but damage explains that. What is left of the operation is done.
-fn lost(key: &Key, what: &str) -> Result<(), Stop> {
+fn lost(key: &Key, what: &str) {
     tracing::error!(target: "magma::flare", %key, "a flare is missing that an operation has given {what}");
-    Ok(())
 }
 
 /// The flares that a participant's steps open, and for which sessions.

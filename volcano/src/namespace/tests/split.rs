@@ -11,13 +11,26 @@ use crate::namespace::memory::Memory;
 use crate::namespace::{Caller, Moment, Plan, Planned, Stop, Unfit, carry_out, check, execute};
 use crate::rows::FlareRow;
 use crate::slice::across::facts::{Facts, Known};
-use crate::slice::across::view::{AcrossView, Nothing};
+use crate::slice::across::view::{AcrossView, Holding};
 use crate::transaction::Participant;
 
 /// Slices of the keyspace.
 const SLICES: u64 = 16;
 /// Times that an operation is planned at most.
 const TRIES: usize = 100;
+
+/// No transaction holds anything.
+struct Nothing;
+
+impl Holding for Nothing {
+    fn holds(&self, _: &Key) -> bool {
+        false
+    }
+
+    fn reserves(&self, _: Ino) -> bool {
+        false
+    }
+}
 
 pub(super) struct Split {
     memory: Memory,
@@ -124,7 +137,7 @@ impl Split {
         for part in parts.iter().chain(&parts) {
             let steps =
                 |plan: &mut Plan<'_>| part.steps.iter().try_for_each(|step| carry_out(plan, &part.key, step));
-            let (_, planned) = self.at(&part.key, opens, moment, steps).map_err(Refused::Finally)?;
+            let ((), planned) = self.at(&part.key, opens, moment, steps).map_err(Refused::Finally)?;
             self.memory.apply(planned);
         }
         Ok(())
@@ -189,7 +202,7 @@ pub(super) fn compare(
             assert_eq!(data, split_data, "{request:?}");
         }
         (Err(Stop::Failure(whole)), Err(Stop::Failure(split))) => {
-            assert_eq!(whole.error, split.error, "{request:?}")
+            assert_eq!(whole.error, split.error, "{request:?}");
         }
         (Err(Stop::Store(_)), Err(Stop::Store(_))) => {}
         other => panic!("{request:?} comes to something else across slices: {other:?}"),

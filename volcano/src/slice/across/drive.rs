@@ -147,7 +147,7 @@ impl Slice<'_> {
 
     /// Plans an attempt on what is known, and takes the next step.
     pub(super) fn drive(&mut self, now: Now, number: u64) -> Result<(), Trouble> {
-        let Some(Attempted { done, planned, wanted }) = self.plan_attempt(now, number)? else {
+        let Some(Attempted { done, planned, wanted }) = self.plan_attempt(now, number) else {
             return Ok(());
         };
         match done {
@@ -157,23 +157,23 @@ impl Slice<'_> {
                 self.ask_facts(now, number, wanted);
                 Ok(())
             }
-            Err(Stop::Held) => self.wait_for_flare(now, number, wanted),
+            Err(Stop::Held) => self.wait_for_flare(now, number, wanted.held),
             Err(Stop::Failure(failure)) => {
                 if let Some(running) = self.across.running.get(&number) {
                     let call = running.call.clone();
                     self.keep_refusal(now, &call, failure.error);
                 }
-                self.end(number, Err(*failure), Need::Logged);
+                self.end(number, &Err(*failure), &Need::Logged);
                 Ok(())
             }
             Err(Stop::Store(error)) => Err(error.into()),
         }
     }
 
-    fn plan_attempt(&mut self, now: Now, number: u64) -> Result<Option<Attempted>, Trouble> {
-        let Some(attempt) = self.name(number) else { return Ok(None) };
+    fn plan_attempt(&mut self, now: Now, number: u64) -> Option<Attempted> {
+        let attempt = self.name(number)?;
         // It is out of the table while it is planned, since the plan borrows what the table belongs to.
-        let Some(mut running) = self.across.running.remove(&number) else { return Ok(None) };
+        let mut running = self.across.running.remove(&number)?;
         let moment = self.moment(now, running.id.unwrap_or(Self::OWN_OPERATION));
         let time = running.time.unwrap_or_else(|| moment.now.max(running.known.latest().next()));
         let moment = Moment { now: time, generation: running.generation, ..moment };
@@ -198,7 +198,7 @@ impl Slice<'_> {
         let planned = if done.is_ok() { plan.finish() } else { Planned::default() };
         let wanted = view.into_wanted();
         self.across.running.insert(number, running);
-        Ok(Some(Attempted { done, planned, wanted }))
+        Some(Attempted { done, planned, wanted })
     }
 
     fn ask_facts(&mut self, now: Now, number: u64, wanted: Wanted) {
@@ -257,9 +257,9 @@ impl Slice<'_> {
     }
 
     /// A flare here is held by another transaction. Nobody waits who has something prepared.
-    fn wait_for_flare(&mut self, now: Now, number: u64, wanted: Wanted) -> Result<(), Trouble> {
+    fn wait_for_flare(&mut self, now: Now, number: u64, held: Option<Key>) -> Result<(), Trouble> {
         let is_prepared = self.across.running.get(&number).is_some_and(|running| !running.asked.is_empty());
-        match wanted.held {
+        match held {
             Some(key) if !is_prepared => {
                 self.park(key, Waiting::Running(number));
                 Ok(())
@@ -292,12 +292,11 @@ impl Slice<'_> {
         // Who moves a directory is alone with that first.
         let first =
             wanted.iter().find(|part| part.steps.contains(&Step::MoveDirectory) && !is_prepared(part));
-        let asking: Vec<Participant> = match first {
-            Some(first) => vec![first.clone()],
-            None => {
-                running.time.get_or_insert(time.max(running.known.latest().next()));
-                wanted
-            }
+        let asking: Vec<Participant> = if let Some(first) = first {
+            vec![first.clone()]
+        } else {
+            running.time.get_or_insert(time.max(running.known.latest().next()));
+            wanted
         };
         running.said = now.monotonic;
         for part in asking {
@@ -364,7 +363,7 @@ impl Slice<'_> {
             Objection::Refused(error) => {
                 let call = running.call.clone();
                 self.keep_refusal(now, &call, error);
-                self.end(number, Err(error.into()), Need::Logged);
+                self.end(number, &Err(error.into()), &Need::Logged);
                 Ok(())
             }
             Objection::KeyTaken => {
@@ -416,13 +415,13 @@ impl Slice<'_> {
             return Ok(());
         };
         let Some(op) = running.id else {
-            self.end(number, Err(FlareError::BadRequest.into()), Need::Logged);
+            self.end(number, &Err(FlareError::BadRequest.into()), &Need::Logged);
             return Ok(());
         };
         let call = running.call.clone();
         let time = running.time.unwrap_or(running.known.latest());
         set_verifier(&mut reply, self.topology.write_verifier());
-        let outcome = self.outcome(&call, op, &reply)?;
+        let outcome = Self::outcome(&call, op, &reply)?;
         let own = participants_here(&planned.here);
         let transaction = Transaction { attempt, op, time, own, participants, outcome: outcome.clone() };
         let row =
@@ -431,7 +430,7 @@ impl Slice<'_> {
         planned.changes.push(Change::PutTransaction(Box::new(row)));
         if let Err(trouble) = self.record_planned(now, planned, outcome) {
             if let Trouble::Refused(error) = trouble {
-                self.end(number, Err(error.into()), Need::Logged);
+                self.end(number, &Err(error.into()), &Need::Logged);
                 return Ok(());
             }
             return Err(trouble);
@@ -466,25 +465,25 @@ impl Slice<'_> {
         set_verifier(&mut reply, self.topology.write_verifier());
         self.add_internal(&call.request, &mut reply)?;
         let outcome = match id {
-            Some(id) => self.outcome(&call, id, &reply)?,
+            Some(id) => Self::outcome(&call, id, &reply)?,
             None => None,
         };
         match self.record_planned(now, planned, outcome) {
             Ok(()) => {}
             Err(Trouble::Refused(error)) => {
-                self.end(number, Err(error.into()), Need::Logged);
+                self.end(number, &Err(error.into()), &Need::Logged);
                 return Ok(());
             }
             Err(fatal) => return Err(fatal),
         }
         self.note_open(&call, &reply);
         let need = self.need(&call)?;
-        self.end(number, Ok((reply, payload)), need);
+        self.end(number, &Ok((reply, payload)), &need);
         Ok(())
     }
 
     /// The operation is over: whoever asked for it is answered. What is prepared elsewhere is not needed.
-    fn end(&mut self, number: u64, answer: Answer, need: Need) {
+    fn end(&mut self, number: u64, answer: &Answer, need: &Need) {
         let attempt = self.name(number);
         let Some(running) = self.forget_running(number) else { return };
         for ticket in running.tickets {

@@ -56,9 +56,11 @@ pub(crate) struct Known {
     taken: BTreeSet<Ino>,
 }
 
+/// What was told of one flare.
 #[derive(Debug)]
-struct KnownFlare {
-    facts: Option<Facts>,
+pub(crate) struct KnownFlare {
+    /// None if there is no such flare.
+    pub(crate) facts: Option<Facts>,
     /// The entry because of which it was asked for was made by this operation.
     because: Option<OpId>,
 }
@@ -84,9 +86,8 @@ impl Known {
     }
 
     /// What is known of a flare that an entry made by this operation leads to; none if nothing is.
-    pub(crate) fn of(&self, key: &Key, because: Option<OpId>) -> Option<Option<&Facts>> {
-        let known = self.flares.get(key)?;
-        (because.is_none() || known.because == because).then_some(known.facts.as_ref())
+    pub(crate) fn of(&self, key: &Key, because: Option<OpId>) -> Option<&KnownFlare> {
+        self.flares.get(key).filter(|known| because.is_none() || known.because == because)
     }
 
     /// Names of a flare's entries that were asked for.
@@ -97,7 +98,7 @@ impl Known {
 
     /// What decides about operations on a flare elsewhere.
     pub(crate) fn seen(&self, key: &Key) -> Option<Seen> {
-        self.of(key, None)?.map(|facts| facts.seen.clone())
+        self.of(key, None)?.facts.as_ref().map(|facts| facts.seen.clone())
     }
 
     /// The latest time that anything told shows.

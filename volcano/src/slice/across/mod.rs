@@ -185,7 +185,7 @@ impl Slice<'_> {
             AcrossMessage::Prepare(transaction) => self.prepare(now, *transaction),
             AcrossMessage::Prepared { attempt, key } => self.hear_prepared(now, attempt, key),
             AcrossMessage::Unfit { attempt, key, why } => self.hear_unfit(now, attempt, key, why),
-            AcrossMessage::Commit { transaction, key, secure } => self.apply(now, *transaction, key, secure),
+            AcrossMessage::Commit { transaction, key, secure } => self.apply(now, &transaction, key, secure),
             AcrossMessage::Applied { attempt, key, secured } => {
                 self.hear_applied(attempt, key, secured);
                 Ok(())

@@ -69,12 +69,12 @@ impl Parked {
     }
 
     /// Steps that have waited for too long.
-    fn expired(&mut self, now: Duration) -> Vec<Box<Transaction>> {
+    fn expired(&mut self, now: Duration) -> Vec<Transaction> {
         let mut expired = Vec::new();
         self.by_flare.retain(|_, waiting| {
             waiting.retain(|waiting| match waiting {
                 Waiting::Prepare(transaction, until) if *until <= now => {
-                    expired.push(transaction.clone());
+                    expired.push((**transaction).clone());
                     false
                 }
                 _ => true,

@@ -147,7 +147,7 @@ impl Slice<'_> {
     pub(super) fn apply(
         &mut self,
         now: Now,
-        transaction: Transaction,
+        transaction: &Transaction,
         key: Key,
         secure: bool,
     ) -> Result<(), Trouble> {
@@ -156,7 +156,7 @@ impl Slice<'_> {
             return Ok(());
         }
         if self.across.prepared.contains_key(&(key, attempt)) {
-            self.carry_out(now, &transaction, key, Part::Applied)?;
+            self.carry_out(now, transaction, key, Part::Applied)?;
             self.wake_parked(now, &key);
         }
         // What is neither prepared nor applied here any more has been settled, and the driver has lost that.

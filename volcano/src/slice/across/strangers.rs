@@ -113,14 +113,12 @@ impl Slice<'_> {
         }
         let waiting = self.across.strangers.asked.remove(&session).map(|stranger| stranger.waiting);
         match row {
-            Some(row) => {
-                if !self.sessions.hear(session, now.monotonic) {
-                    self.record(now, vec![Change::PutSession(row.clone())], None)?;
-                    self.sessions.begin(row, now.monotonic);
-                }
+            Some(row) if !self.sessions.hear(session, now.monotonic) => {
+                self.record(now, vec![Change::PutSession(row.clone())], None)?;
+                self.sessions.begin(row, now.monotonic);
             }
             None if self.sessions.knows(session) => self.end_session(now, session)?,
-            None => {}
+            Some(_) | None => {}
         }
         for (ticket, call) in waiting.into_iter().flatten() {
             if self.sessions.knows(session) {

@@ -8,7 +8,7 @@ use magma_common::key::{Ino, Key, KeyRange};
 use magma_common::name::Name;
 use magma_common::proto::{OpId, SessionId};
 
-use super::facts::{Facts, Known, Wanted, acl_of};
+use super::facts::{Facts, Known, Want, Wanted, acl_of};
 use crate::rows::{BodyId, EntryRow, FlareRow, LockRow, ReferenceRow, SessionRow};
 use crate::view::{ReadError, Space, View};
 
@@ -17,19 +17,6 @@ pub(crate) trait Holding {
     fn holds(&self, key: &Key) -> bool;
     /// Whether a flare with this number may be born by it.
     fn reserves(&self, ino: Ino) -> bool;
-}
-
-/// Nothing is held.
-pub(crate) struct Nothing;
-
-impl Holding for Nothing {
-    fn holds(&self, _: &Key) -> bool {
-        false
-    }
-
-    fn reserves(&self, _: Ino) -> bool {
-        false
-    }
 }
 
 /// See the module's documentation.
@@ -69,19 +56,17 @@ impl<'a> AcrossView<'a> {
     /// What is known of a flare elsewhere; notes that it is wanted, if nothing is.
     fn told(&self, key: &Key) -> Result<Option<&'a Facts>, ReadError> {
         let because = self.because.borrow().get(key).copied();
-        match self.known.of(key, because) {
-            Some(facts) => Ok(facts),
-            None => {
-                self.want(key, None);
-                Err(ReadError::Elsewhere)
-            }
+        if let Some(known) = self.known.of(key, because) {
+            return Ok(known.facts.as_ref());
         }
+        self.want(key, None);
+        Err(ReadError::Elsewhere)
     }
 
     fn want(&self, key: &Key, entry: Option<&Name>) {
         let because = self.because.borrow().get(key).copied();
         let mut wanted = self.wanted.borrow_mut();
-        let (want, _) = wanted.flares.entry(*key).or_insert_with(|| (Default::default(), because));
+        let (want, _) = wanted.flares.entry(*key).or_insert_with(|| (Want::default(), because));
         want.entries.extend(self.known.asked(key));
         want.entries.extend(entry.cloned());
     }
@@ -109,13 +94,11 @@ impl View for AcrossView<'_> {
             return self.here.entry(dir, name);
         }
         let Some(facts) = self.told(dir)? else { return Ok(None) };
-        match facts.entries.get(name) {
-            Some(entry) => Ok(entry.clone()),
-            None => {
-                self.want(dir, Some(name));
-                Err(ReadError::Elsewhere)
-            }
+        if let Some(entry) = facts.entries.get(name) {
+            return Ok(entry.clone());
         }
+        self.want(dir, Some(name));
+        Err(ReadError::Elsewhere)
     }
 
     fn entries_after(&self, dir: &Key, cookie: u64, limit: usize) -> Result<Vec<EntryRow>, ReadError> {
@@ -204,6 +187,6 @@ impl View for AcrossView<'_> {
         if self.is_here(flare) {
             return None;
         }
-        self.known.of(flare, None).flatten().map(|facts| facts.used)
+        self.known.of(flare, None)?.facts.as_ref().map(|facts| facts.used)
     }
 }
