@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::message::SliceMessage;
 use super::*;
-use crate::life::{self, Origin, Profile};
+use crate::life::{self, FIRST_SLICE, Origin, Profile};
 use crate::store::{OpenOptions, RealDisk};
 use crate::view::View;
 
@@ -174,6 +174,12 @@ impl Ring {
             }
         }
         any
+    }
+
+    fn deliver(&mut self, to: u8, envelope: Envelope) {
+        let node = self.running.get_mut(&to).unwrap();
+        node.receive(self.now, address(3 - to), envelope);
+        node.batch_end(self.now);
     }
 
     fn end(&mut self, number: u8, how: &'static str) {
@@ -469,4 +475,60 @@ fn one_sync_serves_all_slices_that_want_one() {
         _ => false,
     });
     assert_eq!(told.count(), 4);
+}
+
+/// A copy's first word, that it had nothing, came a second time when the copy had everything: the primary told it to begin anew, and
+/// called it in sync on the strength of what it had said before it heard that.
+#[test]
+fn a_copy_that_is_told_to_begin_anew_is_not_in_sync_by_what_it_said_before() {
+    let mut ring = Ring::founded();
+    ring.start(2, Origin::Join(vec![address(1)]));
+    let (mut first_stand, mut second_place) = (None, None);
+    while second_place.is_none() {
+        ring.now.monotonic += STEP;
+        for number in [1, 2] {
+            ring.running.get_mut(&number).unwrap().tick(ring.now);
+        }
+        while let Some((number, envelope)) = next_message(&mut ring) {
+            match &envelope.message {
+                Message::Slice(.., SliceMessage::Stand(_)) if first_stand.is_none() => {
+                    first_stand = Some(envelope.clone());
+                }
+                Message::Slice(.., SliceMessage::Sync { .. }) if second_place.is_none() => {
+                    ring.deliver(1, first_stand.clone().unwrap());
+                    let mut answers = ring.running.get_mut(&1).unwrap().effects().into_iter();
+                    second_place = answers.find_map(|effect| match effect {
+                        Effect::Send(_, envelope) => Some(*envelope),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+            ring.deliver(3 - number, envelope);
+        }
+    }
+    let place = second_place.unwrap();
+    assert!(matches!(place.message, Message::Slice(.., SliceMessage::Place { .. })), "{place:?}");
+    assert_eq!(ring.in_sync(), 1, "it is about to lose everything");
+    ring.deliver(2, place);
+    ring.until(|ring| ring.in_sync() == 2);
+    assert!(ring.running[&2].store().missing(FIRST_SLICE).is_empty());
+}
+
+/// The next message of a volcano to another one, after its syncs have run.
+fn next_message(ring: &mut Ring) -> Option<(u8, Envelope)> {
+    for (number, node) in &mut ring.running {
+        for effect in std::mem::take(&mut node.effects) {
+            match effect {
+                Effect::Sync(job, purposes) => node.synced(ring.now, job.run(), purposes),
+                other => node.effects.push(other),
+            }
+        }
+        if let Some(at) = node.effects.iter().position(|effect| matches!(effect, Effect::Send(..)))
+            && let Effect::Send(_, envelope) = node.effects.remove(at)
+        {
+            return Some((*number, *envelope));
+        }
+    }
+    None
 }

@@ -105,6 +105,17 @@ mod tests {
     }
 
     #[test]
+    fn doubts_about_some_keys_can_be_taken_out() {
+        let other = Handle { key: Key::from_bytes([9; 20]), birth: BirthNumber(2) };
+        let mut doubts = Doubts::default();
+        doubts.note(flare(), BodyId(1), 0, 10);
+        doubts.note(other, BodyId(2), 5, 5);
+        let taken = doubts.take_within(KeyRange::single(other.ino()));
+        assert!(taken.ranges().eq([(other, BodyId(2), 5, 10)]));
+        assert!(doubts.ranges().eq([(flare(), BodyId(1), 0, 10)]));
+    }
+
+    #[test]
     fn many_ranges_become_one_that_covers_them() {
         let mut doubts = Doubts::default();
         (0..=MAX_RANGES as u64).for_each(|at| doubts.note(flare(), BodyId(1), at * 10, 5));

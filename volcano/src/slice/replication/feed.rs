@@ -65,12 +65,26 @@ impl Slice<'_> {
     }
 
     /// Tells a copy something that carries a beacon.
-    fn tell_with_beacon(&mut self, now: Now, copy: Replica, message: impl FnOnce(u64) -> SliceMessage) {
+    fn tell_with_beacon(
+        &mut self,
+        now: Now,
+        copy: Replica,
+        message: impl FnOnce(u64) -> SliceMessage,
+    ) -> u64 {
         let beacon = self.replication.beacons.send(now.monotonic);
         if let Some(progress) = self.progress(copy) {
             progress.told = now.monotonic;
         }
         self.tell(copy, message(beacon));
+        beacon
+    }
+
+    /// Tells a copy to forget something. What it has said before it knows says nothing any more.
+    fn order_to_forget(&mut self, now: Now, copy: Replica, order: impl FnOnce(u64) -> SliceMessage) {
+        let beacon = self.tell_with_beacon(now, copy, order);
+        if let Some(progress) = self.progress(copy) {
+            progress.is_ordered_to_forget(beacon);
+        }
     }
 
     fn ask(&mut self, now: Now, copy: Replica) {
@@ -107,7 +121,7 @@ impl Slice<'_> {
             return Ok(());
         };
         if common < stand.position {
-            self.tell_with_beacon(now, copy, |beacon| SliceMessage::Rewind { beacon, to: common });
+            self.order_to_forget(now, copy, |beacon| SliceMessage::Rewind { beacon, to: common });
             return Ok(());
         }
         if common.seq < last.seq && self.records_after(common.seq, 0)?.is_none() {
@@ -137,12 +151,7 @@ impl Slice<'_> {
         let mut outcomes = self.ledger.recorded();
         // The newest are the ones that are asked about.
         outcomes.drain(..outcomes.len().saturating_sub(MAX_OUTCOMES));
-        self.tell_with_beacon(now, copy, |beacon| SliceMessage::Place {
-            beacon,
-            position,
-            history,
-            outcomes,
-        });
+        self.order_to_forget(now, copy, |beacon| SliceMessage::Place { beacon, position, history, outcomes });
     }
 
     /// Records after `after`, from memory or from the log, and about how many bytes they take; None if neither has them any more.

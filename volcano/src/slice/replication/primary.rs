@@ -332,6 +332,9 @@ impl Slice<'_> {
             SliceMessage::Standing { beacon, position, synced, incomplete, refreshed, space } => {
                 copy.answered(&self.replication.beacons, beacon, now.monotonic);
                 copy.space = space;
+                if !copy.is_past_orders(beacon) {
+                    return Ok(());
+                }
                 copy.has_synced(synced, primary.syncs.keys().next_back().copied(), now.monotonic);
                 if copy.stage == Stage::Streaming {
                     // It lacks something just as it should, or nothing any more since it has the part that was sent last.

@@ -66,6 +66,8 @@ pub(super) struct Progress {
     pub(super) advanced: Duration,
     /// When the newest beacon that it has answered was sent.
     leased: Option<Duration>,
+    /// The beacon of the last order to forget something.
+    ordered: u64,
     /// It has everything up to here.
     pub(super) acked: Seq,
     /// Everything up to here was sent to it.
@@ -104,6 +106,7 @@ impl Progress {
             heard: now,
             advanced: now,
             leased: None,
+            ordered: 0,
             acked: Seq(0),
             sent: Seq(0),
             on_its_way: VecDeque::new(),
@@ -130,6 +133,16 @@ impl Progress {
     pub(super) fn answered(&mut self, beacons: &Beacons, beacon: u64, now: Duration) {
         self.heard = now;
         self.leased = self.leased.max(beacons.sent_at(beacon));
+    }
+
+    /// It is ordered, by this beacon, to forget something.
+    pub(super) fn is_ordered_to_forget(&mut self, beacon: u64) {
+        self.ordered = beacon;
+    }
+
+    /// Whether what it says, having seen this beacon, is true for good: orders to forget that are older it does not take any more.
+    pub(super) fn is_past_orders(&self, beacon: u64) -> bool {
+        beacon >= self.ordered
     }
 
     /// Whether it has promised not to take over yet.

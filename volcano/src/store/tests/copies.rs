@@ -508,3 +508,42 @@ fn the_log_keeps_a_place_whose_outcomes_are_wanted() {
     upkeep(&mut store, 300);
     assert!(store.log.first() > Lsn(1) && store.log.first() <= Lsn(251), "{:?}", store.log.first());
 }
+
+#[test]
+fn the_log_keeps_what_each_slice_needs_by_its_own_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = create(dir.path());
+    let of_other = |store: &Store| Record { slice: SliceId(2), ..record(store, Vec::new()) };
+    for number in 0..400 {
+        put(&mut store, vec![put_flare(number % 50)]);
+    }
+    // the other slice's first record is the entry 401
+    let first = Record { seq: Seq(1), ..of_other(&store) };
+    store.append(&first).unwrap();
+    for number in 0..400 {
+        put(&mut store, vec![put_flare(number % 50)]);
+    }
+    store.keep_from(SliceId(2), Seq(1));
+    upkeep(&mut store, 100);
+    upkeep(&mut store, 200);
+    assert!(store.log.first() > Lsn(1) && store.log.first() <= Lsn(401), "{:?}", store.log.first());
+    store.keep_from(SliceId(2), Seq(u64::MAX));
+    upkeep(&mut store, 300);
+    assert!(store.log.first() > Lsn(401), "{:?}", store.log.first());
+}
+
+#[test]
+fn a_slice_that_is_founded_lacks_nothing_and_knows_its_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = create(dir.path());
+    let range = KeyRange::new(Ino(1 << 62), Ino(1 << 63)).unwrap();
+    store.found(SliceId(2), range).unwrap();
+    let first = Record { slice: SliceId(2), ..record(&store, Vec::new()) };
+    store.append(&first).unwrap();
+    store.flush().unwrap();
+    let (mut store, _) = reopen(store, dir.path());
+    assert_eq!((store.range(SliceId(2)), store.position(SliceId(2))), (Some(range), Some(at(1, 1))));
+    assert!(store.missing(SliceId(2)).is_empty());
+    store.rewind(SliceId(2), Position::default()).unwrap();
+    assert_eq!(store.missing(SliceId(2)).ranges(), [range]);
+}
