@@ -27,6 +27,12 @@ pub(super) fn build(programs: &Programs, logs: &Path) -> Result<()> {
     command::succeed("cargo build", &mut command, &logs.join("build.log"), Show::Yes, BUILD_LIMIT)
 }
 
+/// Builds the simulation of the ring.
+pub(super) fn build_sweep(programs: &Programs, logs: &Path) -> Result<()> {
+    let mut command = cargo(programs, &["build", "-p", "magma-tests", "--bin", "magma-sweep", "--locked"]);
+    command::succeed("cargo build", &mut command, &logs.join("build.log"), Show::Yes, BUILD_LIMIT)
+}
+
 /// `cargo fmt --check`.
 pub(super) fn format(programs: &Programs, logs: &Path) -> Result<Tally> {
     one(programs, &["fmt", "--all", "--check"], &logs.join("format.log"))

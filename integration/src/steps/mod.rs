@@ -2,6 +2,7 @@
 
 mod cargo;
 mod licences;
+mod sweep;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -65,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if runs_suites && !rustix::process::geteuid().is_root() {
         return wrong(
             "the suites mount file systems and make network namespaces: run them as root, \
-             or choose among format lint licences unit",
+             or choose among format lint licences unit sweep planted",
         );
     }
     if runs_suites {
@@ -150,6 +151,8 @@ fn steps() -> Vec<Step> {
         plain("lint", "clippy finds nothing", cargo::lint),
         plain("licences", "every dependency has a licence that deny.toml allows", licences::check),
         plain("unit", "unit, property and in-process tests", cargo::unit),
+        plain("sweep", "rings of volcanos in a simulation, with faults, one for each seed", sweep::seeds),
+        plain("planted", "faults that are planted in the ring are found by the simulation", sweep::planted),
     ];
     all.extend(suites::ALL.iter().map(|suite| Step {
         name: suite.name.to_owned(),

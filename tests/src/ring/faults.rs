@@ -39,6 +39,8 @@ pub(super) enum Trouble {
     Mend(usize),
     /// The administrator wants so many copies.
     Copies(u8),
+    /// A copy that is new in sync is compared with the primary's, as soon as both stand at the same record; so many tries are left.
+    Compare(Replica, u32),
     /// The administrator looks after who leaves and who is lost.
     Administrate,
 }
@@ -110,6 +112,7 @@ impl World {
                 self.mend(place);
             }
             Trouble::Copies(copies) => self.put(0, Input::Wanted(Change::Copies(copies))),
+            Trouble::Compare(copy, tries) => return self.compare(copy, tries),
             Trouble::Administrate => self.administrate(),
         }
         Ok(())

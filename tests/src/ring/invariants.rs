@@ -82,25 +82,33 @@ fn unrest_of_copies(up: &[&Volcano], config: &Config) -> Option<String> {
 pub fn check(volcanos: &[Volcano]) -> Result<(), Violation> {
     let copies = copies(volcanos);
     let failed = |error: ReadError| Violation(format!("at rest: a store cannot be read: {error}"));
-    let mut first: Option<(usize, [u8; 32])> = None;
-    for (place, store) in &copies {
-        let print = store.fingerprint(SLICE).map_err(failed)?;
-        if let Some((other, expected)) = first
-            && expected != print
-        {
-            let (_, left) = copies[0];
-            return violation(format!(
-                "equal copies: volcanos {other} and {place} hold different things: {}",
-                difference(left, store).unwrap_or_else(|error| error.to_string())
-            ));
-        }
-        first.get_or_insert((*place, print));
-        if store.checksum_failures() > 0 {
-            return violation(format!("checksums: blocks of volcano {place} fail them"));
-        }
+    if let Some((left, others)) = copies.split_first() {
+        others.iter().try_for_each(|right| same(*left, *right))?;
+    }
+    if let Some((place, _)) = copies.iter().find(|(_, store)| store.checksum_failures() > 0) {
+        return violation(format!("checksums: blocks of volcano {place} fail them"));
     }
     let Some((_, store)) = copies.first() else { return violation("at rest: there is no copy") };
     tree(store).map_err(failed)?
+}
+
+/// Checks that two copies that stand at the same record hold the same.
+pub fn equal(left: &Volcano, right: &Volcano) -> Result<(), Violation> {
+    let (Some(a), Some(b)) = (left.node.as_ref(), right.node.as_ref()) else { return Ok(()) };
+    same((left.place, a.slice().store()), (right.place, b.slice().store()))
+}
+
+fn same(left: (usize, &Store), right: (usize, &Store)) -> Result<(), Violation> {
+    let failed = |error: ReadError| Violation(format!("equal copies: a store cannot be read: {error}"));
+    if left.1.fingerprint(SLICE).map_err(failed)? == right.1.fingerprint(SLICE).map_err(failed)? {
+        return Ok(());
+    }
+    violation(format!(
+        "equal copies: volcanos {} and {} hold different things: {}",
+        left.0,
+        right.0,
+        difference(left.1, right.1).unwrap_or_else(|error| error.to_string())
+    ))
 }
 
 fn copies(volcanos: &[Volcano]) -> Vec<(usize, &Store)> {

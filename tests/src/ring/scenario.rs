@@ -104,7 +104,28 @@ pub struct Scenario {
     pub longest_outage: Time,
 }
 
+/// One world of so many is fickle.
+const FICKLE: u64 = 6;
+/// How often a message arrives once more, much later, in such a world.
+const MUCH_LATE: u32 = 50_000;
+
 impl Scenario {
+    /// Makes some worlds fickle: whole processes that lose touch with each other again and again, while messages of long ago turn
+    /// up. Whoever was primary becomes it again, in the same life, which is what epochs and promises are for.
+    #[must_use]
+    pub fn seasoned(mut self, dice: &mut Dice) -> Self {
+        if dice.one_in(FICKLE) {
+            use Kind::{Holes, Idle, OneWay, Pause, Split};
+            self.volcanos = dice.range(3, 6) as usize;
+            self.copies = dice.range(2, 4) as u8;
+            self.pause = dice.magnitude(2 * SECOND, 8 * SECOND);
+            self.faults = vec![(Split, 4), (OneWay, 3), (Holes, 2), (Pause, 4), (Idle, 1)];
+            self.weather.late = MUCH_LATE;
+            self.frozen_clocks = false;
+        }
+        self
+    }
+
     /// The world of a seed.
     pub fn draw(dice: &mut Dice) -> Self {
         let volcanos = *dice.pick(&[1, 2, 2, 3, 3, 3, 3, 4, 5]);

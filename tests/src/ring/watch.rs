@@ -8,9 +8,19 @@ use magma_common::topology::{Replica, Seq, Slice as Config};
 use magma_volcano::coordinator::{Change, SliceChange};
 use magma_volcano::node::message::{Message, SliceMessage};
 
+use super::clock::{MILLISECOND, Time};
+use super::faults::Trouble;
 use super::history::{Violation, describe, violation};
+use super::invariants;
 use super::volcano::{Route, SLICE, Volcano};
-use super::world::World;
+use super::world::{Event, World};
+
+/// Clients and copies are given this time before a new copy is looked at.
+const COMPARE_AFTER: Time = 5 * MILLISECOND;
+/// Then it is tried this often to find it and the primary at the same record ...
+const COMPARE_TRIES: u32 = 30;
+/// ... with so much time in between.
+const COMPARE_AGAIN: Time = 17 * MILLISECOND;
 
 type Done = Result<(), Violation>;
 
@@ -95,6 +105,23 @@ impl World {
         Ok(())
     }
 
+    /// A copy that is new in sync holds what the primary holds.
+    pub(super) fn compare(&mut self, copy: Replica, tries: u32) -> Done {
+        let Some(config) = self.oracle.config().filter(|config| config.mirrors.contains(&copy)) else {
+            return Ok(());
+        };
+        let (Some(new), Some(primary)) = (self.process_of(copy), self.process_of(config.primary)) else {
+            return Ok(());
+        };
+        if new.last_record() == primary.last_record() {
+            return invariants::equal(primary, new);
+        }
+        if tries > 0 {
+            self.after(COMPARE_AGAIN, Event::Trouble(Trouble::Compare(copy, tries - 1)));
+        }
+        Ok(())
+    }
+
     /// The members have changed: who is new in sync has on its disk all that is called durable; after a start of everybody
     /// the longest log leads.
     pub(super) fn check_change(&mut self, before: &Config, config: &Config) -> Done {
@@ -102,6 +129,7 @@ impl World {
             return Ok(());
         }
         for copy in config.mirrors.iter().filter(|copy| before.joining.contains(copy)) {
+            self.after(COMPARE_AFTER, Event::Trouble(Trouble::Compare(*copy, COMPARE_TRIES)));
             let Some(process) = self.process_of(*copy) else { continue };
             let joined = self.oracle.joined(*copy).unwrap_or(0);
             if process.synced_for_primary < joined || process.synced < Seq(self.oracle.stable) {

@@ -83,6 +83,7 @@ impl World {
     /// The world of a seed, whose databases lie in this folder.
     pub fn new(seed: u64, folder: &Path, trace: Trace) -> Self {
         let scenario = Scenario::draw(&mut Dice::new(seed, "scenario"));
+        let scenario = scenario.seasoned(&mut Dice::new(seed, "seasoning"));
         trace.say(0, || format!("seed {seed}: {scenario:?}"));
         let clients = (0..scenario.clients)
             .map(|index| Client::new(index, Dice::new(seed, &format!("client {index}"))));

@@ -279,7 +279,7 @@ impl Slice<'_> {
                 self.reads.insert(ticket, PendingRead { call, reply });
                 self.effects.push(Effect::Read(ticket, *read));
             }
-            Ok(Verdict::Wait(blocked)) => self.wait_for_lock(ticket, call, *blocked),
+            Ok(Verdict::Wait(blocked)) => self.wait_for_lock(now, ticket, call, *blocked),
             Ok(Verdict::Across) => self.drive_call(now, ticket, call),
             Ok(Verdict::Held(key)) => self.park_call(key, ticket, call),
             Ok(Verdict::Stranger) => self.wait_for_session(now, ticket, call),
@@ -320,13 +320,14 @@ impl Slice<'_> {
         self.conclude(now, ticket, call, served);
     }
 
-    fn wait_for_lock(&mut self, ticket: Ticket, call: Call, blocked: waits::Blocked) {
+    fn wait_for_lock(&mut self, now: Now, ticket: Ticket, call: Call, blocked: waits::Blocked) {
         let deadline = call.deadline;
         if let Err((refusal, waiter)) = self.waits.wait(blocked, deadline, LockWait { ticket, call }) {
             let error = match refusal {
                 waits::Refusal::Deadlock => FlareError::Deadlock,
                 waits::Refusal::TooMany => FlareError::NoLocks,
             };
+            self.keep_refusal(now, &waiter.call, error);
             self.hold(waiter.ticket, Err(error.into()), Need::Logged);
         }
     }
@@ -405,6 +406,8 @@ impl Slice<'_> {
         self.ledger.expire(now.monotonic);
         if self.is_serving() {
             for waiter in self.waits.expire(now.monotonic) {
+                // Another try of it may wait, too: it must not get the lock when the caller has heard that it has not.
+                self.keep_refusal(now, &waiter.call, FlareError::WouldBlock);
                 self.hold(waiter.ticket, Err(FlareError::WouldBlock.into()), Need::Logged);
             }
             for done in [self.end_silent_sessions(now), self.bury_some(now)] {

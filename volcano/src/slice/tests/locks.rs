@@ -58,6 +58,24 @@ fn a_wait_ends_at_its_deadline() {
     assert_eq!(world.held().2, 0);
 }
 
+/// A client that had heard nothing for a while asked again. Its first try was refused at its deadline, and it gave up; then the second
+/// one got the lock, which nobody knew of and nobody would release.
+#[test]
+fn a_second_try_does_not_get_the_lock_after_the_first_was_refused() {
+    let (mut world, one, other, file) = world();
+    world.ok(one, lock(file, Posix, Exclusive, false));
+    let mut call = world.call(other, lock(file, Posix, Shared, true));
+    call.deadline = Some(world.now.monotonic + Duration::from_secs(2));
+    let mut again = call.clone();
+    again.deadline = Some(world.now.monotonic + Duration::from_secs(60));
+    let (first, second) = (world.send(call), world.send(again));
+    world.pass(2);
+    assert_eq!(world.answer(first).unwrap().unwrap_err().error, FlareError::WouldBlock);
+    world.ok(one, lock(file, Posix, Unlock, false));
+    assert_eq!(world.answer(second).unwrap().unwrap_err().error, FlareError::WouldBlock);
+    world.ok(one, lock(file, Posix, Exclusive, false));
+}
+
 #[test]
 fn a_wait_ends_with_its_caller() {
     let (mut world, one, other, file) = world();
