@@ -132,12 +132,14 @@ impl Network {
         kill_process(Pid::from_child(child), signal).unwrap();
     }
 
-    /// The number of the volcano that serves the first slice, as this client knows it; `None` unless all copies are in sync.
+    /// The number of the volcano that serves the first slice, as this client knows it; `None` unless all copies are in sync
+    /// and, in a network of three or more, enough volcanos vote for one of them to be lost.
     pub fn primary_of_a_whole_ring(&self, client: &Client) -> Option<usize> {
         let topology = client.topology();
         let slice = topology.slices.first()?;
         let wanted = self.volcanos.len().min(usize::from(topology.copies));
-        if slice.mirrors.len() + 1 != wanted || !slice.joining.is_empty() {
+        let can_lose_one = self.volcanos.len() < 3 || topology.voters.len() >= 3;
+        if slice.mirrors.len() + 1 != wanted || !slice.joining.is_empty() || !can_lose_one {
             return None;
         }
         let address = topology.member(slice.primary.volcano)?.address;

@@ -129,3 +129,30 @@ fn primary_of_a_whole_ring(network: &Network, runtime: &Runtime, client: &Client
     });
     primary.unwrap()
 }
+
+/// The third volcano votes by then: as long as only the founder does, nobody may take over from it.
+#[test]
+fn a_primary_that_is_killed_in_between_changes_no_outcome() {
+    let (network, runtime) = (Mutex::new(Network::ring(3)), runtime());
+    let client = runtime.block_on(network.lock().unwrap().client());
+    let number = Mutex::new(3_000_000);
+    // A case takes as long as the ring takes to notice the loss, and shrinking makes many of one.
+    let mut runner = TestRunner::new(ProptestConfig { max_shrink_iters: 0, ..ProptestConfig::with_cases(3) });
+    let cases = (proptest::collection::vec(operation(), 20..80), any::<prop::sample::Index>());
+    let result = runner.run(&cases, |(operations, when)| {
+        let mut number = number.lock().unwrap();
+        *number += 1;
+        let root = fresh_directory(&runtime, &client, *number);
+        let primary = primary_of_a_whole_ring(&network.lock().unwrap(), &runtime, &client);
+        let when = when.index(operations.len());
+        let mut tree = ThroughClient::new(runtime.handle().clone(), client.clone(), root);
+        let outcome = compare(&mut tree, &operations, |n| {
+            if n == when {
+                network.lock().unwrap().kill_one(primary);
+            }
+        });
+        network.lock().unwrap().restart_one(primary);
+        outcome
+    });
+    result.unwrap();
+}
