@@ -7,7 +7,7 @@ use magma_common::attr::SetAttr;
 use magma_common::client::{Client, Context};
 use magma_common::handle::Handle;
 use magma_common::name::Name;
-use magma_common::proto::operation::{Getattr, Mkdir};
+use magma_common::proto::operation::Mkdir;
 use magma_common::proto::{Credentials, Durability};
 use magma_tests::model::Model;
 use magma_tests::network::{self, Network};
@@ -99,7 +99,7 @@ fn a_volcano_that_is_killed_in_between_changes_no_outcome() {
 fn operations_on_a_ring_do_what_the_model_says() {
     let (network, runtime) = (Network::ring(3), runtime());
     let client = runtime.block_on(network.client());
-    primary_of_a_whole_ring(&network, &runtime, &client);
+    network.when_whole(&runtime, &client);
     let number = Mutex::new(2_000_000);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(60));
     let cases = proptest::collection::vec(operation(), 1..80);
@@ -110,24 +110,6 @@ fn operations_on_a_ring_do_what_the_model_says() {
         compare(&mut ThroughClient::new(runtime.handle().clone(), client.clone(), root), &operations, |_| {})
     });
     result.unwrap();
-}
-
-/// Waits until all copies are in sync; gives the volcano that serves.
-fn primary_of_a_whole_ring(network: &Network, runtime: &Runtime, client: &Client) -> usize {
-    let context = Context {
-        credentials: Credentials::ROOT.into(),
-        durability: Durability::Replicated,
-        deadline: None,
-        call: None,
-    };
-    let mut primary = None;
-    network::eventually("all copies are in sync", || {
-        // Answers tell of newer topologies.
-        runtime.block_on(client.call(&context, Getattr { handle: Handle::root() })).unwrap();
-        primary = network.primary_of_a_whole_ring(client);
-        primary.is_some()
-    });
-    primary.unwrap()
 }
 
 /// The third volcano votes by then: as long as only the founder does, nobody may take over from it.
@@ -143,7 +125,7 @@ fn a_primary_that_is_killed_in_between_changes_no_outcome() {
         let mut number = number.lock().unwrap();
         *number += 1;
         let root = fresh_directory(&runtime, &client, *number);
-        let primary = primary_of_a_whole_ring(&network.lock().unwrap(), &runtime, &client);
+        let primary = network.lock().unwrap().when_whole(&runtime, &client);
         let when = when.index(operations.len());
         let mut tree = ThroughClient::new(runtime.handle().clone(), client.clone(), root);
         let outcome = compare(&mut tree, &operations, |n| {
