@@ -15,6 +15,8 @@ use crate::testing::process::{Process, tied};
 const BOOT: Duration = Duration::from_secs(60);
 /// The host's loopback as the guest sees it.
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// The guest itself.
+pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 /// An address that moves from one machine to another.
 pub(crate) const MOVING_HOST: Ipv4Addr = Ipv4Addr::new(10, 71, 0, 100);
 

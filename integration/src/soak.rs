@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::error::{Result, wrong};
 use crate::programs::Programs;
-use crate::steps::{Done, Preparation, in_namespace, log_folder, prepare, show_logs, summarise};
+use crate::steps::{Done, Long, Preparation, in_namespace, log_folder, prepare, show_logs, summarise};
 use crate::suites::{self, Suite};
 use crate::tally::Tally;
 use crate::testing::random;
@@ -18,7 +18,7 @@ const DRILLS: [&str; 4] = ["ring-failover", "ring-doors", "ring-power", "ring-gr
 /// Options of the soak.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// No further drill begins after so many minutes; the last one is finished.
+    /// After so many minutes nothing more is begun, and what has been promised is looked for.
     #[arg(long, default_value_t = 60)]
     minutes: u64,
     /// Only these drills [default: all of ring-failover, ring-doors, ring-power, ring-grow].
@@ -46,8 +46,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         let name = format!("soak-{}-{}", results.len() + 1, drill.name);
         println!("\n=== {name}: {} (seed {seed})", drill.about);
         let begin = Instant::now();
+        let time = end.saturating_duration_since(begin);
         let logs = log_folder(&programs, &name)?;
-        let outcome = in_namespace(&programs, drill, &logs, Some(seed));
+        let outcome = in_namespace(&programs, drill, &logs, Some(Long { seed, time }));
         signals::check()?;
         let tally = outcome.unwrap_or_else(|error| {
             println!("  FAILED  {name}: {error}");

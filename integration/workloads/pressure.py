@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""pressure.py WORKER FOLDER --journal FOLDER [--check FOLDER] [--seed N] [--fsx PATH --fsx-config PATH]
+"""pressure.py WORKER FOLDER --journal FOLDER [--stop FILE] [--check FOLDER] [--seed N] [--fsx PATH --fsx-config PATH]
+            [--light]
 
-The load of the ring drills: one worker, until JOURNAL/stop exists. FOLDER is on
+The load of the ring drills: one worker, until FILE exists (JOURNAL/stop unless told otherwise). FOLDER is on
 the file system under test; --check is the same folder through a mount that
 caches nothing. What was acknowledged is noted in JOURNAL, on a local disk.
 
@@ -13,10 +14,15 @@ WORKER  append  numbered lines, each with fsync; every tenth time a file, made,
                 committed; several such workers (bank1, bank2) share one base
         git     clones of a repository, with fsck, again and again
         fsx     fsx, with one seed after the other
+        rsync   a tree that changes is copied with rsync, and compared by rsync -c
+
+A name may have a number and, after a dash, a word more: bank1, bank2-nfs.
 
 Prints "COUNT name operations" now and then, "SLOW name operation seconds" for
 what took long, "ERROR name ..." and ends at once if anything fails, or in the
 end "LONGEST name seconds operation" and "END name".
+
+With --light it does less at a time and rests in between, for a slow machine.
 
 With --verify nothing is written: what was acknowledged is looked for in FOLDER,
 and the outcome printed as "PASS name" or "FAIL name: reason". --quick reads only
@@ -39,7 +45,8 @@ from tools import content, expect, sh, write
 
 # What takes longer is told at once.
 SLOW = 0.5
-COUNT_EVERY = 0.2
+COUNT_EVERY = 0.5
+REST = 0.02
 ACCOUNTS, DEPOSIT = 10, 1000
 
 
@@ -49,6 +56,7 @@ class Work:
     def __init__(self, options):
         self.name, self.folder, self.journal = options.worker, options.folder, options.journal
         self.check = options.check or options.folder
+        self.stop = options.stop or os.path.join(options.journal, "stop")
         self.options = options
         self.chance = random.Random(options.seed)
         self.count, self.told, self.longest = 0, 0.0, (0.0, "nothing")
@@ -56,8 +64,14 @@ class Work:
     def note(self, name):
         return os.path.join(self.journal, f"{self.name}.{name}")
 
+    def seen(self, path):
+        """The same path through the mount that caches nothing."""
+        return os.path.join(self.check, os.path.relpath(path, self.folder))
+
     def goes_on(self):
-        return not os.path.exists(os.path.join(self.journal, "stop"))
+        if self.options.light:
+            time.sleep(REST)
+        return not os.path.exists(self.stop)
 
     @contextlib.contextmanager
     def operation(self, name):
@@ -250,10 +264,11 @@ def verify_bank(work):
 # ---- git
 
 def git(work):
-    origin, clone = os.path.join(work.journal, "origin"), os.path.join(work.folder, "clone")
+    origin, clone = os.path.join(work.journal, work.name + "-origin"), os.path.join(work.folder, work.name + "-clone")
     sh(*repository.GIT, "init", "-q", origin)
-    for commit in range(3):
-        for number in range(commit, 90, 3):
+    commits, files = (2, 20) if work.options.light else (3, 90)
+    for commit in range(commits):
+        for number in range(commit, files, commits):
             write(os.path.join(origin, f"f{number}"), content(number * 31 + commit, 50 + number * 37 % 9000))
         sh(*repository.GIT, "add", "-A", cwd=origin)
         sh(*repository.GIT, "commit", "-q", "-m", f"commit {commit}", cwd=origin)
@@ -280,14 +295,40 @@ def counted(work):
 def fsx(work):
     while work.goes_on():
         seed = work.chance.randrange(1 << 32)
-        path = os.path.join(work.folder, f"fsx-{seed}")
-        sh(work.options.fsx, "-N", "400", "-S", str(seed), "-f", work.options.fsx_config, "-P", work.journal, path)
+        path = os.path.join(work.folder, f"{work.name}-{seed}")
+        sh(work.options.fsx, "-N", "80" if work.options.light else "400", "-S", str(seed), "-f", work.options.fsx_config, "-P", work.journal, path)
         os.unlink(path)
         counted(work)
 
 
+# ---- rsync
+
+def rsync(work):
+    origin, copy = os.path.join(work.journal, work.name + "-origin"), os.path.join(work.folder, work.name + "-copy")
+    os.mkdir(origin)
+    step, files = 0, 12 if work.options.light else 40
+    while work.goes_on():
+        for number in range(files) if step == 0 else work.chance.sample(range(files), files // 4):
+            folder = os.path.join(origin, f"d{number % 5}")
+            os.makedirs(folder, exist_ok=True)
+            path = os.path.join(folder, f"f{number}")
+            if step > 0 and number % 4 == 0 and os.path.exists(path):
+                os.unlink(path)
+            else:
+                write(path, work.chance.randbytes(work.chance.choice([0, 100, 4096, 60_000])))
+        # By contents: what changes within a second and keeps its size would be taken for the same.
+        sh("rsync", "-ac", "--delete", origin + "/", copy)
+        counted(work)
+        found = sh("rsync", "-acn", "--delete", "--itemize-changes", origin + "/", work.seen(copy))
+        # Linux's 9P client sets times of whole seconds only, which rsync shows as a "t" and nothing more.
+        found = [line for line in found.split("\n") if line.split(" ")[0].strip(".fdt") != ""]
+        expect(not found, "step", step, "the copy differs:", found[:5])
+        counted(work)
+        step += 1
+
+
 WORKERS = {"append": (append, verify_append), "storm": (storm, verify_storm), "bank": (bank, verify_bank),
-           "git": (git, None), "fsx": (fsx, None)}
+           "git": (git, None), "fsx": (fsx, None), "rsync": (rsync, None)}
 
 
 def main():
@@ -296,13 +337,15 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--journal", required=True)
     parser.add_argument("--check")
+    parser.add_argument("--stop")
+    parser.add_argument("--light", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fsx")
     parser.add_argument("--fsx-config")
     parser.add_argument("--verify", action="store_true")
     parser.add_argument("--quick", action="store_true")
     work = Work(parser.parse_args())
-    run, verify = WORKERS[work.name.rstrip("0123456789")]
+    run, verify = WORKERS[work.name.split("-")[0].rstrip("0123456789")]
     if work.options.verify:
         return judge(work, verify)
     try:

@@ -18,9 +18,13 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use magma_common::auth::Secret;
-use magma_common::client::{Client, ClientConfig, HostPort};
+use magma_common::client::{Client, ClientConfig, Context, HostPort};
+use magma_common::handle::Handle;
+use magma_common::proto::operation::Getattr;
+use magma_common::proto::{Credentials, Durability};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 /// A cluster key with the 128 bits that it should have.
 pub const KEY: &str = "9f1c0a5be2d34478a6b0c1d2e3f40516";
@@ -141,16 +145,36 @@ impl Network {
         kill_process(Pid::from_child(child), signal).unwrap();
     }
 
-    /// The number of the volcano that serves the first slice, as this client knows it; `None` unless all copies are in sync.
-    pub fn primary_of_a_whole_ring(&self, client: &Client) -> Option<usize> {
+    /// The number of the volcano that serves the first slice, as this client knows it; `None` unless all copies are in sync
+    /// and, in a network of three or more, enough volcanos vote for one of them to be lost.
+    fn primary_of_a_whole_ring(&self, client: &Client) -> Option<usize> {
         let topology = client.topology();
         let slice = topology.slices.first()?;
         let wanted = self.volcanos.len().min(usize::from(topology.copies));
-        if slice.mirrors.len() + 1 != wanted || !slice.joining.is_empty() {
+        let can_lose_one = self.volcanos.len() < 3 || topology.voters.len() >= 3;
+        if slice.mirrors.len() + 1 != wanted || !slice.joining.is_empty() || !can_lose_one {
             return None;
         }
         let address = topology.member(slice.primary.volcano)?.address;
         self.volcanos.iter().position(|volcano| volcano.address == address)
+    }
+
+    /// Waits until all copies are in sync and one volcano can be lost; gives the one that serves.
+    pub fn when_whole(&self, runtime: &Runtime, client: &Client) -> usize {
+        let context = Context {
+            credentials: Credentials::ROOT.into(),
+            durability: Durability::Replicated,
+            deadline: None,
+            call: None,
+        };
+        let mut primary = None;
+        eventually("all copies are in sync", || {
+            // Answers tell of newer topologies.
+            runtime.block_on(client.call(&context, Getattr { handle: Handle::root() })).unwrap();
+            primary = self.primary_of_a_whole_ring(client);
+            primary.is_some()
+        });
+        primary.unwrap()
     }
 
     /// Where the first volcano serves.

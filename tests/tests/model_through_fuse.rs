@@ -6,10 +6,10 @@ use magma_mount_fuse::options::MountOptions;
 use magma_mount_fuse::{MountConfig, MountHandle, run_mount};
 use magma_tests::model::Model;
 use magma_tests::network::{self, Network};
-use magma_tests::operation::{Tree, operation};
+use magma_tests::operation::{Operation, Tree, operation};
 use magma_tests::through_files::ThroughFiles;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{TestError, TestRunner};
 use tempfile::TempDir;
 
 #[test]
@@ -24,25 +24,27 @@ fn mount(network: &Network, folder: &TempDir) -> MountHandle {
     run_mount(&config).expect("a mount needs /dev/fuse and root")
 }
 
-/// Compares a tree on the mount with the model, each case in a directory of its own. In one case of `kill_every` the volcano is
-/// killed somewhere in the middle.
-fn compare(cases: u32, kill_every: u32) {
+/// Compares a tree on the mount with the model, each case in a directory of its own. In one case of `kill_every` somewhere in
+/// the middle what `trouble` makes happens.
+fn compare(
+    network: &Mutex<Network>,
+    (cases, kill_every): (u32, u32),
+    trouble: impl Fn(&mut Network),
+) -> Result<(), TestError<(Vec<Operation>, usize)>> {
     rustix::process::umask(rustix::fs::Mode::empty());
-    let (network, folder) = (Mutex::new(Network::start()), TempDir::new().unwrap());
+    let folder = TempDir::new().unwrap();
     let _mounted = mount(&network.lock().unwrap(), &folder);
     let number = Mutex::new(0u32);
     let sequences = (proptest::collection::vec(operation(), 1..80), 0usize..60);
-    let result = TestRunner::new(ProptestConfig::with_cases(cases)).run(&sequences, |(operations, when)| {
+    TestRunner::new(ProptestConfig::with_cases(cases)).run(&sequences, |(operations, when)| {
         let mut number = number.lock().unwrap();
         *number += 1;
         let root = folder.path().join(format!("case-{number}"));
         std::fs::create_dir(&root).unwrap();
         let (mut files, mut model) = (ThroughFiles::new(root), Model::default());
         for (n, operation) in operations.iter().enumerate() {
-            if n == when && number.is_multiple_of(kill_every) {
-                let mut network = network.lock().unwrap();
-                network.kill();
-                network.restart();
+            if n == when.min(operations.len() - 1) && number.is_multiple_of(kill_every) {
+                trouble(&mut network.lock().unwrap());
             }
             prop_assert_eq!(
                 files.apply(operation),
@@ -53,11 +55,33 @@ fn compare(cases: u32, kill_every: u32) {
             );
         }
         Ok(())
-    });
-    result.unwrap();
+    })
 }
 
 #[test]
 fn operations_through_a_mount_do_what_the_model_says() {
-    compare(150, 10);
+    let killed_and_back = |network: &mut Network| {
+        network.kill();
+        network.restart();
+    };
+    compare(&Mutex::new(Network::start()), (150, 10), killed_and_back).unwrap();
+}
+
+#[test]
+fn operations_through_a_mount_of_a_ring_do_what_the_model_says() {
+    let network = Mutex::new(Network::ring(3));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let client = runtime.block_on(network.lock().unwrap().client());
+    network.lock().unwrap().when_whole(&runtime, &client);
+    let killed = Mutex::new(None);
+    let primary_killed = |network: &mut Network| {
+        // The one of last time comes back just then: the ring is whole without it.
+        if let Some(number) = killed.lock().unwrap().take() {
+            network.restart_one(number);
+        }
+        let primary = network.when_whole(&runtime, &client);
+        network.kill_one(primary);
+        *killed.lock().unwrap() = Some(primary);
+    };
+    compare(&network, (60, 20), primary_killed).unwrap();
 }

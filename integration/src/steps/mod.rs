@@ -181,20 +181,29 @@ fn choose(all: Vec<Step>, names: &[String]) -> Result<Vec<Step>> {
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-/// Runs a suite as a process of its own, in a network namespace of its own; with a seed, in its long form.
+/// The long form of a drill.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Long {
+    /// What its randomness begins with.
+    pub(crate) seed: u64,
+    /// It begins nothing more after this time.
+    pub(crate) time: Duration,
+}
+
+/// Runs a suite as a process of its own, in a network namespace of its own.
 pub(crate) fn in_namespace(
     programs: &Programs,
     suite: &Suite,
     logs: &Path,
-    long: Option<u64>,
+    long: Option<Long>,
 ) -> Result<Tally> {
     let report = logs.join("report.json");
     let mut command = Command::new(programs.integration().join("guest/network"));
     command.arg(programs.binary("magma-integration")?).arg("suite").arg(suite.name);
     command.arg("--folder").arg(logs).arg("--report").arg(&report);
     let mut limit = suite.limit + CLEAN_UP;
-    if let Some(seed) = long {
-        command.arg("--long").env("MAGMA_SEED", seed.to_string());
+    if let Some(Long { seed, time }) = long {
+        command.arg("--long").arg(time.as_secs().to_string()).env("MAGMA_SEED", seed.to_string());
         limit = suite.limit * suites::LONGER + CLEAN_UP;
     }
     let status = command::run(suite.name, &mut command, &logs.join("suite.log"), Show::Yes, limit)?;

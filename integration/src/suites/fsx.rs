@@ -7,6 +7,7 @@ use super::{Context, Through};
 use crate::error::{Doing, Result};
 use crate::guest::Guest;
 use crate::lava::{NfsClients, SUITE_PORTS};
+use crate::ring::Layout;
 use crate::tally::Tally;
 use crate::testing::command::{self, Show};
 use crate::testing::random;
@@ -19,8 +20,8 @@ const GUEST_OPERATIONS: u32 = 5_000;
 const RUNS: u64 = 3;
 
 /// Runs it through one door, with that door's operations (`integration/expected/fsx-DOOR.toml`).
-pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
-    let (scratch, mut lava) = context.lava_of(through.layout())?;
+pub(super) fn run(context: &Context, through: Through, layout: Layout) -> Result<Tally> {
+    let (scratch, mut lava) = context.lava_of(layout)?;
     lava.start_volcanos()?;
     let limit = context.limit.saturating_sub(Duration::from_secs(60));
     let configuration = context.programs.integration().join(format!("expected/fsx-{}.toml", through.name()));
@@ -28,7 +29,7 @@ pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
     let seeds: Vec<u64> = (0..RUNS).map(|_| random.below(1 << 32)).collect();
     let mut tally = Tally::default();
     match through {
-        Through::Fuse | Through::Ring => {
+        Through::Fuse => {
             let mount = scratch.path().join("mnt");
             lava.mount(&mount)?;
             for seed in seeds {

@@ -14,7 +14,7 @@ mod script;
 mod workloads;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -56,37 +56,37 @@ pub(crate) const ALL: &[Suite] = &[
         name: "pjdfstest-fuse",
         about: "POSIX cases through FUSE",
         limit: minutes(6),
-        run: |context| pjdfstest::run(context, Through::Fuse),
+        run: |context| pjdfstest::run(context, Through::Fuse, Layout::ONE),
     },
     Suite {
         name: "pjdfstest-nfs",
         about: "POSIX cases through a kernel's NFSv3 client",
         limit: minutes(10),
-        run: |context| pjdfstest::run(context, Through::Guest(Door::Nfs)),
+        run: |context| pjdfstest::run(context, Through::Guest(Door::Nfs), Layout::ONE),
     },
     Suite {
         name: "pjdfstest-9p",
         about: "POSIX cases through a kernel's 9P2000.L client",
         limit: minutes(10),
-        run: |context| pjdfstest::run(context, Through::Guest(Door::NinepClient)),
+        run: |context| pjdfstest::run(context, Through::Guest(Door::NinepClient), Layout::ONE),
     },
     Suite {
         name: "fsx-fuse",
         about: "random reads, writes, maps and truncates through FUSE",
         limit: minutes(5),
-        run: |context| fsx::run(context, Through::Fuse),
+        run: |context| fsx::run(context, Through::Fuse, Layout::ONE),
     },
     Suite {
         name: "fsx-nfs",
         about: "random reads, writes, maps and truncates through NFSv3",
         limit: minutes(5),
-        run: |context| fsx::run(context, Through::Guest(Door::Nfs)),
+        run: |context| fsx::run(context, Through::Guest(Door::Nfs), Layout::ONE),
     },
     Suite {
         name: "fsx-9p",
         about: "random reads, writes and truncates through 9P",
         limit: minutes(5),
-        run: |context| fsx::run(context, Through::Guest(Door::NinepClient)),
+        run: |context| fsx::run(context, Through::Guest(Door::NinepClient), Layout::ONE),
     },
     Suite {
         name: "workloads-fuse",
@@ -153,13 +153,37 @@ pub(crate) const ALL: &[Suite] = &[
         name: "ring-pjdfstest",
         about: "POSIX cases through FUSE on a ring of three",
         limit: minutes(6),
-        run: |context| pjdfstest::run(context, Through::Ring),
+        run: |context| pjdfstest::run(context, Through::Fuse, RING),
+    },
+    Suite {
+        name: "ring-pjdfstest-nfs",
+        about: "POSIX cases through NFSv3 on a ring of three",
+        limit: minutes(10),
+        run: |context| pjdfstest::run(context, Through::Guest(Door::Nfs), RING),
+    },
+    Suite {
+        name: "ring-pjdfstest-9p",
+        about: "POSIX cases through 9P2000.L on a ring of three",
+        limit: minutes(10),
+        run: |context| pjdfstest::run(context, Through::Guest(Door::NinepClient), RING),
     },
     Suite {
         name: "ring-fsx",
         about: "random reads, writes, maps and truncates through FUSE on a ring of three",
         limit: minutes(5),
-        run: |context| fsx::run(context, Through::Ring),
+        run: |context| fsx::run(context, Through::Fuse, RING),
+    },
+    Suite {
+        name: "ring-fsx-nfs",
+        about: "random reads, writes, maps and truncates through NFSv3 on a ring of three",
+        limit: minutes(5),
+        run: |context| fsx::run(context, Through::Guest(Door::Nfs), RING),
+    },
+    Suite {
+        name: "ring-fsx-9p",
+        about: "random reads, writes and truncates through 9P on a ring of three",
+        limit: minutes(5),
+        run: |context| fsx::run(context, Through::Guest(Door::NinepClient), RING),
     },
 ];
 
@@ -176,8 +200,6 @@ pub(crate) const ON_REQUEST: &[(&str, &str)] = &[
 enum Through {
     /// The FUSE mount on this host.
     Fuse,
-    /// The same, of three volcanos on machines of their own.
-    Ring,
     /// A mount in the guest.
     Guest(Door),
 }
@@ -185,15 +207,14 @@ enum Through {
 impl Through {
     fn name(self) -> &'static str {
         match self {
-            Self::Fuse | Self::Ring => "fuse",
+            Self::Fuse => "fuse",
             Self::Guest(door) => door.name(),
         }
     }
-
-    fn layout(self) -> Layout {
-        if self == Self::Ring { Layout::Machines(3) } else { Layout::ONE }
-    }
 }
+
+/// Three volcanos on machines of their own.
+const RING: Layout = Layout::Machines(3);
 
 /// What a suite has at hand.
 struct Context {
@@ -202,6 +223,8 @@ struct Context {
     limit: Duration,
     /// A drill goes on for longer and does worse.
     long: bool,
+    /// When a drill in its long form begins nothing more.
+    end: Option<Instant>,
 }
 
 impl Context {
@@ -234,6 +257,10 @@ impl Context {
             copy(&self.programs.tool(tool), &bin.join(tool))?;
         }
         Ok(share)
+    }
+
+    fn time_is_up(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
     }
 
     fn log(&self, name: &str) -> Result<PathBuf> {
@@ -270,9 +297,9 @@ pub(crate) struct Options {
     /// Where the outcome goes, as JSON.
     #[arg(long)]
     report: PathBuf,
-    /// The long form of a drill, for a soak.
+    /// The long form of a drill, for a soak, which begins nothing more after so many seconds.
     #[arg(long)]
-    long: bool,
+    long: Option<u64>,
 }
 
 /// Runs one suite and writes its report.
@@ -280,9 +307,14 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let Some(suite) = ALL.iter().find(|suite| suite.name == options.name) else {
         return wrong(format!("there is no suite \"{}\"", options.name));
     };
-    let limit = if options.long { suite.limit * LONGER } else { suite.limit };
-    let context =
-        Context { programs: Programs::locate()?, folder: options.folder.clone(), limit, long: options.long };
+    let limit = if options.long.is_some() { suite.limit * LONGER } else { suite.limit };
+    let context = Context {
+        programs: Programs::locate()?,
+        folder: options.folder.clone(),
+        limit,
+        long: options.long.is_some(),
+        end: options.long.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
+    };
     let tally = (suite.run)(&context).unwrap_or_else(|error| {
         println!("  FAILED  {}: {error}", suite.name);
         Tally::FAILED

@@ -11,6 +11,7 @@ use super::{Context, Through};
 use crate::error::{Doing, Error, Result, wrong};
 use crate::guest::Guest;
 use crate::lava::{NfsClients, SUITE_PORTS};
+use crate::ring::Layout;
 use crate::tally::Tally;
 use crate::testing::command::{self, Show};
 use crate::testing::scratch::Scratch;
@@ -55,14 +56,14 @@ enum Outcome {
 }
 
 /// Runs it through one door.
-pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
+pub(super) fn run(context: &Context, through: Through, layout: Layout) -> Result<Tally> {
     // Some cases run as other users, who must get to the mount wherever the checkout is.
     let open_mount = Scratch::fresh(&std::env::temp_dir(), &format!("magma-{}", std::process::id()))?;
-    let (scratch, mut lava) = context.lava_of(through.layout())?;
+    let (scratch, mut lava) = context.lava_of(layout)?;
     let log = context.log("pjdfstest")?;
     let limit = context.limit.saturating_sub(Duration::from_secs(60));
     let status = match through {
-        Through::Fuse | Through::Ring => {
+        Through::Fuse => {
             lava.start_volcanos()?;
             lava.mount(open_mount.path())?;
             let folder = open_mount.path().join(folder_name(open_mount.path()));

@@ -12,7 +12,7 @@ use crate::testing::command::{self, Show};
 
 /// Runs them.
 pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
-    let (scratch, mut lava) = context.lava_of(through.layout())?;
+    let (scratch, mut lava) = context.lava()?;
     lava.start_volcanos()?;
     let mount = scratch.path().join("mnt");
     lava.mount(&mount)?;
@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context, through: Through) -> Result<Tally> {
     let limit = context.limit.saturating_sub(Duration::from_secs(60));
     let scripts = context.programs.integration().join("workloads");
     let outcome = match through {
-        Through::Fuse | Through::Ring => {
+        Through::Fuse => {
             let mut command = python();
             command.arg(scripts.join("run.py")).arg(&mount).arg("--scratch").arg(scratch.path());
             command::succeed("the workloads", &mut command, &log, Show::Yes, limit)

@@ -6,7 +6,7 @@ use super::signals;
 use crate::error::{Error, Result};
 
 /// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(50);
 
 /// Waits until `condition` gives a value, at most for `limit`; ends early on a signal or an error.
 pub(crate) fn until<T>(

@@ -2,37 +2,53 @@
 
 use std::net::Ipv4Addr;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::failover::{LONG_FROZEN, QUIET, Trouble, Victim, at_random, get_into, look_at_all_copies};
+use super::pressure::{NFS_WORKERS, NINEP_WORKERS, Pace, Pressure, SOME_WORKERS};
 use super::{Field, SETTLES, check};
 use crate::error::{Doing, Result};
-use crate::guest::{Door, Guest, MOVING_HOST};
+use crate::guest::{Door, GUEST, MOVING_HOST};
 use crate::lava::{Lava, NfsClients, SUITE_PORTS};
 use crate::ring::add_hosts;
-use crate::ring::machine::Machine;
+use crate::ring::machine::{Cut, Machine};
 use crate::suites::Context;
-use crate::suites::drills::{GOES_ON, Load, appender};
 use crate::tally::Tally;
 use crate::testing::process::Process;
 use crate::testing::random::{self, Random};
 
 /// How long a gateway may take to be ready.
 const READY: Duration = Duration::from_secs(60);
-/// Something happens after each writer has had between 1 and this many more lines acknowledged.
-const LINES_BETWEEN: u64 = 60;
-/// How often all of it happens in a run of a soak.
-const SOAK_ROUNDS: usize = 6;
+/// Volcanos and copies of the test.
+const RING: (usize, usize) = (5, 3);
+/// What a soak chooses from.
+const SOAK_RINGS: [(usize, usize); 4] = [(3, 2), (3, 3), (5, 2), (5, 3)];
+/// How long the guest may take to boot and every worker to begin.
+const STARTS: Duration = Duration::from_secs(240);
+/// How long an NFS client may take to find the gateway on another machine: it asks again after up to 60 s.
+const FINDS_GATEWAY: Duration = Duration::from_secs(100);
+/// Events of one run in a soak.
+const SOAK_EVENTS: usize = 15;
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
-    KillPrimary,
-    KillMirror,
+    /// A volcano gets into trouble.
+    Volcano(Trouble, Victim),
+    /// The machine of the NFS gateway ends, and another one takes its address.
     GatewayMoves,
 }
 
-const EVENTS: &[Event] =
-    &[Event::KillPrimary, Event::KillMirror, Event::GatewayMoves, Event::KillPrimary, Event::GatewayMoves];
+/// What happens in the test, in this order.
+const TEST: &[Event] = &[
+    Event::Volcano(Trouble::Kill, Victim::Primary),
+    Event::Volcano(Trouble::Kill, Victim::Coordinator),
+    Event::GatewayMoves,
+    Event::Volcano(Trouble::Freeze, Victim::Primary),
+    Event::Volcano(Trouble::Damage(Cut::Speaking), Victim::Primary),
+    Event::Volcano(Trouble::Damage(Cut::Hearing), Victim::Primary),
+    Event::Volcano(Trouble::Kill, Victim::Mirror),
+];
 
 /// Two machines with an NFS gateway each, of which one has the address that clients know.
 struct Gateways {
@@ -72,7 +88,8 @@ fn serve(context: &Context, lava: &mut Lava, machines: &[Machine], number: usize
     add_hosts(&mut command, &lava.ring().hosts());
     command.arg("--key-file").arg(lava.key_file());
     command.arg("--listen").arg(format!("{}:{}", Ipv4Addr::UNSPECIFIED, SUITE_PORTS.nfs));
-    command.args(["--export", NfsClients::Any.export()]);
+    // The guest's own address arrives here: these packets are only passed on.
+    command.args(["--export", &format!("{},client={GUEST}", NfsClients::Any.export())]);
     let mut process = Process::start("magma-nfs", command, &context.log(&format!("magma-nfs-{number}"))?)?;
     process.ready("magma-nfs ready", READY)?;
     machine.take(MOVING_HOST)?;
@@ -82,32 +99,36 @@ fn serve(context: &Context, lava: &mut Lava, machines: &[Machine], number: usize
 /// Runs it.
 pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
     let mut random = random::announced();
-    let mut field = Field::new(context, 3, 3)?;
+    let (volcanos, copies) = if context.long { one_of(&SOAK_RINGS, &mut random, RING) } else { RING };
+    println!("  {volcanos} volcanos, {copies} copies");
+    let mut field = Field::new(context, volcanos, copies)?;
     let mut tally = Tally::default();
     field.lava.start_ninep()?;
     let mut gateways = Gateways::start(context, &mut field.lava)?;
     let share = context.share()?;
 
-    let mut load = Load::new(&field.mount)?;
-    load.start_here(context, "fuse")?;
-    let work = format!("{} & {} & wait", appender("nfs", "/mnt/nfs"), appender("9p", "/mnt/9p"));
-    let guest = Guest::new(&context.programs, share.path(), context.limit);
-    let doors = [Door::NfsMoving, Door::NinepClient];
-    load.add(guest.start(SUITE_PORTS, &doors, &work, &context.log("guest")?)?, &["nfs", "9p"]);
-    load.progress(1, GOES_ON)?;
+    let mut load =
+        Pressure::start(context, field.mounts(), "load", (SOME_WORKERS, Pace::Light), &mut random)?;
+    let doors = [(Door::NfsMoving, NFS_WORKERS), (Door::NinepClient, NINEP_WORKERS)];
+    load.start_in_guest(context, (&field.mount, share.path()), &doors, &mut random)?;
+    load.goes_on(STARTS)?;
 
-    let rounds = if context.long { SOAK_ROUNDS } else { 1 };
-    for event in std::iter::repeat_n(EVENTS, rounds).flatten() {
-        let outcome = happen(context, &mut field, &mut gateways, &load, &mut random, *event);
+    for (number, event) in plan(context, &mut random).into_iter().enumerate() {
+        let outcome = match event {
+            Event::Volcano(trouble, victim) => {
+                get_into(field.lava.ring(), &mut load, &mut random, (trouble, victim), LONG_FROZEN)
+            }
+            Event::GatewayMoves => move_gateway(context, &mut field, &mut gateways, &mut load),
+        };
         let failed = outcome.is_err();
-        check(&mut tally, &format!("{event:?}"), outcome.map(Ok));
-        if failed {
+        check(&mut tally, &format!("{}. {event:?}", number + 1), outcome);
+        let broken = failed && field.lava.ring().settle(SETTLES).is_err();
+        if broken || context.time_is_up() {
             break;
         }
     }
-    tally.check("the writers end without an error", load.end().map_err(|error| error.to_string()));
-    let fresh = field.fresh_mount()?;
-    load.verify(&fresh.join("load"), &mut tally)?;
+    tally.check("no application gets an error", load.end().map_err(|error| error.to_string()));
+    look_at_all_copies(context, &mut field, &load, &mut tally)?;
     let ended = gateways.process.stop();
     tally.check("the NFS gateway ends in order", ended.map_err(|error| error.to_string()));
     drop(gateways);
@@ -116,32 +137,34 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
     Ok(tally)
 }
 
-/// One event, until every door has gone on and all copies are in sync.
-fn happen(
+fn one_of<T: Copy>(all: &[T], random: &mut Random, or: T) -> T {
+    let number = usize::try_from(random.below(all.len() as u64)).unwrap_or(0);
+    all.get(number).copied().unwrap_or(or)
+}
+
+fn plan(context: &Context, random: &mut Random) -> Vec<Event> {
+    if !context.long {
+        return TEST.to_vec();
+    }
+    let troubles = at_random(random, SOAK_EVENTS).into_iter();
+    let events = troubles.map(|(trouble, victim)| match random.below(5) {
+        0 => Event::GatewayMoves,
+        _ => Event::Volcano(trouble, victim),
+    });
+    events.collect()
+}
+
+/// The NFS gateway is lost and found on another machine. A client notices when it asks again: its operations may take longer
+/// than those that wait for a volcano.
+fn move_gateway(
     context: &Context,
     field: &mut Field,
     gateways: &mut Gateways,
-    load: &Load,
-    random: &mut Random,
-    event: Event,
-) -> Result<String> {
-    load.progress(1 + random.below(LINES_BETWEEN), GOES_ON)?;
-    let begin = Instant::now();
-    let killed = match event {
-        Event::KillPrimary => Some(field.lava.ring().primary()?),
-        Event::KillMirror => Some(field.lava.ring().mirror()?),
-        Event::GatewayMoves => None,
-    };
-    match killed {
-        Some(number) => field.lava.ring().kill(number)?,
-        None => gateways.take_over(context, &mut field.lava)?,
-    }
-    load.progress(1, GOES_ON)?;
-    let went_on = begin.elapsed();
-    if let Some(number) = killed {
-        field.lava.ring().start(number)?;
-        load.progress(1, GOES_ON)?;
-    }
-    field.lava.ring().settle(SETTLES)?;
-    Ok(format!("every door goes on after {:.1} s", went_on.as_secs_f64()))
+    load: &mut Pressure,
+) -> Result<std::result::Result<String, String>> {
+    load.work_for(QUIET)?;
+    let _before = load.slowest()?;
+    gateways.take_over(context, &mut field.lava)?;
+    load.goes_on(FINDS_GATEWAY)?;
+    Ok(Ok(load.slowest()?.to_string()))
 }

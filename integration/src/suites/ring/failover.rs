@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::pressure::{ALL_WORKERS, LONGEST_STALL, Pressure};
+use super::pressure::{ALL_WORKERS, LONGEST_STALL, Pace, Pressure};
 use super::{Field, GOES_ON, SETTLES, check};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ring::{Ring, machine::Cut};
 use crate::suites::Context;
 use crate::tally::Tally;
@@ -15,25 +15,25 @@ const VOLCANOS: usize = 3;
 /// How long a volcano stands still, in the test.
 const FROZEN: Duration = Duration::from_secs(10);
 /// The same in a soak.
-const LONG_FROZEN: Duration = Duration::from_secs(30);
+pub(super) const LONG_FROZEN: Duration = Duration::from_secs(30);
 /// How long the applications work undisturbed before and between the troubles.
-const QUIET: Duration = Duration::from_secs(3);
+pub(super) const QUIET: Duration = Duration::from_secs(3);
 /// How late packets are.
 const LATE: Duration = Duration::from_millis(100);
 
 /// Who gets into trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Victim {
+pub(super) enum Victim {
     Primary,
     Mirror,
     Coordinator,
-    /// Whoever has no copy.
+    /// Whoever has no copy; a mirror if each has one.
     Reserve,
 }
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
+pub(super) enum Trouble {
     /// Its process ends without warning and comes back after a while.
     Kill,
     /// The same, and everything that it had on disk is gone.
@@ -87,7 +87,7 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
     let mut random = random::announced();
     let mut field = Field::new(context, VOLCANOS, 2)?;
     let mut tally = Tally::default();
-    let mut load = Pressure::start(context, field.mounts(), "load", ALL_WORKERS, &mut random)?;
+    let mut load = Pressure::start(context, field.mounts(), "load", (ALL_WORKERS, Pace::Full), &mut random)?;
     load.goes_on(GOES_ON)?;
 
     for (number, (trouble, victim)) in plan(context, &mut random).into_iter().enumerate() {
@@ -96,7 +96,8 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
         let failed = outcome.is_err();
         check(&mut tally, &format!("{}. {trouble:?} of the {victim:?}", number + 1), outcome);
         // What comes next means something only if the ring is whole again.
-        if failed && field.lava.ring().settle(SETTLES).is_err() {
+        let broken = failed && field.lava.ring().settle(SETTLES).is_err();
+        if broken || context.time_is_up() {
             break;
         }
     }
@@ -110,8 +111,13 @@ fn plan(context: &Context, random: &mut Random) -> Vec<(Trouble, Victim)> {
     if !context.long {
         return TEST.to_vec();
     }
+    at_random(random, SOAK_TROUBLES)
+}
+
+/// So many troubles for a soak.
+pub(super) fn at_random(random: &mut Random, troubles: usize) -> Vec<(Trouble, Victim)> {
     let choice = |random: &mut Random, count: usize| usize::try_from(random.below(count as u64)).unwrap_or(0);
-    let troubles = (0..SOAK_TROUBLES).filter_map(|_| {
+    let troubles = (0..troubles).filter_map(|_| {
         let trouble = SOAK.get(choice(random, SOAK.len()))?;
         Some((*trouble, *VICTIMS.get(choice(random, VICTIMS.len()))?))
     });
@@ -119,7 +125,7 @@ fn plan(context: &Context, random: &mut Random) -> Vec<(Trouble, Victim)> {
 }
 
 /// One trouble from its beginning until all copies are in sync again. The sentence tells the longest stall.
-fn get_into(
+pub(super) fn get_into(
     ring: &mut Ring,
     load: &mut Pressure,
     random: &mut Random,
@@ -132,7 +138,7 @@ fn get_into(
         Victim::Primary => ring.primary()?,
         Victim::Mirror => ring.mirror()?,
         Victim::Coordinator => ring.coordinator()?,
-        Victim::Reserve => reserve(ring)?,
+        Victim::Reserve => reserve(ring)?.map_or_else(|| ring.mirror(), Ok)?,
     };
     let while_gone = Duration::from_millis(2000 + random.below(4000));
     begin(ring, number, trouble)?;
@@ -180,17 +186,17 @@ fn end(ring: &mut Ring, number: usize, trouble: Trouble) -> Result<()> {
     }
 }
 
-/// A volcano without a copy.
-fn reserve(ring: &Ring) -> Result<usize> {
+/// A volcano without a copy, if there is one.
+fn reserve(ring: &Ring) -> Result<Option<usize>> {
     let state = ring.state()?;
     let copies: Vec<&String> =
         state.slices.iter().flat_map(|slice| slice.mirrors.iter().chain([&slice.primary])).collect();
     let free = state.members.iter().find(|name| !copies.contains(name));
-    free.map_or_else(|| Err(Error::Wrong("every volcano has a copy".to_owned())), |name| ring.number(name))
+    free.map(|name| ring.number(name)).transpose()
 }
 
 /// Looks at what the primary has, and then, with that one gone, at what its mirror has.
-fn look_at_all_copies(
+pub(super) fn look_at_all_copies(
     context: &Context,
     field: &mut Field,
     load: &Pressure,

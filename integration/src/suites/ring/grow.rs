@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::pressure::{LONGEST_STALL, Pressure};
+use super::pressure::{LONGEST_STALL, Pace, Pressure};
 use super::{Field, GOES_ON, SETTLES, check};
 use crate::error::{Doing, Result};
 use crate::suites::{Context, workloads};
@@ -12,9 +12,9 @@ use crate::testing::command::{self, Show};
 use crate::testing::random;
 
 /// Files of the tree that must not change.
-const FILES: u64 = 1200;
+const FILES: u64 = 250;
 /// The same in a soak.
-const SOAK_FILES: u64 = 20_000;
+const SOAK_FILES: u64 = 3000;
 /// Making the tree, and reading it, through FUSE and with all else that goes on.
 const READS: Duration = Duration::from_secs(300);
 /// The applications work at least so long after each step.
@@ -62,7 +62,7 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
     manifest(context, &["make"], &field.mount.join("tree"), &[&files.to_string()], "make")?;
     let before = manifest(context, &["show"], &field.check.join("tree"), &[], "before")?;
     let workers = &["append1", "storm1", "bank1", "bank2"];
-    let mut load = Pressure::start(context, field.mounts(), "load", workers, &mut random)?;
+    let mut load = Pressure::start(context, field.mounts(), "load", (workers, Pace::Full), &mut random)?;
     load.goes_on(GOES_ON)?;
     for (number, step) in STEPS.iter().enumerate() {
         let outcome = take(&mut field, &mut load, *step);

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::error::{Doing, Result, wrong};
+use crate::error::{Doing, Error, Result, wrong};
+use crate::guest::{Door, Guest};
+use crate::lava::SUITE_PORTS;
 use crate::suites::{Context, script, workloads};
 use crate::tally::Tally;
 use crate::testing::command::{self, Show};
@@ -22,16 +24,41 @@ const VERIFIES: Duration = Duration::from_secs(120);
 
 /// Everything that is done on one mount at the same time.
 pub(super) const ALL_WORKERS: &[&str] =
-    &["append1", "append2", "storm1", "storm2", "bank1", "bank2", "git1", "fsx1"];
+    &["append1", "append2", "storm1", "storm2", "bank1", "bank2", "git1", "fsx1", "rsync1"];
+/// The same, where other mounts are busy as well.
+pub(super) const SOME_WORKERS: &[&str] = &["append1", "storm1", "bank1", "bank2", "git1", "fsx1", "rsync1"];
+/// The same on the mounts of a guest, whose only processor is slower.
+pub(super) const NFS_WORKERS: &[&str] = &["append-nfs", "bank-nfs", "git-nfs", "fsx-nfs", "rsync-nfs"];
+pub(super) const NINEP_WORKERS: &[&str] = &["append-9p", "bank-9p", "git-9p", "fsx-9p", "rsync-9p"];
+
+/// How much workers do at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// All that they can.
+    Full,
+    /// Less, so that they do not wait for the processor while several mounts are busy.
+    Light,
+}
+
+/// One worker, which may share its process (a guest) with others.
+#[derive(Debug)]
+struct Worker {
+    process: usize,
+    /// Where it works, below the mount point, whichever that is.
+    folder: String,
+    /// Where it notes what was acknowledged.
+    journal: PathBuf,
+}
 
 /// The workers of a drill.
 pub(super) struct Pressure {
-    /// Below the mount point, whichever that is.
-    folder: &'static str,
     journal: PathBuf,
-    workers: BTreeMap<&'static str, Process>,
-    /// How many lines about slow operations were read, by worker.
-    read: BTreeMap<&'static str, usize>,
+    processes: Vec<Process>,
+    workers: BTreeMap<&'static str, Worker>,
+    /// Files that tell the workers to end.
+    stops: Vec<PathBuf>,
+    /// How many lines about slow operations were read, by process.
+    read: Vec<usize>,
 }
 
 /// The slowest operation of a time.
@@ -58,7 +85,7 @@ impl Pressure {
         context: &Context,
         (mount, check): (&Path, &Path),
         folder: &'static str,
-        workers: &[&'static str],
+        (workers, pace): (&[&'static str], Pace),
         random: &mut Random,
     ) -> Result<Self> {
         let journal = context.folder.join(format!("journal-{folder}"));
@@ -68,38 +95,94 @@ impl Pressure {
         for made in [&journal, &mount.join(folder)] {
             std::fs::create_dir_all(made).doing(|| format!("cannot make {}", made.display()))?;
         }
-        let mut pressure = Self { folder, journal, workers: BTreeMap::new(), read: BTreeMap::new() };
+        let mut pressure = Self {
+            stops: vec![journal.join("stop")],
+            journal,
+            processes: Vec::new(),
+            workers: BTreeMap::new(),
+            read: Vec::new(),
+        };
         for worker in workers {
-            let mut command = pressure.script(context, worker, mount);
+            let mut command = command_of(context, worker, &mount.join(folder), &pressure.journal);
             command.arg("--check").arg(check.join(folder));
             command
                 .args(["--seed", &random.below(1 << 32).to_string(), "--fsx"])
                 .arg(context.programs.tool("fsx"));
             command.arg("--fsx-config").arg(context.programs.integration().join("expected/fsx-fuse.toml"));
+            if pace == Pace::Light {
+                command.arg("--light");
+            }
             let process = Process::start(worker, command, &context.log(&format!("{folder}-{worker}"))?)?;
-            pressure.workers.insert(worker, process);
+            let journal = pressure.journal.clone();
+            pressure.add(process, [(*worker, Worker { process: 0, folder: folder.to_owned(), journal })]);
         }
         Ok(pressure)
     }
 
-    fn script(&self, context: &Context, worker: &str, mount: &Path) -> std::process::Command {
-        let mut command = workloads::python();
-        command.arg(context.programs.integration().join("workloads/pressure.py")).arg(worker);
-        command.arg(mount.join(self.folder)).arg("--journal").arg(&self.journal);
-        command
+    /// Boots a guest with these doors and starts such workers in a folder of each, made through `mount`. `share` is what the
+    /// guest sees as `/share`.
+    pub(super) fn start_in_guest(
+        &mut self,
+        context: &Context,
+        (mount, share): (&Path, &Path),
+        doors: &[(Door, &[&'static str])],
+        random: &mut Random,
+    ) -> Result<()> {
+        let journal = share.join("journal");
+        std::fs::create_dir_all(&journal).doing(|| format!("cannot make {}", journal.display()))?;
+        let mut lines = vec!["mkdir /tmp/journal".to_owned()];
+        let mut workers = Vec::new();
+        for (door, names) in doors {
+            let name = door.name();
+            let folder = format!("load-{name}");
+            let made = mount.join(&folder);
+            std::fs::create_dir_all(&made).doing(|| format!("cannot make {}", made.display()))?;
+            // The guest may not see what appears in `/share`; what its mounts show is up to date.
+            self.stops.push(made.join("stop"));
+            let configuration = format!("fsx-{name}.toml");
+            let original = context.programs.integration().join("expected").join(&configuration);
+            crate::suites::copy(&original, &share.join(&configuration))?;
+            for worker in *names {
+                let seed = random.below(1 << 32);
+                lines.push(format!(
+                    "python3 -B /share/workloads/pressure.py {worker} /mnt/{name}/{folder} --journal /tmp/journal \
+                     --light --stop /mnt/{name}/{folder}/stop --seed {seed} --fsx /share/bin/fsx \
+                     --fsx-config /share/{configuration} &"
+                ));
+                let (folder, journal) = (folder.clone(), journal.clone());
+                workers.push((*worker, Worker { process: 0, folder, journal }));
+            }
+        }
+        lines.push("failed=0; for job in $(jobs -p); do wait $job || failed=1; done".to_owned());
+        lines.push("cp /tmp/journal/*.* /share/journal/ && (exit $failed)".to_owned());
+        let doors: Vec<Door> = doors.iter().map(|(door, _)| *door).collect();
+        let guest = Guest::new(&context.programs, share, context.limit);
+        let process = guest.start(SUITE_PORTS, &doors, &lines.join("\n"), &context.log("guest")?)?;
+        self.add(process, workers);
+        Ok(())
+    }
+
+    fn add(&mut self, process: Process, workers: impl IntoIterator<Item = (&'static str, Worker)>) {
+        let number = self.processes.len();
+        self.processes.push(process);
+        self.read.push(0);
+        self.workers
+            .extend(workers.into_iter().map(|(name, worker)| (name, Worker { process: number, ..worker })));
     }
 
     /// How much each worker has done; an error if one has failed.
     fn counts(&mut self) -> Result<BTreeMap<&'static str, u64>> {
         let mut counts = BTreeMap::new();
-        for (name, process) in &mut self.workers {
+        for (number, process) in self.processes.iter_mut().enumerate() {
             let text = process.printed()?;
             if let Some(error) = text.lines().find(|line| line.starts_with("ERROR ")) {
                 return wrong(format!("an application got an error: {error}"));
             }
             process.must_run()?;
-            let last = text.lines().rev().find_map(|line| line.strip_prefix(&format!("COUNT {name} ")));
-            counts.insert(*name, last.and_then(|count| count.trim().parse().ok()).unwrap_or(0));
+            for (name, _) in self.workers.iter().filter(|(_, worker)| worker.process == number) {
+                let last = text.lines().rev().find_map(|line| line.strip_prefix(&format!("COUNT {name} ")));
+                counts.insert(*name, last.and_then(|count| count.trim().parse().ok()).unwrap_or(0));
+            }
         }
         Ok(counts)
     }
@@ -108,11 +191,22 @@ impl Pressure {
     pub(super) fn goes_on(&mut self, limit: Duration) -> Result<Duration> {
         let begin = Instant::now();
         let before = self.counts()?;
-        wait::until("every worker to go on", limit, || {
+        let mut waiting = Vec::new();
+        let outcome = wait::until("every worker to go on", limit, || {
             let now = self.counts()?;
-            Ok(before.iter().all(|(name, count)| now.get(name) > Some(count)).then_some(()))
-        })?;
-        Ok(begin.elapsed())
+            waiting = before
+                .iter()
+                .filter(|(name, count)| now.get(*name) <= Some(count))
+                .map(|(name, _)| *name)
+                .collect();
+            Ok(waiting.is_empty().then_some(()))
+        });
+        match outcome {
+            Err(Error::TimedOut { what, limit }) => {
+                wrong(format!("{what}: not within {} s; {} did not", limit.as_secs(), waiting.join(", ")))
+            }
+            outcome => outcome.map(|()| begin.elapsed()),
+        }
     }
 
     /// Lets the workers work for so long.
@@ -127,11 +221,10 @@ impl Pressure {
     /// The slowest operation that has ended since this was last asked. What is still running is not known yet.
     pub(super) fn slowest(&mut self) -> Result<Stall> {
         let mut slowest = Stall { time: Duration::ZERO, what: String::new() };
-        for (name, process) in &self.workers {
+        for (process, read) in self.processes.iter().zip(&mut self.read) {
             let text = process.printed()?;
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
             let lines: Vec<&str> = whole.lines().filter(|line| line.starts_with("SLOW ")).collect();
-            let read = self.read.entry(name).or_insert(0);
             for line in lines.iter().skip(*read) {
                 if let Some(stall) = stall(line).filter(|stall| stall.time > slowest.time) {
                     slowest = stall;
@@ -144,17 +237,21 @@ impl Pressure {
 
     /// Asks all workers to end, and waits for them.
     pub(super) fn end(&mut self) -> Result<()> {
-        let stop = self.journal.join("stop");
-        std::fs::write(&stop, "").doing(|| format!("cannot write {}", stop.display()))?;
-        for (name, process) in &mut self.workers {
+        for stop in &self.stops {
+            std::fs::write(stop, "").doing(|| format!("cannot write {}", stop.display()))?;
+        }
+        for (number, process) in self.processes.iter_mut().enumerate() {
             let status = process.wait(ENDS)?;
             let text = process.printed()?;
-            if !status.success() || !text.lines().any(|line| line == format!("END {name}")) {
-                let error = text.lines().find(|line| line.starts_with("ERROR ")).unwrap_or("it said no END");
-                return wrong(format!(
-                    "{name} ended with {status}: {error} (see {})",
-                    process.log().display()
-                ));
+            for (name, _) in self.workers.iter().filter(|(_, worker)| worker.process == number) {
+                if !status.success() || !text.lines().any(|line| line.trim_end() == format!("END {name}")) {
+                    let error =
+                        text.lines().find(|line| line.starts_with("ERROR ")).unwrap_or("it said no END");
+                    return wrong(format!(
+                        "{name} ended with {status}: {error} (see {})",
+                        process.log().display()
+                    ));
+                }
             }
         }
         Ok(())
@@ -168,8 +265,8 @@ impl Pressure {
         tally: &mut Tally,
         when: &str,
     ) -> Result<()> {
-        for worker in self.workers.keys().filter(|name| !name.starts_with("git") && !name.starts_with("fsx"))
-        {
+        let verifies = |name: &&&str| !["git", "fsx", "rsync"].iter().any(|kind| name.starts_with(kind));
+        for worker in self.workers.keys().filter(verifies) {
             let outcome = self.look_closely(context, mount, worker, &[])?;
             tally.check(&format!("everything that {worker} was promised is there {when}"), outcome);
         }
@@ -178,33 +275,41 @@ impl Pressure {
 
     /// Looks for what the appending workers were promised while they run. What is missing is the inner error.
     pub(super) fn look(&self, context: &Context, mount: &Path) -> Result<std::result::Result<(), String>> {
-        self.look_closely(context, mount, "append", &["--quick"])
+        for worker in self.workers.keys().filter(|name| name.starts_with("append")) {
+            let found = self.look_closely(context, mount, worker, &["--quick"])?;
+            if found.is_err() {
+                return Ok(found);
+            }
+        }
+        Ok(Ok(()))
     }
 
     fn look_closely(
         &self,
         context: &Context,
         mount: &Path,
-        workers: &str,
+        name: &str,
         options: &[&str],
     ) -> Result<std::result::Result<(), String>> {
-        for worker in self.workers.keys().filter(|name| name.starts_with(workers)) {
-            let mut command = self.script(context, worker, mount);
-            command.arg("--verify").args(options);
-            let log = context.log(&format!("verify-{worker}"))?;
-            let outcome = command::succeed("the verification", &mut command, &log, Show::No, VERIFIES);
-            if outcome.is_err() || script::tally(&log)?.passed == 0 {
-                let text =
-                    std::fs::read_to_string(&log).doing(|| format!("cannot read {}", log.display()))?;
-                let reason = text
-                    .lines()
-                    .find(|line| line.starts_with("FAIL "))
-                    .unwrap_or("the script did not end in order");
-                return Ok(Err(reason.to_owned()));
-            }
+        let Some(worker) = self.workers.get(name) else { return wrong(format!("there is no worker {name}")) };
+        let mut command = command_of(context, name, &mount.join(&worker.folder), &worker.journal);
+        command.arg("--verify").args(options);
+        let log = context.log(&format!("verify-{name}"))?;
+        let outcome = command::succeed("the verification", &mut command, &log, Show::No, VERIFIES);
+        if outcome.is_ok() && script::tally(&log)?.passed > 0 {
+            return Ok(Ok(()));
         }
-        Ok(Ok(()))
+        let text = std::fs::read_to_string(&log).doing(|| format!("cannot read {}", log.display()))?;
+        let reason = text.lines().find(|line| line.starts_with("FAIL "));
+        Ok(Err(reason.unwrap_or("the script did not end in order").to_owned()))
     }
+}
+
+fn command_of(context: &Context, worker: &str, folder: &Path, journal: &Path) -> std::process::Command {
+    let mut command = workloads::python();
+    command.arg(context.programs.integration().join("workloads/pressure.py")).arg(worker);
+    command.arg(folder).arg("--journal").arg(journal);
+    command
 }
 
 /// Reads "SLOW worker operation seconds".
