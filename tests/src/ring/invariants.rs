@@ -95,7 +95,7 @@ pub fn check(volcanos: &[Volcano]) -> Result<(), Violation> {
 /// Checks that two copies that stand at the same record hold the same.
 pub fn equal(left: &Volcano, right: &Volcano) -> Result<(), Violation> {
     let (Some(a), Some(b)) = (left.node.as_ref(), right.node.as_ref()) else { return Ok(()) };
-    same((left.place, a.slice().store()), (right.place, b.slice().store()))
+    same((left.place, a.store()), (right.place, b.store()))
 }
 
 fn same(left: (usize, &Store), right: (usize, &Store)) -> Result<(), Violation> {
