@@ -427,6 +427,9 @@ impl Fake {
                 Reply::Open(attr(op.handle))
             }
             Request::Create(op) => {
+                if op.open {
+                    *world.opens.entry(op.dir).or_default() += 1;
+                }
                 Reply::Create(MadeReply { attr: attr(op.dir), created: true, dir: Wcc::default() })
             }
             Request::Release(op) => {

@@ -379,3 +379,6 @@ impl Drop for Stating<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
 mod ring;
+mod slices;
 
 use super::*;
 

@@ -8,19 +8,22 @@ use crate::topology::VolcanoId;
 const SURVIVAL: Duration = Duration::from_secs(5);
 
 /// The first of them serves.
-fn ring() -> (FakeVolcano, FakeVolcano) {
+pub(super) fn ring() -> (FakeVolcano, FakeVolcano) {
     let one = FakeVolcano::start();
     let two = one.start_beside(2);
     (one, two)
 }
 
-async fn client_of(volcanos: &[&FakeVolcano]) -> Client {
+pub(super) async fn client_of(volcanos: &[&FakeVolcano]) -> Client {
     let hosts = volcanos.iter().flat_map(|volcano| volcano.config().hosts).collect();
     let first = volcanos.first().unwrap();
     Client::connect(ClientConfig { hosts, ..first.config() }).await.unwrap()
 }
 
-fn spawn<O: Operation>(client: &Client, operation: O) -> tokio::task::JoinHandle<Result<O::Reply, Failure>> {
+pub(super) fn spawn<O: Operation>(
+    client: &Client,
+    operation: O,
+) -> tokio::task::JoinHandle<Result<O::Reply, Failure>> {
     let client = client.clone();
     tokio::spawn(async move { client.call(&root_context(), operation).await })
 }
