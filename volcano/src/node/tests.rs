@@ -1,5 +1,7 @@
 //! Volcanos with real stores, whose messages all arrive at once: joining, leaving, what administrators are told, and many slices.
 
+mod across;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ struct Ring {
     /// What requests were answered, and where they were passed on to.
     answers: BTreeMap<Ticket, Answer>,
     forwards: BTreeMap<Ticket, SocketAddr>,
+    /// Messages that do not arrive.
+    is_lost: fn(&Message) -> bool,
     now: Now,
     seed: u64,
 }
@@ -52,6 +56,7 @@ impl Ring {
             ended: BTreeMap::new(),
             answers: BTreeMap::new(),
             forwards: BTreeMap::new(),
+            is_lost: |_| false,
             now,
             seed: 1,
         };
@@ -152,6 +157,7 @@ impl Ring {
         let any = !effects.is_empty();
         for effect in effects {
             match effect {
+                Effect::Send(_, envelope) if (self.is_lost)(&envelope.message) => {}
                 Effect::Send(to, envelope) => {
                     if let Some(other) =
                         self.running.values_mut().find(|other| other.own.node_address() == to)

@@ -1,0 +1,248 @@
+//! Operations across slices that different volcanos serve, and what becomes of them when one of these is lost.
+
+use magma_common::attr::SetAttr;
+use magma_common::name::Name;
+use magma_common::proto::Operation;
+use magma_common::proto::operation::{Create, CreateHow, Lookup, Mkdir, Rename, RenameHow, Rmdir, Unlink};
+
+use super::*;
+use crate::coordinator::SliceChange;
+use crate::slice::across::message::AcrossMessage;
+use crate::transaction::Part;
+
+const SLICES: u32 = 6;
+
+/// A client of a ring: asks the volcano that serves the flare.
+struct Caller {
+    session: SessionId,
+    sequence: u64,
+}
+
+/// Three volcanos, each of which serves two of six slices, and a client.
+fn shared_ring() -> (Ring, Caller) {
+    let mut ring = three_with(SLICES);
+    for number in [1, 2, 3] {
+        // A mirror takes over what it mirrors, as far as it has not got two slices already.
+        let replica = ring.running[&number].replica();
+        let led =
+            |ring: &Ring| ring.topology().slices.iter().filter(|slice| slice.primary == replica).count();
+        for slice in ring.topology().slices.clone() {
+            if led(&ring) < 2 && slice.mirrors.contains(&replica) {
+                hand_over(&mut ring, slice.id, replica);
+            }
+        }
+    }
+    let primaries: std::collections::BTreeSet<_> =
+        ring.topology().slices.iter().map(|slice| slice.primary).collect();
+    assert!(primaries.len() > 1, "several volcanos serve");
+    let home = served_by(&ring, &Handle::root().key);
+    let opened = ring.ask(home, OpenSession { client: "a test".into() }, false);
+    ring.until(|ring| ring.answers.contains_key(&opened));
+    let Ok((Reply::OpenSession(opened), _)) = &ring.answers[&opened] else { panic!("it is opened") };
+    let caller = Caller { session: opened.session, sequence: 0 };
+    (ring, caller)
+}
+
+fn hand_over(ring: &mut Ring, slice: SliceId, to: magma_common::topology::Replica) {
+    let epoch = ring.topology().slices.iter().find(|known| known.id == slice).unwrap().epoch;
+    ring.propose(1, &Change::Slice(slice, epoch, SliceChange::HandOver(to)));
+    ring.until(|ring| {
+        ring.all_served()
+            && ring.topology().slices.iter().any(|known| known.id == slice && known.primary == to)
+    });
+}
+
+fn served_by(ring: &Ring, key: &magma_common::key::Key) -> u8 {
+    let primary = ring.topology().slice_of(key).unwrap().primary;
+    *ring.running.iter().find(|(_, node)| node.replica() == primary).unwrap().0
+}
+
+impl Caller {
+    /// Sends a request under this operation id, and does not wait.
+    fn send(&self, ring: &mut Ring, request: impl Into<Request>, sequence: u64) -> Ticket {
+        let request = request.into();
+        let number = served_by(ring, &request.key().unwrap_or(Handle::root().key));
+        let ticket = Ticket(ring.seed);
+        ring.seed += 1;
+        let header = RequestHeader {
+            tag: Tag(0),
+            durability: Durability::Replicated,
+            topology_version: 1,
+            session: self.session,
+            sequence,
+            acknowledged: 0,
+            call: None,
+            deadline_ms: None,
+            forwarded: false,
+            credentials: Credentials::ROOT,
+        };
+        let call = Call { header, deadline: None, request, payload: Bytes::new() };
+        let now = ring.now;
+        let node = ring.running.get_mut(&number).unwrap();
+        node.request(now, ticket, call);
+        node.batch_end(now);
+        ticket
+    }
+
+    fn ask<O: Operation>(&mut self, ring: &mut Ring, operation: O) -> Result<O::Reply, FlareError> {
+        self.sequence += 1;
+        let request: Request = operation.into();
+        loop {
+            let ticket = self.send(ring, request.clone(), self.sequence);
+            ring.until(|ring| ring.answers.contains_key(&ticket));
+            match ring.answers.remove(&ticket).unwrap() {
+                Ok((reply, _)) => return Ok(O::reply(reply).unwrap()),
+                Err(failure) if failure.error == FlareError::Unavailable => ring.step(),
+                Err(failure) => return Err(failure.error),
+            }
+        }
+    }
+
+    fn mkdir(&mut self, ring: &mut Ring, dir: Handle, child: &str) -> Handle {
+        let made = Mkdir { dir, name: name(child), mode: 0o755, umask: 0, set: SetAttr::default() };
+        self.ask(ring, made).unwrap().attr.handle
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text.to_owned()).unwrap()
+}
+
+fn create(dir: Handle, child: &str) -> Create {
+    let (how, set) = (CreateHow::Guarded, SetAttr::default());
+    Create { dir, name: name(child), mode: 0o644, umask: 0, how, set, open: false }
+}
+
+/// Every copy's rows of transactions.
+fn remembered(ring: &Ring, part: Part) -> usize {
+    let rows = |node: &Node| {
+        let slices = node.store().slices();
+        let of = |slice: &SliceId| node.store().transactions(*slice).unwrap();
+        slices.iter().flat_map(of).filter(|row| row.part == part).count()
+    };
+    ring.running.values().map(rows).sum()
+}
+
+fn is_settled(ring: &Ring) -> bool {
+    [Part::Prepared, Part::Applied, Part::Driven].iter().all(|part| remembered(ring, *part) == 0)
+}
+
+/// A name below the root whose flare is served by another volcano than the root.
+fn foreign_name(ring: &Ring) -> String {
+    let home = served_by(ring, &Handle::root().key);
+    let is_foreign = |text: &String| {
+        served_by(ring, &magma_common::key::BirthString::root().child(text.as_bytes()).key()) != home
+    };
+    (0..).map(|number| format!("file{number}")).find(is_foreign).unwrap()
+}
+
+#[test]
+fn a_tree_over_all_slices_is_one_tree() {
+    let (mut ring, mut caller) = shared_ring();
+    let root = Handle::root();
+    let mut dirs = vec![root];
+    for number in 0..8 {
+        let below = dirs[number / 2];
+        dirs.push(caller.mkdir(&mut ring, below, &format!("d{number}")));
+    }
+    for (number, dir) in dirs.iter().enumerate() {
+        for file in 0..4 {
+            caller.ask(&mut ring, create(*dir, &format!("f{number}.{file}"))).unwrap();
+        }
+    }
+    let again = caller.ask(&mut ring, create(root, "f0.0"));
+    assert_eq!(again.err(), Some(FlareError::Exists));
+    for number in 1..dirs.len() {
+        let (from_dir, to_dir) = (dirs[number], dirs[number - 1]);
+        let (from_name, to_name) = (name(&format!("f{number}.0")), name(&format!("moved{number}")));
+        let how = RenameHow::Replace;
+        caller.ask(&mut ring, Rename { from_dir, from_name, to_dir, to_name, how }).unwrap();
+        caller.ask(&mut ring, Unlink { dir: from_dir, name: name(&format!("f{number}.1")) }).unwrap();
+    }
+    // A directory never comes to lie below itself, wherever the ones between are.
+    let how = RenameHow::Replace;
+    let (from_dir, from_name, to_dir) = (root, name("d0"), *dirs.last().unwrap());
+    let below_itself = Rename { from_dir, from_name, to_dir, to_name: name("loop"), how };
+    let refused = caller.ask(&mut ring, below_itself).map(drop);
+    let expected =
+        if lies_below(&mut ring, &mut caller, to_dir, dirs[1]) { Err(FlareError::Invalid) } else { Ok(()) };
+    assert_eq!(refused, expected);
+    let full = caller.ask(&mut ring, Rmdir { dir: root, name: name("d1") }).map(drop);
+    assert_eq!(full, Err(FlareError::NotEmpty));
+    for number in 1..dirs.len() {
+        let dir = dirs[number - 1];
+        caller.ask(&mut ring, Lookup { dir, name: name(&format!("moved{number}")) }).unwrap();
+        let gone = caller.ask(&mut ring, Lookup { dir: dirs[number], name: name(&format!("f{number}.1")) });
+        assert_eq!(gone.err(), Some(FlareError::NotFound));
+    }
+    ring.until(is_settled);
+}
+
+fn lies_below(ring: &mut Ring, caller: &mut Caller, mut dir: Handle, ancestor: Handle) -> bool {
+    while dir != Handle::root() {
+        if dir == ancestor {
+            return true;
+        }
+        let parent = magma_common::proto::operation::LookupParent { dir };
+        dir = caller.ask(ring, parent).unwrap().attr.handle;
+    }
+    false
+}
+
+#[test]
+fn what_a_lost_driver_had_prepared_and_not_committed_has_not_happened() {
+    let (mut ring, mut caller) = shared_ring();
+    let file = foreign_name(&ring);
+    // The session is known everywhere.
+    caller.ask(&mut ring, create(Handle::root(), "before")).unwrap();
+    ring.until(is_settled);
+    ring.is_lost = |message| matches!(message, Message::Across(_, message) if matches!(**message, AcrossMessage::Prepared { .. }));
+    caller.sequence += 1;
+    let ticket = caller.send(&mut ring, create(Handle::root(), &file), caller.sequence);
+    ring.until(|ring| remembered(ring, Part::Prepared) > 0);
+    assert!(!ring.answers.contains_key(&ticket));
+    let driver = served_by(&ring, &Handle::root().key);
+    drop(ring.running.remove(&driver));
+    ring.is_lost = |_| false;
+    ring.until(|ring| ring.all_served() && is_settled(ring));
+    let missing = caller.ask(&mut ring, Lookup { dir: Handle::root(), name: name(&file) });
+    assert_eq!(missing.err(), Some(FlareError::NotFound));
+    caller.ask(&mut ring, create(Handle::root(), &file)).unwrap();
+}
+
+#[test]
+fn what_a_lost_driver_has_committed_happens_everywhere() {
+    let (mut ring, mut caller) = shared_ring();
+    let file = foreign_name(&ring);
+    caller.ask(&mut ring, create(Handle::root(), "before")).unwrap();
+    ring.until(is_settled);
+    ring.is_lost = |message| matches!(message, Message::Across(_, message) if matches!(**message, AcrossMessage::Commit { .. }));
+    let made = caller.ask(&mut ring, create(Handle::root(), &file)).unwrap().attr.handle;
+    assert!(remembered(&ring, Part::Prepared) > 0, "nobody else has heard of it");
+    let operation = caller.sequence;
+    let driver = served_by(&ring, &Handle::root().key);
+    drop(ring.running.remove(&driver));
+    ring.is_lost = |_| false;
+    ring.until(Ring::all_served);
+    let found = caller.ask(&mut ring, Lookup { dir: Handle::root(), name: name(&file) }).unwrap();
+    assert_eq!(found.attr.handle, made);
+    let again = caller.send(&mut ring, create(Handle::root(), &file), operation);
+    ring.until(|ring| ring.answers.contains_key(&again));
+    let Ok((Reply::Create(again), _)) = &ring.answers[&again] else { panic!("it was done") };
+    assert_eq!(again.attr.handle, made, "a retry gets the first answer");
+    ring.until(is_settled);
+}
+
+#[test]
+fn a_lost_participant_is_waited_for() {
+    let (mut ring, mut caller) = shared_ring();
+    let file = foreign_name(&ring);
+    let key = magma_common::key::BirthString::root().child(file.as_bytes()).key();
+    let participant = served_by(&ring, &key);
+    drop(ring.running.remove(&participant));
+    let made = caller.ask(&mut ring, create(Handle::root(), &file)).unwrap().attr.handle;
+    assert_eq!(made.key, key);
+    let found = caller.ask(&mut ring, Lookup { dir: Handle::root(), name: name(&file) }).unwrap();
+    assert_eq!(found.attr.handle, made);
+    ring.until(is_settled);
+}
