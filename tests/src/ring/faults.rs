@@ -389,7 +389,9 @@ impl World {
     fn lose_disk(&mut self, place: usize) {
         let Some(id) = self.volcanos[place].life.map(|life| life.volcano) else { return };
         let serving = self.volcanos.iter().position(|volcano| volcano.serves.is_some());
-        let Some(primary) = serving.filter(|primary| *primary != place && self.faults.lost.is_none()) else {
+        // One that is stopped may find, when it goes on, that it has been asked to make the lost one primary.
+        let runs = |primary: &usize| *primary != place && self.volcanos[*primary].paused.is_none();
+        let Some(primary) = serving.filter(|primary| runs(primary) && self.faults.lost.is_none()) else {
             return;
         };
         let Some(topology) = self.volcanos[primary].topology().cloned() else { return };

@@ -83,6 +83,10 @@ pub struct Oracle {
     reign: (Epoch, Time),
     /// Write verifiers under which something was lost, and since when.
     spent: BTreeMap<u64, Time>,
+    /// The loss counter of each epoch.
+    counters: BTreeMap<Epoch, u64>,
+    /// In this epoch something that was acknowledged was lost: whoever serves next must do so under a higher counter.
+    losing: Option<Epoch>,
     first_answers: BTreeMap<OpId, Reply>,
     /// When something last was wrong with anything.
     pub last_fault: Time,
@@ -185,6 +189,9 @@ impl Oracle {
         }
         // Even if no record is lost: bytes may be that were not on disk.
         if may_lose {
+            if seq <= self.acknowledged {
+                self.losing = Some(epoch);
+            }
             self.cut(now, history, seq - 1);
         }
         for (_, entry) in self.line.split_off(&seq) {
@@ -256,6 +263,7 @@ impl Oracle {
         let Some(config) = topology.slices.first() else { return Ok(()) };
         let before = self.configs.last_key_value().map(|(_, before)| before.clone());
         self.configs.insert(config.epoch, config.clone());
+        self.counters.entry(config.epoch).or_insert(topology.loss_counter);
         let Some(before) = before else { return Ok(()) };
         for copy in config.joining.iter().filter(|copy| !before.joining.contains(copy)) {
             self.joined.insert(*copy, now);
@@ -294,6 +302,16 @@ impl Oracle {
                 return violation(format!(
                     "promotion: {who:?} serves in epoch {}, and its record {} is of epoch {found:?} instead of {}",
                     reign.0, self.acknowledged, expected.0
+                ));
+            }
+        }
+        if let Some(epoch) = self.losing.take() {
+            let of = |counter: Option<(&Epoch, &u64)>| counter.map(|(_, counter)| *counter);
+            let before = of(self.counters.range(..epoch).next_back());
+            if before >= of(self.counters.range(epoch..=reign).next_back()) {
+                return violation(format!(
+                    "verifier: acknowledged records are lost in epoch {}, and writers are not told to send again",
+                    epoch.0
                 ));
             }
         }

@@ -136,6 +136,8 @@ pub struct Volcano {
     pub synced: Seq,
     /// When the newest sync that another copy has asked for, and that has ended, was begun.
     pub synced_for_primary: Time,
+    /// The newest beacon of each other volcano that it was to answer.
+    pub heard: BTreeMap<usize, u64>,
     /// The epoch under which it has proposed itself as primary.
     pub proposed_itself: Option<Epoch>,
     /// The copies that it has proposed as in sync, and the epoch under which it has.
@@ -188,6 +190,7 @@ impl Volcano {
             is_full: false,
             synced: Seq(0),
             synced_for_primary: 0,
+            heard: BTreeMap::new(),
             proposed_itself: None,
             proposed_copies: (Epoch(0), Vec::new()),
         }
@@ -255,6 +258,7 @@ impl Volcano {
         self.forwards.clear();
         self.synced = Seq(0);
         self.synced_for_primary = 0;
+        self.heard.clear();
         self.proposed_itself = None;
         self.proposed_copies.1.clear();
         self.disk.revive();

@@ -74,13 +74,12 @@ impl World {
     pub(super) fn check_reign(&mut self, place: usize) -> Done {
         let volcano = &self.volcanos[place];
         let (Some(node), Some(reign)) = (&volcano.node, volcano.serves) else { return Ok(()) };
-        for other in self.volcanos.iter().filter(|other| other.place != place) {
+        // Whose clock stood still while it was stopped cannot know, and may answer readers for a moment.
+        let others =
+            self.volcanos.iter().filter(|other| other.place != place && !self.scenario.frozen_clocks);
+        for other in others {
             let Some(answering) = &other.node else { continue };
-            // One that is stopped, and its clock with it, cannot know.
-            let is_excused = self.scenario.frozen_clocks && other.paused.is_some();
-            if !is_excused
-                && answering.slice(SLICE).is_some_and(|slice| slice.may_answer(other.clock.now(self.now)))
-            {
+            if answering.slice(SLICE).is_some_and(|slice| slice.may_answer(other.clock.now(self.now))) {
                 return violation(format!(
                     "one primary: volcano {place} begins to serve, reign {}, while volcano {} may answer under {}",
                     reign.0,
@@ -159,7 +158,9 @@ impl World {
     }
 
     /// A message leaves a volcano: one that has proposed itself as primary answers no beacons under that epoch.
-    pub(super) fn check_message(&mut self, place: usize, message: &Message) -> Done {
+    ///
+    /// And nobody answers what was said to it under another epoch.
+    pub(super) fn check_message(&mut self, place: usize, target: usize, message: &Message) -> Done {
         let volcano = &mut self.volcanos[place];
         match message {
             Message::Propose(Change::Slice(_, epoch, SliceChange::Promote(who)))
@@ -183,8 +184,32 @@ impl World {
                     epoch.0
                 ));
             }
+            Message::Slice(_, epoch, SliceMessage::Standing { beacon, .. })
+                if *beacon > volcano.heard.get(&target).copied().unwrap_or(0) =>
+            {
+                return violation(format!(
+                    "epochs: volcano {place} answers beacon {beacon} of volcano {target} in epoch {}, and was not asked under an epoch of its own",
+                    epoch.0
+                ));
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// A message arrives: a beacon is to be answered if it comes under the epoch that its hearer knows.
+    pub(super) fn note_beacon(&mut self, place: usize, from: usize, message: &Message) {
+        let volcano = &mut self.volcanos[place];
+        let known = volcano.node.as_ref().map(|node| node.slice().known_epoch());
+        let Message::Slice(_, epoch, message) = message else { return };
+        if let SliceMessage::Records { beacon, .. }
+        | SliceMessage::WhereAreYou { beacon }
+        | SliceMessage::Rewind { beacon, .. }
+        | SliceMessage::Place { beacon, .. } = message
+            && Some(*epoch) == known
+        {
+            let heard = volcano.heard.entry(from).or_default();
+            *heard = (*heard).max(*beacon);
+        }
     }
 }

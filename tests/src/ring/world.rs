@@ -371,6 +371,11 @@ impl World {
     }
 
     fn take(&mut self, place: usize, input: Input) {
+        if let Input::Message(from, bytes) = &input
+            && let (Some(from), Ok(envelope)) = (place_of(*from), postcard::from_bytes::<Envelope>(bytes))
+        {
+            self.note_beacon(place, from, &envelope.message);
+        }
         let volcano = &mut self.volcanos[place];
         let now = volcano.clock.now(self.now);
         let Some(mut node) = volcano.node.take() else { return };
@@ -507,7 +512,7 @@ impl World {
             line.truncate(300);
             self.trace.say(self.now, || line);
         }
-        self.check_message(place, &envelope.message)?;
+        self.check_message(place, target, &envelope.message)?;
         let bytes = Bytes::from(postcard::to_stdvec(envelope).expect("messages can be encoded"));
         let from = node_address(place);
         for delay in self.network.carry(Host::Volcano(place), Host::Volcano(target)) {
