@@ -134,13 +134,13 @@ pub(crate) const ALL: &[Suite] = &[
     Suite {
         name: "ring-doors",
         about: "volcanos and gateways of a ring end under load through all doors",
-        limit: minutes(8),
+        limit: minutes(12),
         run: ring::doors::run,
     },
     Suite {
         name: "ring-power",
         about: "all volcanos of a ring end at once, again and again",
-        limit: minutes(8),
+        limit: minutes(10),
         run: ring::power::run,
     },
     Suite {

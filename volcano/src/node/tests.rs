@@ -20,6 +20,8 @@ struct Ring {
     running: BTreeMap<u8, Node>,
     /// How each of those stopped that have stopped by themselves.
     ended: BTreeMap<u8, &'static str>,
+    /// Nothing that is sent to this one arrives.
+    deaf: Option<u8>,
     now: Now,
     seed: u64,
 }
@@ -32,10 +34,26 @@ impl Ring {
     fn founded() -> Self {
         let now =
             Now { monotonic: Duration::from_secs(1000), wall: Timestamp::new(1_795_409_333, 0).unwrap() };
-        let mut ring =
-            Self { folders: BTreeMap::new(), running: BTreeMap::new(), ended: BTreeMap::new(), now, seed: 1 };
+        let mut ring = Self {
+            folders: BTreeMap::new(),
+            running: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            deaf: None,
+            now,
+            seed: 1,
+        };
         ring.start(1, Origin::Found);
         ring.until(|ring| ring.running[&1].slice().is_serving());
+        ring
+    }
+
+    /// Three volcanos, of which each votes and the first serves.
+    fn of_three() -> Self {
+        let mut ring = Self::founded();
+        for number in [2, 3] {
+            ring.join(number);
+        }
+        ring.until(|ring| ring.topology().voters.len() == 3);
         ring
     }
 
@@ -97,6 +115,7 @@ impl Ring {
         let any = !effects.is_empty();
         for effect in effects {
             match effect {
+                Effect::Send(to, _) if self.deaf.is_some_and(|deaf| address(deaf) == to) => {}
                 Effect::Send(to, envelope) => {
                     if let Some(other) =
                         self.running.values_mut().find(|other| other.own.node_address() == to)
@@ -216,6 +235,36 @@ fn the_network_stops_as_a_whole_and_goes_on_where_it_was() {
     }
     ring.until(|ring| ring.running.values().any(|node| node.slice().is_serving()));
     assert_eq!(ring.topology().write_verifier(), verifier, "clients need not send anything again");
+}
+
+/// A primary whose cable had broken in one direction went on sending beacons, so that its mirror went on promising not to take
+/// over. Then it had the mirror taken out, which it did not hear any more, and was the only copy: nobody was answered until the
+/// cable was mended.
+#[test]
+fn a_primary_that_hears_nobody_is_replaced_although_all_hear_it() {
+    let mut ring = Ring::of_three();
+    ring.deaf = Some(1);
+    let begin = ring.now.monotonic;
+    ring.until(|ring| [2, 3].iter().any(|number| ring.running[number].slice().is_serving()));
+    let took = ring.now.monotonic.saturating_sub(begin);
+    assert!(took < Duration::from_millis(4500), "it took {took:?}");
+    assert!(!ring.running[&1].slice().is_serving());
+    ring.deaf = None;
+    ring.until(|ring| ring.in_sync() == 2 && ring.topology().slices[0].joining.is_empty());
+    assert!(!ring.running[&1].slice().is_serving());
+}
+
+/// A mirror whose cable had broken in one direction took over from a primary that worked, and heard nobody who asked it anything.
+#[test]
+fn a_mirror_that_hears_nobody_does_not_take_over() {
+    let mut ring = Ring::of_three();
+    let mirror = ring.topology().slices[0].mirrors[0].volcano;
+    let number = [2, 3].into_iter().find(|number| ring.id(*number) == mirror).unwrap();
+    ring.deaf = Some(number);
+    let is_out = |ring: &Ring| !ring.topology().slices[0].copies().any(|copy| copy.volcano == mirror);
+    ring.until(is_out);
+    ring.until(|ring| ring.in_sync() == 2 && ring.running[&1].slice().is_serving());
+    assert_eq!(ring.topology().slices[0].primary.volcano, ring.id(1));
 }
 
 #[test]
