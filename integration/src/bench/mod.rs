@@ -27,8 +27,8 @@ pub(crate) struct Options {
     /// Folders to compare; the first is what the others are compared with. Without any, a local folder and
     /// a FUSE mount of a volcano that is started for it.
     folders: Vec<PathBuf>,
-    /// A ring of three volcanos, with two copies and with one, against one volcano and a local folder; and how fast an
-    /// empty volcano gets a copy of everything.
+    /// Rings of two, three and five volcanos against one volcano and a local folder; and how fast an empty volcano gets a
+    /// copy of everything.
     #[arg(long, conflicts_with_all = ["folders", "only", "json"])]
     ring: bool,
     /// Rounds; the median of each figure counts.

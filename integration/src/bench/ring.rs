@@ -1,5 +1,5 @@
-//! `./magma bench --ring`: what copies cost. A ring of three volcanos with two copies and with one, against a single volcano
-//! and a local folder; and how fast an empty volcano gets a copy of everything.
+//! `./magma bench --ring`: what copies cost. Rings of two, three and five volcanos with two copies, and of three with one,
+//! against a single volcano and a local folder; and how fast an empty volcano gets a copy of everything.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -53,7 +53,9 @@ pub(super) fn run(options: &Options, programs: &Programs, scratch: &Scratch) -> 
         Place { name: "local", folder: scratch.folder("local")?, lava: None },
         served(programs, scratch, "one volcano", Layout::ONE, None)?,
         served(programs, scratch, "three, 1 copy", Layout::Loopback(3), Some(1))?,
+        served(programs, scratch, "two, 2 copies", Layout::Loopback(2), Some(2))?,
         served(programs, scratch, "three, 2 copies", Layout::Loopback(3), Some(2))?,
+        served(programs, scratch, "five, 2 copies", Layout::Loopback(5), Some(2))?,
     ];
     let divisor = if options.quick { 16 } else { 1 };
     let (mut rates, mut costs): (Vec<Row>, Vec<Row>) = (Vec::new(), Vec::new());

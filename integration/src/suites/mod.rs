@@ -134,13 +134,13 @@ pub(crate) const ALL: &[Suite] = &[
     Suite {
         name: "ring-doors",
         about: "volcanos and gateways of a ring end under load through all doors",
-        limit: minutes(8),
+        limit: minutes(12),
         run: ring::doors::run,
     },
     Suite {
         name: "ring-power",
         about: "all volcanos of a ring end at once, again and again",
-        limit: minutes(8),
+        limit: minutes(10),
         run: ring::power::run,
     },
     Suite {
@@ -150,7 +150,7 @@ pub(crate) const ALL: &[Suite] = &[
         run: ring::grow::run,
     },
     Suite {
-        name: "ring-pjdfstest",
+        name: "ring-pjdfstest-fuse",
         about: "POSIX cases through FUSE on a ring of three",
         limit: minutes(6),
         run: |context| pjdfstest::run(context, Through::Fuse, RING),
@@ -168,7 +168,7 @@ pub(crate) const ALL: &[Suite] = &[
         run: |context| pjdfstest::run(context, Through::Guest(Door::NinepClient), RING),
     },
     Suite {
-        name: "ring-fsx",
+        name: "ring-fsx-fuse",
         about: "random reads, writes, maps and truncates through FUSE on a ring of three",
         limit: minutes(5),
         run: |context| fsx::run(context, Through::Fuse, RING),
@@ -185,14 +185,6 @@ pub(crate) const ALL: &[Suite] = &[
         limit: minutes(5),
         run: |context| fsx::run(context, Through::Guest(Door::NinepClient), RING),
     },
-];
-
-/// Suites that run only when they are named, and why.
-pub(crate) const ON_REQUEST: &[(&str, &str)] = &[
-    ("ring-doors", "it was not run to its end yet"),
-    ("ring-power", "it needs more time than the test command has"),
-    ("ring-grow", "it was not run to its end yet"),
-    ("ring-pjdfstest", "it was not run to its end yet"),
 ];
 
 /// Which way a suite reaches the files.

@@ -200,7 +200,7 @@ impl World {
     /// A message arrives: a beacon is to be answered if it comes under the epoch that its hearer knows.
     pub(super) fn note_beacon(&mut self, place: usize, from: usize, message: &Message) {
         let volcano = &mut self.volcanos[place];
-        let known = volcano.node.as_ref().map(|node| node.slice().known_epoch());
+        let known = volcano.node.as_ref().and_then(|node| node.slice(SLICE)).map(|slice| slice.known_epoch());
         let Message::Slice(_, epoch, message) = message else { return };
         if let SliceMessage::Records { beacon, .. }
         | SliceMessage::WhereAreYou { beacon }

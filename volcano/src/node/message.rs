@@ -69,7 +69,8 @@ pub enum Message {
 pub enum SliceMessage {
     /// The primary to a copy: records that follow each other, none for a beacon alone.
     Records {
-        /// Names the moment at which this was sent, for the lease; grows with each message to this copy.
+        /// Names the moment at which this was sent, for the lease; grows with each message to this copy. 0 asks for an answer,
+        /// but for no promise.
         beacon: u64,
         /// The position of the record before the first one; the copy must stand there, or beyond it on the same history.
         after: Position,

@@ -30,6 +30,8 @@ use crate::view::ReadError;
 
 /// Every volcano gives every other a sign of life this often.
 const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
+/// Who was heard within this time is taken to hear and to be heard.
+const HEARD_LATELY: Duration = Duration::from_millis(1500);
 /// What was not answered is said again after this time.
 const SAY_AGAIN: Duration = Duration::from_millis(300);
 /// Under this name the store keeps the topology.
@@ -285,11 +287,19 @@ impl Node {
             }
             return;
         }
-        let voters: Vec<VolcanoId> =
-            self.topology.voters.iter().copied().filter(|id| *id != self.own.id).collect();
+        let others = self.topology.voters.iter().copied().filter(|id| *id != self.own.id);
+        let is_asked = |voter: &VolcanoId| !matches!(change, Change::Slice(..)) || self.hears(now, *voter);
+        let voters: Vec<VolcanoId> = others.filter(is_asked).collect();
         for voter in voters {
             self.send_to(voter, Message::Propose(change.clone()));
         }
+    }
+
+    /// Whether this volcano has given a sign of life lately. Of who hears nobody it is not known that the others are lost: it may
+    /// be the one that is cut off, in one direction only. Then it must not be heard when it wants to take others out or to serve
+    /// in their place.
+    fn hears(&self, now: Now, who: VolcanoId) -> bool {
+        self.peers.get(who).is_some_and(|peer| now.monotonic.saturating_sub(peer.heard) < HEARD_LATELY)
     }
 
     /// Stops the network (`everywhere`), or takes note that it stops.

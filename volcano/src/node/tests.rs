@@ -34,6 +34,8 @@ struct Ring {
     forwards: BTreeMap<Ticket, SocketAddr>,
     /// Messages that do not arrive.
     is_lost: fn(&Message) -> bool,
+    /// Nothing that is sent to this one arrives.
+    deaf: Option<u8>,
     now: Now,
     seed: u64,
 }
@@ -57,6 +59,7 @@ impl Ring {
             answers: BTreeMap::new(),
             forwards: BTreeMap::new(),
             is_lost: |_| false,
+            deaf: None,
             now,
             seed: 1,
         };
@@ -158,6 +161,7 @@ impl Ring {
         for effect in effects {
             match effect {
                 Effect::Send(_, envelope) if (self.is_lost)(&envelope.message) => {}
+                Effect::Send(to, _) if self.deaf.is_some_and(|deaf| address(deaf) == to) => {}
                 Effect::Send(to, envelope) => {
                     if let Some(other) =
                         self.running.values_mut().find(|other| other.own.node_address() == to)
@@ -289,6 +293,36 @@ fn the_network_stops_as_a_whole_and_goes_on_where_it_was() {
     }
     ring.until(Ring::all_served);
     assert_eq!(ring.topology().write_verifier(), verifier, "clients need not send anything again");
+}
+
+/// A primary whose cable had broken in one direction went on sending beacons, so that its mirror went on promising not to take
+/// over. Then it had the mirror taken out, which it did not hear any more, and was the only copy: nobody was answered until the
+/// cable was mended.
+#[test]
+fn a_primary_that_hears_nobody_is_replaced_although_all_hear_it() {
+    let mut ring = three_with(1);
+    ring.deaf = Some(1);
+    let begin = ring.now.monotonic;
+    ring.until(|ring| [2, 3].iter().any(|number| serves(&ring.running[number], FIRST_SLICE)));
+    let took = ring.now.monotonic.saturating_sub(begin);
+    assert!(took < Duration::from_millis(4500), "it took {took:?}");
+    assert!(!serves(&ring.running[&1], FIRST_SLICE));
+    ring.deaf = None;
+    ring.until(|ring| ring.in_sync() == 2 && ring.topology().slices[0].joining.is_empty());
+    assert!(!serves(&ring.running[&1], FIRST_SLICE));
+}
+
+/// A mirror whose cable had broken in one direction took over from a primary that worked, and heard nobody who asked it anything.
+#[test]
+fn a_mirror_that_hears_nobody_does_not_take_over() {
+    let mut ring = three_with(1);
+    let mirror = ring.topology().slices[0].mirrors[0].volcano;
+    let number = [2, 3].into_iter().find(|number| ring.id(*number) == mirror).unwrap();
+    ring.deaf = Some(number);
+    let is_out = |ring: &Ring| !ring.topology().slices[0].copies().any(|copy| copy.volcano == mirror);
+    ring.until(is_out);
+    ring.until(|ring| ring.in_sync() == 2 && serves(&ring.running[&1], FIRST_SLICE));
+    assert_eq!(ring.topology().slices[0].primary.volcano, ring.id(1));
 }
 
 #[test]

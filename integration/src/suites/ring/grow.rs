@@ -62,7 +62,7 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
     manifest(context, &["make"], &field.mount.join("tree"), &[&files.to_string()], "make")?;
     let before = manifest(context, &["show"], &field.check.join("tree"), &[], "before")?;
     let workers = &["append1", "storm1", "bank1", "bank2"];
-    let mut load = Pressure::start(context, field.mounts(), "load", (workers, Pace::Full), &mut random)?;
+    let mut load = Pressure::start(context, field.mounts(), "load", (workers, Pace::Light), &mut random)?;
     load.goes_on(GOES_ON)?;
     for (number, step) in STEPS.iter().enumerate() {
         let outcome = take(&mut field, &mut load, *step);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use magma_common::topology::{Position, Replica, Seq};
 
 use super::history::History;
-use super::lease::BEACON_INTERVAL;
+use super::lease::{BEACON_INTERVAL, DEAF, NO_PROMISE};
 use super::progress::{FullSync, LONGEST_PART_PATIENCE, Refreshing, Stage};
 use super::recent::size;
 use super::{Role, SAY_AGAIN};
@@ -71,10 +71,12 @@ impl Slice<'_> {
         copy: Replica,
         message: impl FnOnce(u64) -> SliceMessage,
     ) -> u64 {
-        let beacon = self.replication.beacons.send(now.monotonic);
+        let mut is_heard = true;
         if let Some(progress) = self.progress(copy) {
             progress.told = now.monotonic;
+            is_heard = !progress.is_mirror || now.monotonic.saturating_sub(progress.heard) < DEAF;
         }
+        let beacon = if is_heard { self.replication.beacons.send(now.monotonic) } else { NO_PROMISE };
         self.tell(copy, message(beacon));
         beacon
     }

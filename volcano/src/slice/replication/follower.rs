@@ -7,7 +7,7 @@ use magma_common::topology::{Position, Replica, Seq, Slice as Config};
 
 use super::Role;
 use super::history::History;
-use super::lease::PROMISE;
+use super::lease::{NO_PROMISE, PROMISE};
 use crate::coordinator::SliceChange;
 use crate::node::message::{Part, SentRecord, SliceMessage};
 use crate::planted::{Bug, planted};
@@ -168,9 +168,11 @@ impl Slice<'_> {
     /// A sign of life of the primary, to be answered.
     fn beacon(&mut self, now: Now, beacon: u64) {
         let Role::Follower(follower) = &mut self.replication.role else { return };
-        follower.beacon = follower.beacon.max(beacon);
         follower.owes_answer = true;
-        follower.promised = now.monotonic.saturating_add(PROMISE);
+        if beacon != NO_PROMISE {
+            follower.beacon = follower.beacon.max(beacon);
+            follower.promised = now.monotonic.saturating_add(PROMISE);
+        }
     }
 
     /// Whether this copy may be taken back. A mirror may not: it is in sync, and others rely on it. Neither may an order that

@@ -4,6 +4,9 @@
 //! primary's clock. A mirror that answers a beacon promises not to become primary for [`PROMISE`] from then, by its own
 //! clock. Two clocks may differ in rate by 22 % (two that NTP corrects, apart from each other), so the promise outlives
 //! the lease whichever of the two is the slower.
+//!
+//! A primary that hears nobody, but is heard, would be promised again and again what is of no use to it. So it asks a mirror
+//! that it has not heard for [`DEAF`] for an answer, but for no promise ([`NO_PROMISE`]); with the first answer it does again.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,6 +17,12 @@ pub const LEASE: Duration = Duration::from_secs(2);
 pub const PROMISE: Duration = Duration::from_millis(2500);
 /// Beacons are sent this often when nothing else is.
 pub const BEACON_INTERVAL: Duration = Duration::from_millis(400);
+
+/// A mirror that was not heard for so long is asked for no promise. Together with [`PROMISE`] this is longer than it takes the
+/// primary to have a silent mirror taken out: a mirror that is alone in being silent does not get ahead of that.
+pub(super) const DEAF: Duration = Duration::from_secs(1);
+/// The number of every beacon that asks for no promise; no other has it.
+pub(super) const NO_PROMISE: u64 = 0;
 
 /// Moments that are remembered; beacons sent before them count as not sent.
 const REMEMBERED: usize = 4096;
