@@ -373,8 +373,9 @@ impl Client {
             (&self.tasks[at].wish.request, &arrival.answer)
         {
             // It may be that of another reign: what is open then is said to it.
-            let told = self.slices.iter().filter(|slice| slice.range.contains(&reclaim.at));
-            told.for_each(|slice| drop(self.told.remove(&slice.id)));
+            for slice in self.slices.iter().filter(|slice| slice.range.contains(&reclaim.at)) {
+                self.told.remove(&slice.id);
+            }
             self.wants_topology = true;
             world.history.operations[self.tasks.remove(at).operation].in_doubt = true;
             return;

@@ -192,7 +192,9 @@ async fn releases_do_not_wait_for_another_slice() {
         client.call(&root_context(), open_of(*handle)).await.unwrap();
     }
     one.with(|world| world.unserved.extend([UPPER]));
-    many.iter().for_each(|handle| client.release(*handle));
+    for handle in &many {
+        client.release(*handle);
+    }
     client.release(low());
     one.until(|world| world.opens.get(&low()) == Some(&0)).await;
     one.with(|world| {
