@@ -133,7 +133,7 @@ fn foreign_name(ring: &Ring) -> String {
     let is_foreign = |text: &String| {
         served_by(ring, &magma_common::key::BirthString::root().child(text.as_bytes()).key()) != home
     };
-    (0..).map(|number| format!("file{number}")).find(is_foreign).unwrap()
+    (0..100).map(|number| format!("file{number}")).find(is_foreign).unwrap()
 }
 
 #[test]
