@@ -15,6 +15,9 @@ use crate::testing::signals;
 /// The drills.
 const DRILLS: [&str; 4] = ["ring-failover", "ring-doors", "ring-power", "ring-grow"];
 
+/// No drill takes more than this part of the time, so that a short soak has several.
+const SHARES: u32 = 4;
+
 /// Options of the soak.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -37,7 +40,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let drills = choose(&options.drills)?;
     prepare(&programs, if options.no_build { Preparation::Tools } else { Preparation::All })?;
     let mut random = random::announced();
-    let end = Instant::now() + Duration::from_secs(60 * options.minutes);
+    let whole = Duration::from_secs(60 * options.minutes);
+    let end = Instant::now() + whole;
     let mut results: Vec<Done> = Vec::new();
     while results.is_empty() || Instant::now() < end {
         let choice = usize::try_from(random.below(drills.len() as u64)).unwrap_or(0);
@@ -46,7 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         let name = format!("soak-{}-{}", results.len() + 1, drill.name);
         println!("\n=== {name}: {} (seed {seed})", drill.about);
         let begin = Instant::now();
-        let time = end.saturating_duration_since(begin);
+        let time = end.saturating_duration_since(begin).min(whole / SHARES);
         let logs = log_folder(&programs, &name)?;
         let outcome = in_namespace(&programs, drill, &logs, Some(Long { seed, time }));
         signals::check()?;

@@ -25,10 +25,10 @@ def content(seed, length):
     return random.Random(seed).randbytes(length)
 
 
-def digest(path):
+def digest(path, opener=None):
     """SHA-256 of a file."""
     sum = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=opener) as file:
         while part := file.read(1 << 20):
             sum.update(part)
     return sum.hexdigest()

@@ -28,6 +28,10 @@ const READY: Duration = Duration::from_secs(60);
 const ANSWERS: Duration = Duration::from_secs(10);
 /// How long a volcano may take to leave.
 const LEAVES: Duration = Duration::from_secs(120);
+/// How long the network may take to forget a volcano that is gone.
+const FORGETS: Duration = Duration::from_secs(60);
+/// How often that is asked for.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Copies of a slice, unless the console is told otherwise.
 const DEFAULT_COPIES: usize = 2;
 /// The volcanos' nicknames, in the order in which they join.
@@ -272,13 +276,28 @@ impl Ring {
         Ok(())
     }
 
-    /// Removes everything that one has on disk; it must not run.
+    /// Removes everything that one has on disk, and has the network forget it, so that it can join as a new one. It must not run.
     pub(crate) fn wipe(&mut self, number: usize) -> Result<()> {
         if self.runs(number) {
             return wrong("a volcano that runs cannot be wiped");
         }
-        let folder = &self.volcano(number)?.folder;
-        std::fs::remove_dir_all(folder).doing(|| format!("cannot remove {}", folder.display()))
+        let volcano = self.volcano(number)?;
+        let (name, folder) = (volcano.name, &volcano.folder);
+        std::fs::remove_dir_all(folder).doing(|| format!("cannot remove {}", folder.display()))?;
+        let Some(other) = (0..self.volcanos.len()).find(|&other| self.runs(other)) else {
+            return wrong("nobody is left who could forget a volcano");
+        };
+        // It is refused until it has been silent for some seconds and others have what it had.
+        let mut said = String::new();
+        let forgotten = wait::until(&format!("{name} to be forgotten"), FORGETS, || {
+            let is_member = self.state()?.members.iter().any(|member| member == name);
+            if is_member {
+                said = self.console(other, &format!("lava evict {name}"))?;
+                std::thread::sleep(ASK_AGAIN);
+            }
+            Ok((!is_member).then_some(()))
+        });
+        forgotten.map_err(|error| Error::Wrong(format!("{error}; the console said {said:?}")))
     }
 
     /// The machine of one.
