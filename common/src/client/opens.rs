@@ -61,7 +61,7 @@ struct State {
     releasing: BTreeSet<Handle>,
     /// By the number under which each was begun.
     opening: BTreeMap<u64, Begun>,
-    /// The last statement about each part of the keyspace, by its number.
+    /// The last statement about each part of the keyspace, by its number; those before all opens under way are forgotten.
     stated: Vec<(KeyRange, u64)>,
     /// Statements under way.
     stating: Vec<KeyRange>,
@@ -340,7 +340,8 @@ impl Stating<'_> {
     pub(super) fn counts(&mut self) -> (BTreeMap<Handle, u32>, u64) {
         let mut state = lock(&self.opens.state);
         let number = state.number();
-        state.stated.retain(|(range, _)| !self.range.covers(*range));
+        let oldest = state.opening.keys().next().copied().unwrap_or(number);
+        state.stated.retain(|(range, stated)| *stated > oldest && !self.range.covers(*range));
         state.stated.push((self.range, number));
         let mut counts = BTreeMap::new();
         let settled = |handle: &Handle| self.range.contains(&handle.key);

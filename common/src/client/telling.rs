@@ -78,6 +78,10 @@ impl Network {
                     self.served(id);
                     self.moved();
                 }
+                Err(Unready::Refused(error)) if !is_passing(error) => {
+                    tracing::warn!(target: "magma::net", slice = id.0, %error, "a slice does not take what is open");
+                    tokio::time::sleep(session.lease / 3).await;
+                }
                 Err(error) => {
                     tracing::debug!(target: "magma::net", slice = id.0, %error, "a slice cannot be told yet what is open");
                     self.heed_refusal(&session, &error);
@@ -105,6 +109,7 @@ impl Network {
             self.opens.created(number).await;
         }
         if !is_all || opens.is_empty() {
+            let link = self.route(Some(&slice.range.first_key())).await;
             self.send_opens(&link, session, slice, Vec::new(), true).await?;
         }
         self.opens.tell(session.id, slice);

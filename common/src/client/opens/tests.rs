@@ -155,6 +155,20 @@ fn an_open_is_stated_again_only_if_its_own_slice_was_told_meanwhile() {
 }
 
 #[test]
+fn statements_are_remembered_as_long_as_an_open_is_under_way() {
+    let opens = told();
+    let mut under_way = opens.begin(None);
+    state(&opens, KeyRange::single(high().key.ino()));
+    for first in 0..100 {
+        state(&opens, KeyRange::single(flare(first).key.ino()));
+    }
+    assert!(under_way.opened(high()));
+    under_way.delivered();
+    state(&opens, range(0));
+    assert_eq!(lock(&opens.state).stated.len(), 1);
+}
+
+#[test]
 fn an_open_that_failed_after_it_was_stated_is_put_right() {
     let opens = told();
     let under_way = opens.begin(Some(high()));
