@@ -83,6 +83,7 @@ pub fn begin(
     let (mut store, opened) = Store::open(folder, Arc::clone(&disk), options)?;
     let own = profile.member(begin_life(&mut store, &mut random())?);
     let vault = Box::new(FileVault::new(disk, folder.to_path_buf()));
+    vault.reserve_early();
     let (topology, coordinator, contacts) = match origin {
         Origin::Found => {
             let topology = new_network(&own, &mut random());
