@@ -86,6 +86,7 @@ pub fn begin(
     let (mut store, opened) = Store::open(folder, Arc::clone(&disk), options)?;
     let own = profile.member(begin_life(&mut store, &mut random())?);
     let vault = Box::new(FileVault::new(disk, folder.to_path_buf()));
+    vault.reserve_early();
     let (topology, coordinator, contacts) = match origin {
         Origin::Found { slices } => {
             let topology = new_network(&own, slices, &mut random());

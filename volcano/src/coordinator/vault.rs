@@ -1,7 +1,7 @@
 //! The consensus' state in two files of the volcano's folder.
 //!
-//! They are written in turn, so a crash in the middle of one leaves the other. Their space is reserved when the first state is
-//! saved: a vote must be kept on a full disk too, or a network would have lost its coordinator for good when the space is back.
+//! They are written in turn, so a crash in the middle of one leaves the other. Their space is reserved when the volcano starts, or
+//! else when the first state is saved: a vote must be kept on a full disk too, or a network would have lost its coordinator for good when the space is back.
 
 use std::io;
 use std::path::PathBuf;
@@ -34,6 +34,14 @@ impl FileVault {
         Self { disk, folder, number: None }
     }
 
+    /// Reserves the space of the files if it is not. A disk that is full at the start of a volcano may not be so when its vote is
+    /// asked for, so that this comes to nothing is no error yet.
+    pub fn reserve_early(&self) {
+        if let Err(error) = self.reserve() {
+            tracing::warn!(target: "magma::boot", error = self.named(&error), "no space is reserved for a vote");
+        }
+    }
+
     fn write(&mut self, state: &[u8]) -> io::Result<()> {
         let newest = match self.number {
             Some(number) => number,
@@ -61,8 +69,10 @@ impl FileVault {
     fn reserve(&self) -> io::Result<()> {
         for name in NAMES {
             let file = self.disk.create(&self.folder.join(name))?;
-            file.allocate(0, RESERVED, true)?;
-            file.sync()?;
+            if file.length()? < RESERVED {
+                file.allocate(0, RESERVED, true)?;
+                file.sync()?;
+            }
         }
         self.disk.sync_dir(&self.folder)
     }
@@ -170,6 +180,21 @@ mod tests {
         disk.set_full(true);
         vault.save(&[7; 1000]).unwrap();
         assert_eq!(vault.load(), Ok(Some(vec![7; 1000])));
+    }
+
+    /// A volcano that had never voted was to be the only voter when its disk was full. It could not save its first state, and the network
+    /// had no coordinator any more.
+    #[test]
+    fn a_full_disk_keeps_nobody_from_the_first_vote() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = SimDisk::new(folder.path());
+        let vault = || FileVault::new(Arc::new(disk.clone()), folder.path().to_path_buf());
+        vault().reserve_early();
+        assert_eq!(vault().load(), Ok(None), "nothing is in it yet");
+        disk.set_full(true);
+        vault().save(b"first").unwrap();
+        vault().save(b"second").unwrap();
+        assert_eq!(vault().load(), Ok(Some(b"second".to_vec())));
     }
 
     #[test]
