@@ -367,7 +367,10 @@ impl Oracle {
         }
         self.acknowledged = self.acknowledged.max(seq.unwrap_or(0));
         if asked.is_stable() {
-            let through = operation.floor.max(seq.unwrap_or(0));
+            // Of what was there when it was asked, some may have been lost since.
+            let cuts = self.segments.iter().filter(|segment| segment.ended > operation.sent);
+            let floor = cuts.map(|segment| segment.survived).fold(operation.floor, u64::min);
+            let through = floor.max(seq.unwrap_or(0));
             self.stable = self.stable.max(through);
             if let Request::Commit(_) | Request::Write(_) | Request::Setattr(_) = asked.request
                 && let Some(handle) = asked.request.handle()

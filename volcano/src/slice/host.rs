@@ -124,7 +124,7 @@ impl Warnings {
 
 /// What was found when the store was opened, for the copies that it concerns.
 pub(super) struct Recovered {
-    /// The last stop may have cost what was not on disk.
+    /// A stop may have cost what was not on disk, the last one or one before it that nobody was told of.
     pub(super) may_have_lost: bool,
     doubtful: Doubts,
     outcomes: HashMap<SliceId, Vec<RetainedOutcome>>,
@@ -132,7 +132,7 @@ pub(super) struct Recovered {
 
 impl Recovered {
     fn new(opened: Opened) -> Self {
-        let may_have_lost = opened.may_have_lost_unsynced();
+        let may_have_lost = opened.has_lost;
         let mut outcomes: HashMap<SliceId, Vec<RetainedOutcome>> = HashMap::new();
         for retained in opened.outcomes {
             outcomes.entry(retained.slice).or_default().push(retained);

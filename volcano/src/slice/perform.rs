@@ -91,6 +91,7 @@ impl Slice<'_> {
         if done.recovered
             && let Ok(reply) = &reply
             && let Some(handle) = opened(call, reply)
+            && self.range().contains(&handle.key)
             && !self.sessions.holds(call.header.session, &handle)
         {
             // Its first try opened the flare before the restart; the caller had no answer and could not reclaim it.

@@ -57,6 +57,22 @@ impl Slices {
             }
         }
         self.each(|slice| slice.configure(now));
+        self.note_told_loss();
+    }
+
+    /// Where no former life of this volcano is relied upon any more, nobody need be told what it has lost. Until then every life says so: one
+    /// that stopped before it was heard must not make it unheard of.
+    fn note_told_loss(&mut self) {
+        let own = self.host.own;
+        let is_former_life = |copy: Replica| copy.volcano == own.volcano && copy.boot < own.boot;
+        let is_relied_upon =
+            self.host.topology.slices.iter().any(|slice| slice.in_sync().any(is_former_life));
+        if is_relied_upon {
+            return;
+        }
+        if let Err(error) = self.host.store.loss_is_told() {
+            self.host.trouble(error.into());
+        }
     }
 
     /// A request about this slice came in. Call [`batch_end`](Self::batch_end) after the last one that was there to be read.
@@ -126,8 +142,9 @@ impl Slices {
                 Err(error) => self.host.trouble(error.into()),
             }
         }
-        self.start_sync(now);
+        // The other copies hear of the records first, and then that these are to be synced.
         self.each(|slice| slice.pass_on(now));
+        self.start_sync(now);
     }
 
     /// One sync for all who wait for one. Who comes later waits for the next one.

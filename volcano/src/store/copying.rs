@@ -160,6 +160,15 @@ impl Store {
         Ok(())
     }
 
+    /// Whom it concerns knows that this store may have lost what was not on disk: later starts need not say so again.
+    pub fn loss_is_told(&mut self) -> Result<(), StoreError> {
+        if self.meta(super::open::LOST).is_none() {
+            return Ok(());
+        }
+        let told = self.meta.update(|meta| drop(meta.values.remove(super::open::LOST)));
+        self.stop_on_error(told)
+    }
+
     /// Nothing of these keys is in doubt any more: what is here holds, or counts as missing, on disk.
     pub fn trust(&mut self, range: KeyRange) -> Result<(), StoreError> {
         let kept = self.meta(super::open::DOUBTFUL);

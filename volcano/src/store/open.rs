@@ -29,6 +29,8 @@ use crate::record::{BodyChange, Change, Entry};
 const COMMIT_EVERY: u64 = 16 << 10;
 /// Under this name the meta file keeps what [`Opened::doubtful`] tells.
 pub(super) const DOUBTFUL: &str = "doubtful";
+/// Under this name the meta file keeps that something may be lost, until whom it concerns has been told.
+pub(super) const LOST: &str = "lost";
 
 /// How a store is opened and kept.
 #[derive(Clone, Debug)]
@@ -101,6 +103,8 @@ pub struct Opened {
     pub created: bool,
     /// It had been closed in an orderly way.
     pub clean: bool,
+    /// This stop, or an earlier one of which nobody has been told yet, may have cost what was not on disk; see [`Store::loss_is_told`].
+    pub has_lost: bool,
     /// The machine has run on since the store was last open: nothing that was flushed is lost. Else, after an unclean
     /// stop, what was not stable may be.
     pub same_boot: bool,
@@ -168,13 +172,18 @@ impl Store {
             meta.running = Some(options.machine_boot.clone());
             meta.sweep |= !clean;
             drop(meta.values.insert(DOUBTFUL.to_owned(), ByteBuf::from(doubts)));
+            if !clean && !same_boot {
+                drop(meta.values.insert(LOST.to_owned(), ByteBuf::new()));
+            }
         })?;
+        let has_lost = meta.content().values.contains_key(LOST);
         let (last, cut) = (found.last, found.cut);
         let log = Log::start(Arc::clone(&disk), log_dir, meta.content().store, options.segment_size, found)?;
         let opened = Opened {
             created,
             clean,
             same_boot,
+            has_lost,
             last,
             outcomes,
             replayed,

@@ -46,6 +46,7 @@ impl Slice<'_> {
             }
             self.send_beacon(now, copy);
         }
+        self.ask_syncs_again(now);
         self.pass_marks_on(now);
     }
 
@@ -286,6 +287,7 @@ impl Slice<'_> {
     /// Asks every copy that counts for the syncs that it has not confirmed.
     fn ask_syncs(&mut self, now: Now) {
         let Role::Primary(primary) = &mut self.replication.role else { return };
+        primary.syncs_asked = now.monotonic;
         let confirmed = primary.copies.values().filter(|copy| copy.counts()).map(|copy| copy.synced).min();
         primary.syncs.retain(|number, _| confirmed.is_some_and(|confirmed| *number > confirmed));
         let Some((&number, &(through, _))) = primary.syncs.last_key_value() else { return };
@@ -305,6 +307,14 @@ impl Slice<'_> {
         }
     }
 
+    /// A copy that has not done a sync for a while may not have heard of it, however much it hears of else.
+    fn ask_syncs_again(&mut self, now: Now) {
+        let Role::Primary(primary) = &self.replication.role else { return };
+        if !primary.syncs.is_empty() && now.monotonic.saturating_sub(primary.syncs_asked) >= SAY_AGAIN {
+            self.ask_syncs(now);
+        }
+    }
+
     fn send_beacon(&mut self, now: Now, copy: Replica) {
         let position = self.position();
         let Some(progress) = self.progress(copy) else { return };
@@ -317,7 +327,6 @@ impl Slice<'_> {
                 after,
                 records: Vec::new(),
             });
-            self.ask_syncs(now);
         }
     }
 

@@ -50,6 +50,8 @@ pub(in crate::slice) struct Follower {
     /// The syncs up to this number are done.
     synced: u64,
     wanted: Option<WantedSync>,
+    /// The newest sync that covers records which have not come yet: its number, the last of them, and the bodies.
+    early: Option<(u64, Seq, Option<Vec<BodyId>>)>,
     syncing: Option<u64>,
     /// The number of the last part that was taken.
     refreshed: u64,
@@ -68,6 +70,7 @@ impl Follower {
             owes_answer: false,
             synced: 0,
             wanted: None,
+            early: None,
             syncing: None,
             refreshed: 0,
             is_broken: false,
@@ -213,7 +216,19 @@ impl Slice<'_> {
                 return Ok(());
             }
         }
+        self.want_early_sync();
         Ok(())
+    }
+
+    /// The records have come that a sync covers which had overtaken them.
+    fn want_early_sync(&mut self) {
+        let position = self.position();
+        let Role::Follower(follower) = &mut self.replication.role else { return };
+        if let Some((number, through, bodies)) =
+            follower.early.take_if(|(_, through, _)| *through <= position.seq)
+        {
+            self.want_sync(number, through, bodies);
+        }
     }
 
     /// Takes the next record; false if it was not taken.
@@ -315,7 +330,14 @@ impl Slice<'_> {
     fn want_sync(&mut self, number: u64, through: Seq, bodies: Option<Vec<BodyId>>) {
         let position = self.position();
         let Role::Follower(follower) = &mut self.replication.role else { return };
-        if through > position.seq || follower.is_broken {
+        if follower.is_broken {
+            return;
+        }
+        if through > position.seq {
+            // It has overtaken the records. Each asks for what the earlier ones did, too.
+            if follower.early.as_ref().is_none_or(|(early, ..)| *early < number) {
+                follower.early = Some((number, through, bodies));
+            }
             return;
         }
         follower.owes_answer = true;

@@ -52,6 +52,8 @@ pub(in crate::slice) struct Primary {
     pub(super) copies: BTreeMap<Replica, Progress>,
     /// Syncs that some copy has not confirmed: the records and bodies that each covers.
     pub(super) syncs: BTreeMap<u64, (Seq, Vec<BodyId>)>,
+    /// When the copies were asked for them last.
+    pub(super) syncs_asked: Duration,
     /// Since when it has been primary.
     pub(super) since: Duration,
     /// The lease has run out: some copy that counts does not answer. Another one may serve the slice by now.
@@ -125,6 +127,7 @@ impl Slice<'_> {
                 phase: Phase::Comparing,
                 copies: BTreeMap::new(),
                 syncs: BTreeMap::new(),
+                syncs_asked: now,
                 since: now,
                 is_cut_off: false,
             };
