@@ -187,12 +187,6 @@ pub(crate) const ALL: &[Suite] = &[
     },
 ];
 
-/// Suites that run only when they are named, and why.
-pub(crate) const ON_REQUEST: &[(&str, &str)] = &[(
-    "ring-doors",
-    "it fails: a volcano that was not heard for a while names no coordinator a minute after its cable was mended",
-)];
-
 /// Which way a suite reaches the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Through {

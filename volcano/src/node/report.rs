@@ -27,10 +27,11 @@ impl Node {
         self.others().into_iter().map(|id| (id, now.saturating_sub(heard(id)))).collect()
     }
 
-    /// Who coordinates: by this volcano's own vote, or by what the others say.
+    /// Who coordinates: whom this volcano follows as a voter, or by what the others say. Who lost its vote while it was cut off is told
+    /// nothing more by the voters, and goes on believing that it votes.
     pub fn leader(&self, now: Duration) -> Option<VolcanoId> {
-        if self.coordinator.is_voter() || self.coordinator.is_leader() {
-            return self.coordinator.leader();
+        if let Some(leader) = self.coordinator.leader() {
+            return Some(leader);
         }
         let silences = self.silences(now);
         let is_there = |who| silences.iter().any(|(id, silence)| *id == who && *silence < PRESENCE);

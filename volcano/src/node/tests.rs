@@ -345,6 +345,25 @@ fn all_know_who_coordinates_and_who_is_silent() {
     assert!(matches!(silences[..], [(who, silence)] if who == second && silence >= Duration::from_secs(5)));
 }
 
+/// A voter that was cut off for half a minute lost its vote to another volcano. Nobody tells the ones without a vote who
+/// leads, and it went on waiting for the voters to.
+#[test]
+fn who_has_lost_its_vote_while_it_was_cut_off_knows_who_coordinates() {
+    let mut ring = three_with(1);
+    ring.join(4);
+    let lost = ring.id(3);
+    ring.until(|ring| ring.topology().voters.contains(&lost));
+    let volcano = ring.running.remove(&3).unwrap();
+    ring.until(|ring| ring.topology().voters.len() == 3 && !ring.topology().voters.contains(&lost));
+    ring.running.insert(3, volcano);
+    for _ in 0..60 {
+        ring.step();
+    }
+    let now = ring.now.monotonic;
+    let leaders: Vec<_> = ring.running.values().map(|node| node.leader(now)).collect();
+    assert!(leaders[0].is_some() && leaders.iter().all(|leader| *leader == leaders[0]), "{leaders:?}");
+}
+
 /// Three volcanos that vote, the founder of which serves this many slices.
 fn three_with(slices: u32) -> Ring {
     let mut ring = Ring::founded_with(slices);
