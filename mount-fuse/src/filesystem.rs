@@ -105,7 +105,7 @@ impl MagmaFs {
     }
 }
 
-/// What is asked of the kernel, each only if it offers it.
+/// What is asked of the kernel, each only if it offers it. FUSE_ATOMIC_O_TRUNC is not: see decision 0054.
 fn capabilities() -> impl Iterator<Item = InitFlags> {
     [
         InitFlags::FUSE_ASYNC_READ,
@@ -114,7 +114,6 @@ fn capabilities() -> impl Iterator<Item = InitFlags> {
         InitFlags::FUSE_PARALLEL_DIROPS,
         InitFlags::FUSE_DO_READDIRPLUS,
         InitFlags::FUSE_READDIRPLUS_AUTO,
-        InitFlags::FUSE_ATOMIC_O_TRUNC,
         InitFlags::FUSE_POSIX_LOCKS,
         InitFlags::FUSE_FLOCK_LOCKS,
         // The kernel enforces ACLs; the volcano applies the umask, unless a default ACL takes its place.

@@ -15,6 +15,8 @@ use crate::sync::locked;
 pub(crate) struct OpenFile {
     /// The file.
     pub(crate) handle: Handle,
+    /// It can be written to and resized through this, whatever its permissions have become.
+    pub(crate) writable: bool,
     /// Each write goes to the end, whatever others append meanwhile.
     pub(crate) append: bool,
     /// The kernel caches no pages for it.

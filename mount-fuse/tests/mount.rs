@@ -225,6 +225,26 @@ fn opens_truncate_create_and_refuse_as_their_flags_say() {
     mount.unmount();
 }
 
+/// The kernel refuses to open a running program for truncation only after it has asked the mount to open it. A mount
+/// that truncated in the same request had the program gone by then.
+#[test]
+fn a_running_program_cannot_be_truncated() {
+    let network = Network::start();
+    let mount = network.mount();
+    let program = mount.path("program");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let length = fs::metadata(&program).unwrap().len();
+    let mut running = Command::new(&program).arg("60").spawn().unwrap();
+    for flags in [OFlags::RDONLY | OFlags::TRUNC, OFlags::WRONLY, OFlags::RDWR | OFlags::TRUNC] {
+        let opened = rustix::fs::open(&program, flags, Mode::empty());
+        assert_eq!(opened.unwrap_err(), rustix::io::Errno::TXTBSY, "{flags:?}");
+    }
+    assert_eq!(fs::metadata(&program).unwrap().len(), length);
+    assert_eq!(running.try_wait().unwrap(), None);
+    running.kill().unwrap();
+    running.wait().unwrap();
+}
+
 #[test]
 fn inode_numbers_agree_between_stat_listing_and_mounts() {
     use std::os::unix::fs::DirEntryExt;

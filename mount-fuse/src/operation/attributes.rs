@@ -20,12 +20,12 @@ pub(crate) fn set_time(time: Option<TimeOrNow>) -> SetTime {
 }
 
 impl Core {
-    /// The file behind an open, else the flare behind the inode.
-    fn target(&self, number: INodeNo, open: Option<FileHandle>) -> Outcome<Handle> {
+    /// The file behind an open and whether that open may write, else the flare behind the inode.
+    fn target(&self, number: INodeNo, open: Option<FileHandle>) -> Outcome<(Handle, bool)> {
         match open.map(|open| self.files.of(open)) {
-            Some(Ok(file)) => Ok(file.handle),
+            Some(Ok(file)) => Ok((file.handle, file.writable)),
             // A directory's open, or none.
-            _ => self.handle(number),
+            _ => Ok((self.handle(number)?, false)),
         }
     }
 
@@ -35,7 +35,7 @@ impl Core {
         number: INodeNo,
         open: Option<FileHandle>,
     ) -> Outcome<Attributes> {
-        let handle = self.target(number, open)?;
+        let (handle, _) = self.target(number, open)?;
         if let Some((attr, ttl)) = self.recent.attributes(handle, self.caching.attributes) {
             return Ok(Attributes { ttl, ..self.attributes(&attr) });
         }
@@ -50,10 +50,10 @@ impl Core {
         open: Option<FileHandle>,
         mut set: SetAttr,
     ) -> Outcome<Attributes> {
-        let handle = self.target(number, open)?;
+        let (handle, opened) = self.target(number, open)?;
         set.mode = set.mode.map(|mode| mode & MODE_MASK);
         let resized = set.size.is_some();
-        let setattr = Setattr { handle, set, guard: None, opened: open.is_some() };
+        let setattr = Setattr { handle, set, guard: None, opened };
         let wcc = self.client.call(&context, setattr).await.map_err(failed)?;
         self.recent.changed(&wcc);
         if resized {

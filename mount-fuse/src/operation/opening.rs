@@ -26,13 +26,16 @@ impl Flags {
         self.0 & flag != 0
     }
 
+    const fn writes(self) -> bool {
+        self.0 & libc::O_ACCMODE != libc::O_RDONLY
+    }
+
     fn open(self, handle: Handle) -> Open {
-        let access = self.0 & libc::O_ACCMODE;
         let execute = self.has(FOR_EXECUTION);
         Open {
             handle,
-            read: access != libc::O_WRONLY && !execute,
-            write: access != libc::O_RDONLY,
+            read: self.0 & libc::O_ACCMODE != libc::O_WRONLY && !execute,
+            write: self.writes(),
             execute,
             truncate: self.has(libc::O_TRUNC),
         }
@@ -133,7 +136,7 @@ impl Core {
         fopen.set(FopenFlags::FOPEN_DIRECT_IO, direct);
         fopen.set(FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES, direct && !append);
         fopen.set(FopenFlags::FOPEN_KEEP_CACHE, keeps_pages && !direct);
-        let number = self.files.insert(OpenFile { handle: attr.handle, append, direct });
+        let number = self.files.insert(OpenFile { handle: attr.handle, writable: flags.writes(), append, direct });
         Opened { number, flags: fopen }
     }
 
