@@ -170,6 +170,7 @@ impl World {
             loss_counter: 0,
             members: self.members.iter().map(member).collect(),
             slices: self.slices.clone(),
+            ancestors: Vec::new(),
             handle_key: [0; 32],
             copies: 1,
             voters: Vec::new(),

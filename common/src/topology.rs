@@ -19,6 +19,8 @@ pub const STATUS_PORT_OFFSET: u16 = 3;
 pub const MAX_COPIES: u8 = 5;
 /// Most slices of a network.
 pub const MAX_SLICES: u32 = 128;
+/// Most former lines of history that are remembered.
+pub const MAX_ANCESTORS: usize = 16;
 /// Copies of a slice unless told otherwise.
 pub const DEFAULT_COPIES: u8 = 2;
 /// The flare protocol's port unless told otherwise.
@@ -147,6 +149,8 @@ pub struct Topology {
     pub network: u64,
     /// The line of history; a forced eviction starts another.
     pub lineage: u64,
+    /// The lines that this one goes on from, the last one first; at most [`MAX_ANCESTORS`], the last ones.
+    pub ancestors: Vec<u64>,
     /// Raised before a slice that may have lost unsynced data serves again.
     pub loss_counter: u64,
     /// The volcanos.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use magma_common::key::Key;
 use magma_common::logging::{Channel, Channels, Logging, LoggingError};
+use magma_common::topology::VolcanoId;
 use tokio::sync::Notify;
 
 use crate::console::{AclRule, Admin, CacheFigures, Inspection, Lava, SliceFigures};
@@ -118,6 +119,10 @@ impl Admin for Administration {
 
     fn refusal(&self, change: &Change) -> Option<Refusal> {
         self.edge.look(|node| node.refusal(change).cloned())
+    }
+
+    fn force_out(&self, who: VolcanoId) -> Result<(), Refusal> {
+        self.edge.act(|node, clock| node.force_out(clock.now(), who))
     }
 
     fn shutdown(&self, everywhere: bool) {

@@ -166,6 +166,7 @@ fn new_network(own: &Member, slices: u32, random: &mut dyn FnMut() -> u64) -> To
         loss_counter: 0,
         members: vec![own.clone()],
         slices: (FIRST_SLICE.0..).map(SliceId).zip(cut_evenly(slices)).map(slice).collect(),
+        ancestors: Vec::new(),
         handle_key,
         copies: DEFAULT_COPIES,
         voters: vec![own.id],

@@ -136,7 +136,8 @@ impl Core {
         fopen.set(FopenFlags::FOPEN_DIRECT_IO, direct);
         fopen.set(FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES, direct && !append);
         fopen.set(FopenFlags::FOPEN_KEEP_CACHE, keeps_pages && !direct);
-        let number = self.files.insert(OpenFile { handle: attr.handle, writable: flags.writes(), append, direct });
+        let number =
+            self.files.insert(OpenFile { handle: attr.handle, writable: flags.writes(), append, direct });
         Opened { number, flags: fopen }
     }
 

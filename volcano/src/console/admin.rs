@@ -45,6 +45,9 @@ pub trait Admin {
     /// Why that change was refused, if it was since it was first asked for.
     fn refusal(&self, change: &Change) -> Option<Refusal>;
 
+    /// Goes on without this volcano whatever votes are missing, as another line of history.
+    fn force_out(&self, who: VolcanoId) -> Result<(), Refusal>;
+
     /// Begins an orderly shutdown: of the whole network, or of this volcano as SIGTERM does.
     fn shutdown(&self, everywhere: bool);
 }

@@ -67,8 +67,13 @@ pub(super) enum NetworkCommand {
     Leave(Option<String>),
     /// `lava stay NICK`: it stays after all.
     Stay(String),
-    /// `lava evict NICK`: it is gone and will not come back.
-    Evict(String),
+    /// `lava evict NICK [--force]`: it is gone and will not come back.
+    Evict {
+        /// Which one.
+        nickname: String,
+        /// Although the votes are missing, or it has the only copy that is sure to have everything.
+        force: bool,
+    },
     /// `lava copies N`.
     Copies(u8),
 }
@@ -106,7 +111,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry("inspect PATH|KEY", "show everything known of a flare"),
     entry("lava", "show the network: volcanos, slices, what they hold"),
     entry("lava copies N", "keep N copies of everything (1 to 5)"),
-    entry("lava evict NICK", "give up a volcano that is gone and will not come back"),
+    entry("lava evict NICK [--force]", "give up a volcano that is gone and will not come back"),
     entry("lava health", "show what is degraded, what is done about it, and who waits"),
     entry("lava leave [NICK]", "let a volcano, or this one, give its copies away and leave the network"),
     entry("lava stay NICK", "keep a volcano that was to leave"),
@@ -235,7 +240,7 @@ fn debug(on: bool, words: &[Vec<u8>]) -> Result<Command, String> {
 
 fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
     const USAGE: &str =
-        "lava, lava health, lava leave [NICK], lava stay NICK, lava evict NICK, lava copies N";
+        "lava, lava health, lava leave [NICK], lava stay NICK, lava evict NICK [--force], lava copies N";
     let words: Vec<&[u8]> = rest.iter().map(Vec::as_slice).collect();
     let nick = |bytes: &[u8]| escape_name(bytes);
     let change = match *words {
@@ -244,7 +249,8 @@ fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
         [b"leave"] => NetworkCommand::Leave(None),
         [b"leave", who] => NetworkCommand::Leave(Some(nick(who))),
         [b"stay", who] => NetworkCommand::Stay(nick(who)),
-        [b"evict", who] => NetworkCommand::Evict(nick(who)),
+        [b"evict", who] => NetworkCommand::Evict { nickname: nick(who), force: false },
+        [b"evict", who, b"--force"] => NetworkCommand::Evict { nickname: nick(who), force: true },
         [b"copies", number] => {
             let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
             let copies = number.filter(|copies| (1..=MAX_COPIES).contains(copies));

@@ -107,12 +107,12 @@ fn set_copies(topology: &mut Topology, copies: u8) -> Result<bool, Refusal> {
 }
 
 /// A refusal with this sentence.
-fn unfit<T>(sentence: impl Into<String>) -> Result<T, Refusal> {
+pub(super) fn unfit<T>(sentence: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::Unfit(sentence.into()))
 }
 
 /// How messages name a volcano.
-fn name(topology: &Topology, volcano: VolcanoId) -> String {
+pub(super) fn name(topology: &Topology, volcano: VolcanoId) -> String {
     match topology.member(volcano) {
         Some(member) => member.nickname.clone(),
         None => format!("the unknown volcano {:016x}", volcano.0),

@@ -171,10 +171,7 @@ impl Coordinator {
         if me.0 == raft::INVALID_ID {
             return Err(OpenError::Damaged("no volcano has the id 0".to_owned()));
         }
-        let config = config(me, log.applied().index);
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node =
-            RawNode::new(&config, log, &logger).map_err(|error| OpenError::Damaged(error.to_string()))?;
+        let node = raw_node(me, log)?;
         let mut coordinator = Self {
             me,
             node,
@@ -192,13 +189,41 @@ impl Coordinator {
             accepted: BTreeMap::new(),
             snapshots: BTreeMap::new(),
         };
-        coordinator.draw();
-        if coordinator.node.raft.promotable() && coordinator.node.raft.prs().is_singleton() {
-            // There is nobody whose silence it would have to wait for. It fails only for who leads already.
-            let _ = coordinator.node.campaign();
-        }
-        coordinator.settle();
+        coordinator.begin();
         Ok(coordinator)
+    }
+
+    fn begin(&mut self) {
+        self.draw();
+        if self.node.raft.promotable() && self.node.raft.prs().is_singleton() {
+            // There is nobody whose silence it would have to wait for. It fails only for who leads already.
+            let _ = self.node.campaign();
+        }
+        self.settle();
+    }
+
+    /// Another line of history begins with this topology, and this volcano as its only voter. What is known of the former one is forgotten.
+    pub fn found_again(&mut self, topology: Topology) -> Result<(), OpenError> {
+        self.begin_again(Log::founded(self.me, topology))
+    }
+
+    /// Another line of history goes on elsewhere: this volcano has never voted in it, and forgets the former one.
+    pub fn follow_another_line(&mut self) -> Result<(), OpenError> {
+        self.begin_again(Log::empty(self.me))
+    }
+
+    /// If the state cannot be saved, everything stays as it was.
+    fn begin_again(&mut self, log: Log) -> Result<(), OpenError> {
+        let state = log.encode().ok_or_else(|| OpenError::Vault("it cannot be encoded".to_owned()))?;
+        let node = raw_node(self.me, log)?;
+        self.vault.save(&state).map_err(|error| OpenError::Vault(error.to_string()))?;
+        self.node = node;
+        self.outputs.clear();
+        self.accepted.clear();
+        self.snapshots.clear();
+        self.listening_since = self.now;
+        self.begin();
+        Ok(())
     }
 
     /// Time has passed. It may be called at any time.
@@ -388,6 +413,12 @@ impl Coordinator {
             }
         }
     }
+}
+
+fn raw_node(me: VolcanoId, log: Log) -> Result<RawNode<Log>, OpenError> {
+    let config = config(me, log.applied().index);
+    let logger = slog::Logger::root(slog::Discard, slog::o!());
+    RawNode::new(&config, log, &logger).map_err(|error| OpenError::Damaged(error.to_string()))
 }
 
 fn config(me: VolcanoId, applied: u64) -> Config {

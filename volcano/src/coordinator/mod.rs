@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `change` | what may be asked for, and what becomes of it |
 //! | `consensus` | [`Coordinator`]: inputs, outputs, and what is done between them |
+//! | `force` | [`Force`]: the first topology of another line of history |
 //! | `voters` | who should vote, and the leader's way there |
 //! | `log` | the state of the consensus: snapshot, entries, vote; its form in the [`Vault`] |
 //! | `vault` | [`FileVault`]: the state in two files of the volcano's folder |
@@ -13,6 +14,7 @@
 mod admit;
 mod change;
 mod consensus;
+mod force;
 mod log;
 #[cfg(test)]
 mod tests;
@@ -22,4 +24,5 @@ mod wire;
 
 pub use change::{Change, MAX_STORING, MAX_VOTERS, MAX_WITNESSES, Refusal, SliceChange};
 pub use consensus::{Coordinator, OpenError, Output, Proposing, Unsaved, Vault};
+pub use force::Force;
 pub use vault::FileVault;

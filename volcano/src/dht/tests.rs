@@ -68,6 +68,7 @@ impl World {
                 loss_counter: 0,
                 members: vec![member(1, "wallace"), member(2, "gromit")],
                 slices: vec![slice],
+                ancestors: Vec::new(),
                 handle_key: [0x5e; 32],
                 copies: 2,
                 voters: Vec::new(),

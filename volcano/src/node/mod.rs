@@ -7,6 +7,7 @@
 //! volcano serves that slice the request is passed on to it, once: who gets a request that was passed on and does
 //! not serve the slice either says so, and the client asks again with a newer topology.
 
+mod lineage;
 pub mod message;
 mod peers;
 mod report;
@@ -251,8 +252,11 @@ impl Node {
         if self.topology.network == 0 {
             return self.hear_of_network(now, message);
         }
-        if network != self.topology.network || lineage != self.topology.lineage {
+        if network != self.topology.network {
             return self.peers.stranger(now.monotonic, sender);
+        }
+        if lineage != self.topology.lineage {
+            return self.hear_of_another_line(now, from, sender, lineage, message);
         }
         self.slices.present(now, sender);
         self.coordinator.alive(sender.volcano, now.monotonic);
@@ -408,9 +412,12 @@ impl Node {
     fn adopt(&mut self, now: Now, topology: Topology) {
         let is_ours = self.topology.network == 0
             || topology.network == self.topology.network && topology.lineage == self.topology.lineage;
-        if !is_ours || topology.version <= self.topology.version {
-            return;
+        if is_ours && topology.version > self.topology.version {
+            self.take_up(now, topology);
         }
+    }
+
+    fn take_up(&mut self, now: Now, topology: Topology) {
         let was_member = self.topology.member(self.own.id).is_some();
         self.topology = topology;
         if was_member && self.topology.member(self.own.id).is_none() {

@@ -25,6 +25,7 @@ pub(super) struct Peer {
 pub(super) struct Peers {
     known: BTreeMap<VolcanoId, Peer>,
     mentioned: Option<Duration>,
+    corrected: Option<Duration>,
 }
 
 impl Peers {
@@ -42,6 +43,15 @@ impl Peers {
         let may = peer.exchanged.is_none_or(|last| now.saturating_sub(last) >= EXCHANGE_INTERVAL);
         if may {
             peer.exchanged = Some(now);
+        }
+        may
+    }
+
+    /// Whether somebody of a former line of history may be told now of the present one; if so, that is noted.
+    pub(super) fn may_correct(&mut self, now: Duration) -> bool {
+        let may = self.corrected.is_none_or(|last| now.saturating_sub(last) >= EXCHANGE_INTERVAL);
+        if may {
+            self.corrected = Some(now);
         }
         may
     }

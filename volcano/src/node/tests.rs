@@ -1,8 +1,9 @@
 //! Volcanos with real stores, whose messages all arrive at once: joining, leaving, what administrators are told, and many slices.
 
 mod across;
+mod lineage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 

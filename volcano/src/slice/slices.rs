@@ -288,6 +288,11 @@ impl Slices {
         reports
     }
 
+    /// A random number.
+    pub fn draw(&mut self) -> u64 {
+        (self.host.random)()
+    }
+
     /// Keeps a small value of the volcano's own on disk.
     pub fn keep_value(&mut self, name: &str, value: &[u8]) {
         if let Err(error) = self.host.store.set_meta(name, value) {

@@ -191,6 +191,7 @@ impl Fake {
             loss_counter: 0,
             members: vec![member],
             slices: vec![slice],
+            ancestors: Vec::new(),
             handle_key: [3; 32],
             copies: 1,
             voters: Vec::new(),

@@ -2,6 +2,7 @@
 
 mod cat;
 mod erase;
+mod force;
 mod inspect;
 mod lava;
 mod ls;

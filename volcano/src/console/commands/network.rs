@@ -6,7 +6,7 @@ use std::time::Duration;
 use magma_common::topology::{Member, Topology, VolcanoId};
 use tokio::time::{Instant, sleep};
 
-use super::Stop;
+use super::{Stop, force};
 use crate::console::admin::{Admin, Lava};
 use crate::console::command::NetworkCommand;
 use crate::console::health::{called, has_substitutes, names, silence};
@@ -21,7 +21,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How often the topology is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
 /// Who was heard from within this time is not gone.
-const GONE: Duration = Duration::from_secs(5);
+pub(super) const GONE: Duration = Duration::from_secs(5);
 
 /// A change to be asked for, and what to say when it is made.
 struct Wish {
@@ -31,6 +31,9 @@ struct Wish {
 
 /// Does the command: says why not, or asks for the change and waits until the topology shows it.
 pub(super) async fn run(admin: &dyn Admin, command: &NetworkCommand, out: &mut Output) -> Result<(), Stop> {
+    if let NetworkCommand::Evict { nickname, force: true } = command {
+        return force::run(admin, nickname, out).await;
+    }
     let wish = wish(&admin.lava(), command).map_err(Stop::Message)?;
     tracing::info!(target: "magma::boot", change = ?wish.change, "a change of the network is asked for at the console");
     let started = Instant::now();
@@ -78,12 +81,12 @@ fn wish(lava: &Lava, command: &NetworkCommand) -> Result<Wish, String> {
             leave(lava, member)
         }
         NetworkCommand::Stay(nickname) => stay(named(lava, nickname)?),
-        NetworkCommand::Evict(nickname) => evict(lava, named(lava, nickname)?),
+        NetworkCommand::Evict { nickname, .. } => evict(lava, named(lava, nickname)?),
         NetworkCommand::Copies(copies) => self::copies(lava, *copies),
     }
 }
 
-fn named<'a>(lava: &'a Lava, nickname: &str) -> Result<&'a Member, String> {
+pub(super) fn named<'a>(lava: &'a Lava, nickname: &str) -> Result<&'a Member, String> {
     let members = &lava.topology.members;
     members.iter().find(|member| called(member) == nickname).ok_or_else(|| {
         let known: Vec<&Member> = members.iter().collect();
@@ -171,7 +174,7 @@ fn evict(lava: &Lava, member: &Member) -> Result<Wish, String> {
     }
     if !has_substitutes(lava, member) {
         return Err(format!(
-            "{who} cannot be evicted: it has the only copy that is sure to have everything; start it, or bring its folder to another machine"
+            "{who} cannot be evicted: it has the only copy that is sure to have everything; start it, or bring its folder to another machine; `lava evict {who} --force` goes on without"
         ));
     }
     if lava.topology.slices.iter().any(|slice| slice.primary.volcano == member.id) {

@@ -22,7 +22,16 @@ pub(super) fn votes(lava: &Lava) -> Option<Finding> {
     let topology = &lava.topology;
     let (there, silent) = voters(lava);
     let all = there.len() + silent.len();
-    if !mute_majority(lava).is_empty() {
+    if let Some(first) = mute_majority(lava).first() {
+        let mut details = Vec::new();
+        if is_served(lava) {
+            let next = "Requests do not wait for that; the next loss of a volcano would make them wait.";
+            details.push(next.to_owned());
+        }
+        details.push(format!(
+            "If {who} will never come back: `lava evict {who} --force`, at a volcano that has a copy.",
+            who = called(first)
+        ));
         return Some(Finding::trouble(
             format!(
                 "Nobody can change who serves what: {} of {all} votes {} missing ({}).",
@@ -30,14 +39,7 @@ pub(super) fn votes(lava: &Lava) -> Option<Finding> {
                 is(silent.len()),
                 names(&silent)
             ),
-            if is_served(lava) {
-                vec![
-                    "Requests do not wait for that; the next loss of a volcano would make them wait."
-                        .to_owned(),
-                ]
-            } else {
-                Vec::new()
-            },
+            details,
         ));
     }
     if lava.leader.is_none() {

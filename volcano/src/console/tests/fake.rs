@@ -17,7 +17,7 @@ use magma_common::proto::operation::{
 };
 use magma_common::proto::{Failure, OpId, Operation, Reply, SessionId};
 use magma_common::time::Timestamp;
-use magma_common::topology::SliceId;
+use magma_common::topology::{SliceId, VolcanoId};
 
 use super::ring::ring;
 use crate::console::admin::{AclRule, Admin, CacheFigures, Inspection, Lava};
@@ -220,6 +220,7 @@ pub(super) struct Volcano {
     pub(super) lava: RefCell<Lava>,
     pub(super) votes: Votes,
     pub(super) proposed: RefCell<Vec<Change>>,
+    pub(super) forced_out: RefCell<Vec<VolcanoId>>,
 }
 
 impl Volcano {
@@ -231,6 +232,7 @@ impl Volcano {
             lava: ring(1, &[1]).into(),
             votes: Votes::Agree,
             proposed: RefCell::default(),
+            forced_out: RefCell::default(),
         }
     }
 }
@@ -312,6 +314,14 @@ impl Admin for Volcano {
         match &self.votes {
             Votes::Refuse(refusal) => self.proposed.borrow().contains(change).then(|| refusal.clone()),
             Votes::Agree | Votes::Silent => None,
+        }
+    }
+
+    fn force_out(&self, who: VolcanoId) -> Result<(), Refusal> {
+        self.forced_out.borrow_mut().push(who);
+        match &self.votes {
+            Votes::Refuse(refusal) => Err(refusal.clone()),
+            Votes::Agree | Votes::Silent => Ok(()),
         }
     }
 

@@ -290,7 +290,7 @@ fn help_lists_every_command_on_a_line_of_its_own() {
         "help",
         "inspect",
         "lava copies N",
-        "lava evict NICK",
+        "lava evict NICK [--force]",
         "lava health",
         "lava leave [NICK]",
         "lava stay NICK",

@@ -72,6 +72,39 @@ fn nobody_leaves_whose_data_nobody_else_could_hold() {
 }
 
 #[test]
+fn force_goes_on_without_the_votes_and_says_what_may_be_missing() {
+    let forced = |lava: Lava, command: &str| {
+        let volcano = volcano(lava, Votes::Silent);
+        let said = answer(&volcano, command);
+        (said, volcano.forced_out.take())
+    };
+    let lost = || Lava { leader: None, ..ring(2, &[1, 2]).asked(2).silent(1, 180) };
+    let (said, out) = forced(lost(), "lava evict wallace --force");
+    assert_eq!(out, [VolcanoId(1)]);
+    assert!(said.contains("This volcano had everything that was acknowledged until then."), "{said}");
+    assert!(said.contains("wallace was last heard from 3 min ago."), "{said}");
+    let restarted = lost().change_member(2, |gromit| gromit.boot.0 += 1 << 32);
+    assert!(
+        forced(restarted, "lava evict wallace --force")
+            .0
+            .contains("not on its disk when it stopped may be missing")
+    );
+    let behind = Lava { leader: None, ..ring(2, &[1]).asked(2).silent(1, 180) };
+    assert!(forced(behind, "lava evict wallace --force").0.contains("since they fell behind is missing"));
+
+    let (said, out) = forced(ring(3, &[1, 2]).silent(3, 60), "lava evict shaun --force");
+    assert_eq!(
+        (said.as_str(), &out[..]),
+        ("no force is needed: `lava evict shaun` does it, and nothing is lost\n", &[][..])
+    );
+    let (said, out) = forced(Lava { leader: None, ..ring(2, &[1, 2]) }, "lava evict gromit --force");
+    assert_eq!(
+        (said.as_str(), &out[..]),
+        ("gromit was heard from a moment ago: nobody may go on without it by force\n", &[][..])
+    );
+}
+
+#[test]
 fn only_who_is_gone_and_not_needed_is_evicted() {
     let (said, proposed) = told(ring(3, &[1, 2]).silent(3, 60), "lava evict shaun");
     assert!(said.starts_with("shaun is given up: the network forgets it"), "{said}");

@@ -44,6 +44,7 @@ fn topology() -> Topology {
             joining: vec![life(3, 1)],
             recalling: false,
         }],
+        ancestors: Vec::new(),
         handle_key: [0; 32],
         copies: 2,
         voters: vec![VolcanoId(1)],

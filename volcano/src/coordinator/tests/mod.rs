@@ -50,6 +50,7 @@ pub(super) fn alone() -> Topology {
             joining: vec![],
             recalling: false,
         }],
+        ancestors: Vec::new(),
         handle_key: [0; 32],
         copies: 2,
         voters: vec![VolcanoId(1)],

@@ -90,6 +90,7 @@ fn topology(range: KeyRange) -> Topology {
             joining: Vec::new(),
             recalling: false,
         }],
+        ancestors: Vec::new(),
         handle_key: [9; 32],
         copies: 1,
         voters: Vec::new(),
