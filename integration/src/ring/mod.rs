@@ -260,6 +260,34 @@ impl Ring {
         Ok(())
     }
 
+    /// Goes on at one volcano without another one, whatever votes are missing; gives what the console says. It refuses for the
+    /// first seconds after the other one was lost.
+    pub(crate) fn force_out(&mut self, at: usize, who: usize) -> Result<String> {
+        let command = format!("lava evict {} --force", self.name(who));
+        let mut said = String::new();
+        let done = wait::until("an eviction by force", FORGETS, || {
+            said = self.console(at, &command)?;
+            std::thread::sleep(ASK_AGAIN);
+            Ok(said.contains("goes on without asking anybody").then_some(()))
+        });
+        if done.is_err() {
+            return wrong(format!("`{command}` is answered with {said:?}"));
+        }
+        Ok(said)
+    }
+
+    /// Starts one that was forced out while it was down: it must hear of that and end by itself.
+    pub(crate) fn start_forced_out(&mut self, number: usize) -> Result<()> {
+        self.launch(number)?;
+        let status = self.process(number)?.wait(LEAVES)?;
+        if !status.success() {
+            return wrong(format!("{} was forced out and ends with {status}", self.name(number)));
+        }
+        let volcano = self.volcano_mut(number)?;
+        (volcano.process, volcano.gone) = (None, true);
+        Ok(())
+    }
+
     /// Stops the clock of one: it neither answers nor knows that time passes.
     pub(crate) fn freeze(&mut self, number: usize) -> Result<()> {
         self.process(number)?.signal(Signal::STOP)?;
@@ -404,6 +432,12 @@ impl Ring {
         let state = self.state()?;
         let name = state.slices.first().and_then(|slice| slice.mirrors.first());
         name.map_or_else(|| wrong("there is no mirror"), |name| self.number(name))
+    }
+
+    /// A witness that runs.
+    pub(crate) fn witness(&self) -> Result<usize> {
+        let found = self.volcanos.iter().position(|volcano| volcano.witness && volcano.process.is_some());
+        found.ok_or_else(|| Error::Wrong("no witness runs".to_owned()))
     }
 
     /// Who coordinates changes.

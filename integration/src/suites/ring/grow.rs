@@ -35,6 +35,8 @@ enum Step {
     LeavePrimary,
     /// Whoever serves is killed, and comes back.
     KillPrimary,
+    /// Whoever serves and the witness are lost, with them two of three votes. An administrator goes on with the mirror.
+    ForceOut,
 }
 
 const STEPS: &[Step] = &[
@@ -51,6 +53,7 @@ const STEPS: &[Step] = &[
     // Two that store can only do without one of them if somebody else votes as well.
     Step::Witness,
     Step::KillPrimary,
+    Step::ForceOut,
 ];
 
 /// Runs it.
@@ -107,6 +110,7 @@ fn take(field: &mut Field, load: &mut Pressure, step: Step) -> Result<std::resul
             load.goes_on(GOES_ON)?;
             ring.start(primary)?;
         }
+        Step::ForceOut => return force_out(field, load),
     }
     let settled = ring.settle(SETTLES)?;
     load.work_for(QUIET)?;
@@ -114,6 +118,28 @@ fn take(field: &mut Field, load: &mut Pressure, step: Step) -> Result<std::resul
     let stall = load.slowest()?;
     let said = format!("{stall}, all in sync after {:.1} s", settled.as_secs_f64());
     Ok(if stall.time < LONGEST_STALL { Ok(said) } else { Err(said) })
+}
+
+/// Nobody is served until the administrator has decided. Everything that was acknowledged must be there then, and nobody who was
+/// lost may bring back what the network was before.
+fn force_out(field: &mut Field, load: &mut Pressure) -> Result<std::result::Result<String, String>> {
+    let ring = field.lava.ring();
+    let (primary, mirror) = (ring.primary()?, ring.mirror()?);
+    let witness = ring.witness()?;
+    ring.kill(witness)?;
+    ring.kill(primary)?;
+    let said = ring.force_out(mirror, primary)?;
+    if !said.contains("had everything that was acknowledged") {
+        return Ok(Err(format!("the console says {said:?}")));
+    }
+    load.work_for(QUIET)?;
+    load.goes_on(GOES_ON)?;
+    ring.start_forced_out(primary)?;
+    ring.start(witness)?;
+    let settled = ring.settle(SETTLES)?;
+    load.work_for(QUIET)?;
+    load.goes_on(GOES_ON)?;
+    Ok(Ok(format!("{}, all in sync after {:.1} s", load.slowest()?, settled.as_secs_f64())))
 }
 
 /// Runs the script on a tree and gives what it prints.
