@@ -27,6 +27,8 @@ pub(in crate::console) fn ring(volcanos: u64, copies: &[u64]) -> Lava {
         range: KeyRange::ALL,
         epoch: Epoch(1),
         reign: Epoch(1),
+        owner: VolcanoId(*primary),
+        assigned: Epoch(1),
         primary: life(*primary),
         mirrors: mirrors.iter().copied().map(life).collect(),
         joining: Vec::new(),

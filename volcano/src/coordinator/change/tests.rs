@@ -39,6 +39,8 @@ fn topology() -> Topology {
             range: KeyRange::ALL,
             epoch: Epoch(9),
             reign: Epoch(4),
+            owner: life(1, 1).volcano,
+            assigned: Epoch(1),
             primary: life(1, 1),
             mirrors: vec![life(2, 1)],
             joining: vec![life(3, 1)],
@@ -47,6 +49,7 @@ fn topology() -> Topology {
         handle_key: [0; 32],
         copies: 2,
         voters: vec![VolcanoId(1)],
+        balancer: false,
     }
 }
 
@@ -74,7 +77,7 @@ fn refused(topology: &Topology, change: &Change) -> String {
 }
 
 fn enter(member: Member) -> Change {
-    Change::Enter(Box::new(member))
+    Change::Enter(Box::new(member), None)
 }
 
 #[test]
