@@ -58,6 +58,7 @@ impl World {
             copies: vec![CopyReport {
                 slice: SliceId(1),
                 epoch: Epoch(1),
+                load: None,
                 doing: Doing::Serving { degraded: Some(at(950)), others: Vec::new() },
             }],
             coordinates: true,

@@ -7,6 +7,7 @@
 //! volcano serves that slice the request is passed on to it, once: who gets a request that was passed on and does
 //! not serve the slice either says so, and the client asks again with a newer topology.
 
+mod balance;
 pub mod message;
 mod peers;
 mod report;
@@ -83,6 +84,8 @@ pub struct Node {
     effects: Vec<Effect>,
     greeted: Option<Duration>,
     entered: Option<Duration>,
+    /// When it looked last whether slices should be moved.
+    balanced: Option<Duration>,
     goodbyes: Option<u32>,
     has_lost_vote: bool,
     /// A slice here has said something to another one here.
@@ -114,6 +117,7 @@ impl Node {
             effects: Vec::new(),
             greeted: None,
             entered: None,
+            balanced: None,
             goodbyes: None,
             has_lost_vote: false,
             has_told_itself: false,
@@ -208,6 +212,7 @@ impl Node {
             self.entered = Some(now.monotonic);
             self.enter(now);
         }
+        self.balance(now);
         self.say_goodbye();
         self.slices.tick(now);
         self.note_lost_vote();

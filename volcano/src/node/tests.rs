@@ -1,6 +1,7 @@
 //! Volcanos with real stores, whose messages all arrive at once: joining, leaving, what administrators are told, and many slices.
 
 mod across;
+mod moving;
 
 use std::collections::BTreeMap;
 use std::path::Path;
