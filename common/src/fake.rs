@@ -133,6 +133,8 @@ impl World {
                 range: KeyRange::ALL,
                 epoch: Epoch(self.version),
                 reign: Epoch(self.version),
+                owner: id,
+                assigned: Epoch(self.version),
                 primary: Replica { volcano: id, boot: BootId(self.version) },
                 mirrors: Vec::new(),
                 joining: Vec::new(),
@@ -174,6 +176,7 @@ impl World {
             handle_key: [0; 32],
             copies: 1,
             voters: Vec::new(),
+            balancer: false,
         }
     }
 }

@@ -100,6 +100,11 @@ impl Member {
         SocketAddr::new(self.address, self.port.saturating_add(NODE_PORT_OFFSET))
     }
 
+    /// It stores, and is not about to leave.
+    pub fn stays(&self) -> bool {
+        !self.witness && !self.leaving
+    }
+
     /// This life of it.
     pub fn replica(&self) -> Replica {
         Replica { volcano: self.id, boot: self.boot }
@@ -118,6 +123,10 @@ pub struct Slice {
     /// The epoch in which the present primary became primary. A primary keeps opens in memory: one of another reign than
     /// before knows of none.
     pub reign: Epoch,
+    /// Who should serve it. Changed by a decision, not by a failure: a mirror that took over gives the slice back.
+    pub owner: VolcanoId,
+    /// The epoch in which that was decided.
+    pub assigned: Epoch,
     /// Who serves it.
     pub primary: Replica,
     /// Who has every record of it.
@@ -153,7 +162,7 @@ pub struct Topology {
     pub ancestors: Vec<u64>,
     /// Raised before a slice that may have lost unsynced data serves again.
     pub loss_counter: u64,
-    /// The volcanos.
+    /// The volcanos, in the order of the ring; the first one follows the last. Witnesses are among them, and do not count.
     pub members: Vec<Member>,
     /// The slices, by their ranges; together they cover the keyspace once.
     pub slices: Vec<Slice>,
@@ -163,6 +172,8 @@ pub struct Topology {
     pub copies: u8,
     /// Who votes on changes.
     pub voters: Vec<VolcanoId>,
+    /// The coordinator moves slices by itself, so that all volcanos hold about the same.
+    pub balancer: bool,
 }
 
 impl Topology {
@@ -181,8 +192,81 @@ impl Topology {
         self.member(self.slice_of(key)?.primary.volcano)
     }
 
+    /// The ring: the volcanos that store and stay, in their order, beginning with this one or, if it is not among them, with the next.
+    pub fn ring_from(&self, first: VolcanoId) -> impl Iterator<Item = &Member> {
+        let at = self.members.iter().position(|member| member.id == first).unwrap_or(0);
+        let (before, from) = self.members.split_at_checked(at).unwrap_or_default();
+        from.iter().chain(before).filter(|member| member.stays())
+    }
+
+    /// Who should serve a slice: its owner or, if that one leaves, the next volcano of the ring.
+    pub fn assignee(&self, slice: &Slice) -> Option<VolcanoId> {
+        self.ring_from(slice.owner).next().map(|member| member.id)
+    }
+
+    /// Who should have copies of a slice, in their order: who should serve it first.
+    pub fn group(&self, slice: &Slice) -> Vec<VolcanoId> {
+        let copies = usize::from(self.copies.max(1));
+        self.ring_from(slice.owner).take(copies).map(|member| member.id).collect()
+    }
+
     /// The NFS write verifier: equal as long as no unsynced data may have been lost.
     pub fn write_verifier(&self) -> u64 {
         self.network.rotate_left(17) ^ self.loss_counter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn member(id: u64) -> Member {
+        Member {
+            id: VolcanoId(id),
+            boot: BootId(1 << 32),
+            nickname: format!("v{id}"),
+            servername: String::new(),
+            address: Ipv4Addr::LOCALHOST.into(),
+            port: DEFAULT_PORT,
+            bandwidth: 0,
+            witness: false,
+            leaving: false,
+        }
+    }
+
+    fn slice(owner: u64) -> Slice {
+        let primary = Replica { volcano: VolcanoId(owner), boot: BootId(1 << 32) };
+        Slice {
+            id: SliceId(1),
+            range: KeyRange::ALL,
+            epoch: Epoch(1),
+            reign: Epoch(1),
+            owner: VolcanoId(owner),
+            assigned: Epoch(1),
+            primary,
+            mirrors: Vec::new(),
+            joining: Vec::new(),
+            recalling: false,
+        }
+    }
+
+    #[test]
+    fn copies_belong_to_the_owner_and_those_that_follow_it_on_the_ring() {
+        let members = [7, 3, 9, 5].map(member).to_vec();
+        let mut topology = Topology { members, copies: 2, ..Topology::default() };
+        let group = |topology: &Topology, owner| {
+            topology.group(&slice(owner)).into_iter().map(|id| id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(group(&topology, 7), [7, 3]);
+        assert_eq!(group(&topology, 5), [5, 7], "the first follows the last");
+        topology.members[1].witness = true;
+        assert_eq!(group(&topology, 7), [7, 9], "witnesses store nothing");
+        topology.members[2].leaving = true;
+        assert_eq!(group(&topology, 9), [5, 7], "who leaves is followed by the next");
+        assert_eq!(topology.assignee(&slice(9)), Some(VolcanoId(5)));
+        topology.copies = 5;
+        assert_eq!(group(&topology, 5), [5, 7], "there are no more");
+        assert_eq!(Topology::default().assignee(&slice(1)), None);
     }
 }

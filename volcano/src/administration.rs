@@ -9,7 +9,7 @@ use magma_common::topology::VolcanoId;
 use tokio::sync::Notify;
 
 use crate::console::{AclRule, Admin, CacheFigures, Inspection, Lava, SliceFigures};
-use crate::coordinator::{Change, Refusal};
+use crate::coordinator::{Change, Load, Refusal};
 use crate::server::Edge;
 use crate::view::ReadError;
 
@@ -37,19 +37,11 @@ impl Admin for Administration {
         let now = self.edge.clock().now();
         self.edge.look(|node| {
             let volcanos = node.slices().all_figures();
-            let copies_of = |who| {
-                let slices = node.topology().slices.iter();
-                slices.filter(move |slice| slice.copies().any(|copy| copy.volcano == who)).count()
-            };
-            let of_slice = |ring: &magma_common::topology::Slice| {
-                // A volcano counts all that it stores: that is this slice if it keeps no other one.
-                if copies_of(ring.primary.volcano) > 1 {
-                    return None;
-                }
-                let (_, figures) = volcanos.iter().find(|(id, _)| *id == ring.primary.volcano)?;
-                Some(SliceFigures { slice: ring.id, keys: figures.keys, bytes: figures.bytes })
-            };
-            let slices = node.topology().slices.iter().filter_map(of_slice).collect();
+            let loads = crate::health::loads(node.topology(), &volcanos);
+            let slices = loads
+                .into_iter()
+                .map(|(slice, Load { keys, bytes })| SliceFigures { slice, keys, bytes })
+                .collect();
             Lava {
                 topology: Arc::new(node.topology().clone()),
                 slices,

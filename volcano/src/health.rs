@@ -2,10 +2,12 @@
 //!
 //! Everything here follows from what every volcano is told twice a second, so all of them come to the same judgement.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use magma_common::topology::{Member, Slice, Topology, VolcanoId};
+use magma_common::topology::{Member, Slice, SliceId, Topology, VolcanoId};
 
+use crate::coordinator::Load;
 use crate::dht::Figures;
 use crate::slice::report::Doing;
 
@@ -48,6 +50,16 @@ pub fn doing<'a>(figures: &'a [(VolcanoId, Figures)], who: VolcanoId, slice: &Sl
     let (_, figures) = figures.iter().find(|(id, _)| *id == who)?;
     let report = figures.copies.iter().find(|copy| copy.slice == slice.id && copy.epoch == slice.epoch);
     report.map(|report| &report.doing)
+}
+
+/// What the slices hold, by what their primaries say.
+pub fn loads(topology: &Topology, figures: &[(VolcanoId, Figures)]) -> BTreeMap<SliceId, Load> {
+    let load = |slice: &Slice| {
+        let (_, figures) = figures.iter().find(|(id, _)| *id == slice.primary.volcano)?;
+        let report = figures.copies.iter().find(|copy| copy.slice == slice.id)?;
+        Some((slice.id, report.load?))
+    };
+    topology.slices.iter().filter_map(load).collect()
 }
 
 /// What this volcano does; of several slices the one in which it does most counts.

@@ -154,6 +154,8 @@ fn new_network(own: &Member, slices: u32, random: &mut dyn FnMut() -> u64) -> To
         range,
         epoch: Epoch(1),
         reign: Epoch(1),
+        owner: own.id,
+        assigned: Epoch(1),
         primary: own.replica(),
         mirrors: Vec::new(),
         joining: Vec::new(),
@@ -170,6 +172,7 @@ fn new_network(own: &Member, slices: u32, random: &mut dyn FnMut() -> u64) -> To
         handle_key,
         copies: DEFAULT_COPIES,
         voters: vec![own.id],
+        balancer: false,
     }
 }
 

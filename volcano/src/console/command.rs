@@ -41,7 +41,11 @@ pub(super) enum Command {
     Lava,
     /// `lava health`.
     Health,
-    /// `lava leave`, `stay`, `evict` and `copies`.
+    /// `lava load`.
+    Load,
+    /// `lava balance plan`.
+    BalancePlan,
+    /// `lava leave`, `stay`, `evict`, `copies`, `balance` and `move`.
     Network(NetworkCommand),
     /// `ls [-l] [PATH...]`.
     Ls(Vec<Vec<u8>>),
@@ -76,6 +80,17 @@ pub(super) enum NetworkCommand {
     },
     /// `lava copies N`.
     Copies(u8),
+    /// `lava balance on` and `lava balance off`.
+    Balance(bool),
+    /// `lava balance now`: the next steps of the plan.
+    BalanceNow,
+    /// `lava move NICK after OTHER`: a volcano gets another place on the ring.
+    Move {
+        /// Who.
+        who: String,
+        /// Whom it is to follow.
+        after: String,
+    },
 }
 
 /// A command's line in the help.
@@ -110,10 +125,19 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry("help [COMMAND]", "show this list"),
     entry("inspect PATH|KEY", "show everything known of a flare"),
     entry("lava", "show the network: volcanos, slices, what they hold"),
+    entry("lava balance now", "take the next step of the balancer's plan, whether it is on or not"),
+    entry("lava balance off", "move no slices any more, but for those that are being moved"),
+    entry(
+        "lava balance on",
+        "move slices from volcano to volcano, one by one, until all hold about the same",
+    ),
+    entry("lava balance plan", "show what the balancer would move, and why"),
     entry("lava copies N", "keep N copies of everything (1 to 5)"),
     entry("lava evict NICK [--force]", "give up a volcano that is gone and will not come back"),
     entry("lava health", "show what is degraded, what is done about it, and who waits"),
     entry("lava leave [NICK]", "let a volcano, or this one, give its copies away and leave the network"),
+    entry("lava load", "show what the volcanos own: slices, keys, bytes"),
+    entry("lava move NICK after OTHER", "let a volcano follow another one on the ring"),
     entry("lava stay NICK", "keep a volcano that was to leave"),
     entry("ls [-l] [PATH...]", "list a directory: mode, owner, group, size, time (UTC), name"),
     entry("print acl", "show who may mount what"),
@@ -239,13 +263,18 @@ fn debug(on: bool, words: &[Vec<u8>]) -> Result<Command, String> {
 }
 
 fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
-    const USAGE: &str =
-        "lava, lava health, lava leave [NICK], lava stay NICK, lava evict NICK [--force], lava copies N";
+    const USAGE: &str = "lava, lava health, lava load, lava leave [NICK], lava stay NICK, lava evict NICK [--force], lava copies N, lava balance on|off|now|plan, lava move NICK after OTHER";
     let words: Vec<&[u8]> = rest.iter().map(Vec::as_slice).collect();
     let nick = |bytes: &[u8]| escape_name(bytes);
     let change = match *words {
         [] => return Ok(Command::Lava),
         [b"health"] => return Ok(Command::Health),
+        [b"load"] => return Ok(Command::Load),
+        [b"balance", b"plan"] => return Ok(Command::BalancePlan),
+        [b"balance", b"on"] => NetworkCommand::Balance(true),
+        [b"balance", b"off"] => NetworkCommand::Balance(false),
+        [b"balance", b"now"] => NetworkCommand::BalanceNow,
+        [b"move", who, b"after", after] => NetworkCommand::Move { who: nick(who), after: nick(after) },
         [b"leave"] => NetworkCommand::Leave(None),
         [b"leave", who] => NetworkCommand::Leave(Some(nick(who))),
         [b"stay", who] => NetworkCommand::Stay(nick(who)),
@@ -322,7 +351,13 @@ mod tests {
         for line in ["lava copies 0", "lava copies 6", "lava copies many", "lava copies -1"] {
             assert_eq!(refusal(line), "there can be 1 to 5 copies: lava copies N");
         }
-        assert!(refusal("lava evict").starts_with("usage: lava, lava health, lava leave [NICK]"));
+        assert!(refusal("lava evict").starts_with("usage: lava, lava health, lava load, lava leave [NICK]"));
+        assert_eq!(change("lava balance on"), NetworkCommand::Balance(true));
+        assert_eq!(change("lava balance now"), NetworkCommand::BalanceNow);
+        assert_eq!((ok("lava balance plan"), ok("lava load")), (Command::BalancePlan, Command::Load));
+        let moved = NetworkCommand::Move { who: "gromit".into(), after: "shaun".into() };
+        assert_eq!(change("lava move gromit after shaun"), moved);
+        assert!(refusal("lava move gromit").starts_with("usage: "));
         assert_eq!(ok("shutdown"), Command::Shutdown { everywhere: true });
         assert_eq!(ok("shutdown --local"), Command::Shutdown { everywhere: false });
         assert_eq!(refusal("shutdown now"), "usage: shutdown [--local]");

@@ -4,6 +4,7 @@
 //! happens if the slice has another one by now.
 
 mod members;
+mod ring;
 mod slices;
 #[cfg(test)]
 mod tests;
@@ -22,12 +23,16 @@ pub const MAX_VOTERS: usize = 5;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// A volcano is new, or has started anew: its entry under its id is made or replaced. A `boot` that is not newer than the
-    /// one there changes nothing.
-    Enter(Box<Member>),
+    /// one there changes nothing. A new one follows the other volcano on the ring, or the last one.
+    Enter(Box<Member>, Option<VolcanoId>),
     /// This volcano is to give its copies away and go, or (false) is to stay after all.
     Leave(VolcanoId, bool),
-    /// Forgets a volcano that has no copy of any slice and does not vote.
+    /// Forgets a volcano that has no copy of any slice and does not vote. What it owned is the next volcano's.
     Forget(VolcanoId),
+    /// The first volcano is to follow the second one on the ring. Nothing is its own any more: the one that followed it owns that.
+    Place(VolcanoId, VolcanoId),
+    /// Whether the coordinator moves slices by itself.
+    Balance(bool),
     /// How many copies there should be.
     Copies(u8),
     /// Who votes, as the consensus has it now.
@@ -49,6 +54,8 @@ pub enum SliceChange {
     InSync(Replica),
     /// A mirror or a joining copy is no member any more.
     Remove(Replica),
+    /// This volcano is to serve the slice. The primary gives it away as soon as that costs nothing.
+    Assign(VolcanoId),
     /// All in-sync copies have started anew: this one, whose log is the longest, becomes primary; those of the others that have
     /// every byte for certain, in their new lives, are mirrors, and the rest are no members. The loss counter goes up if anything that was not on disk may be lost.
     ColdStart {
@@ -82,9 +89,11 @@ impl Change {
             return unfit("the topology cannot change any more: its version has reached the end");
         };
         let changed = match self {
-            Self::Enter(member) => members::enter(topology, member)?,
+            Self::Enter(member, after) => members::enter(topology, member, *after)?,
             Self::Leave(volcano, leaving) => members::leave(topology, *volcano, *leaving)?,
             Self::Forget(volcano) => members::forget(topology, *volcano)?,
+            Self::Place(volcano, after) => ring::place(topology, *volcano, *after, Epoch(version))?,
+            Self::Balance(on) => std::mem::replace(&mut topology.balancer, *on) != *on,
             Self::Copies(copies) => set_copies(topology, *copies)?,
             Self::Voters(voters) => members::set_voters(topology, voters)?,
             Self::Slice(slice, epoch, change) => {

@@ -9,9 +9,11 @@
 //! | `log` | the state of the consensus: snapshot, entries, vote; its form in the [`Vault`] |
 //! | `vault` | [`FileVault`]: the state in two files of the volcano's folder |
 //! | `wire` | the voters' messages as bytes |
+//! | `balance` | which slices should have other owners |
 //! | `admit` | which messages may reach the consensus library |
 
 mod admit;
+pub mod balance;
 mod change;
 mod consensus;
 mod force;
@@ -22,6 +24,7 @@ mod vault;
 mod voters;
 mod wire;
 
+pub use balance::Load;
 pub use change::{Change, MAX_STORING, MAX_VOTERS, MAX_WITNESSES, Refusal, SliceChange};
 pub use consensus::{Coordinator, OpenError, Output, Proposing, Unsaved, Vault};
 pub use force::Force;

@@ -40,6 +40,8 @@ impl World {
             range: KeyRange::ALL,
             epoch: Epoch(1),
             reign: Epoch(1),
+            owner: VolcanoId(1),
+            assigned: Epoch(1),
             primary: Replica { volcano: VolcanoId(1), boot: BootId(0x3_0000_00b0) },
             mirrors: Vec::new(),
             joining: vec![Replica { volcano: VolcanoId(2), boot: BootId(0x3_0000_00b0) }],
@@ -56,6 +58,7 @@ impl World {
             copies: vec![CopyReport {
                 slice: SliceId(1),
                 epoch: Epoch(1),
+                load: None,
                 doing: Doing::Serving { degraded: Some(at(950)), others: Vec::new() },
             }],
             coordinates: true,
@@ -72,6 +75,7 @@ impl World {
                 handle_key: [0x5e; 32],
                 copies: 2,
                 voters: Vec::new(),
+                balancer: false,
             },
             figures: vec![(VolcanoId(1), figures)],
             root: Attr {

@@ -50,5 +50,6 @@ mod tests;
 pub use dispatch::execute;
 pub use lock::{conflict, release_before_waiting, release_locks};
 pub use plan::{Append, BodyRange, Caller, Moment, Opens, Plan, Planned, Steps, Stop};
+pub(crate) use statfs::BYTES_PER_FLARE;
 pub use steps::carry_out::{Unfit, born, carry_out, check, describe_flare, opened_by};
 pub use steps::reference::release_last;

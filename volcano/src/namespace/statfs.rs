@@ -5,7 +5,7 @@ use magma_common::proto::operation::StatfsReply;
 use super::plan::Plan;
 
 /// Space that one more flare is reckoned with, in bytes.
-const BYTES_PER_FLARE: u64 = 1024;
+pub(crate) const BYTES_PER_FLARE: u64 = 1024;
 
 pub(super) fn statfs(plan: &Plan<'_>) -> StatfsReply {
     let space = plan.view.space();

@@ -8,6 +8,7 @@
 //! not serve the slice either says so, and the client asks again with a newer topology.
 
 mod lineage;
+mod balance;
 pub mod message;
 mod peers;
 mod report;
@@ -84,6 +85,8 @@ pub struct Node {
     effects: Vec<Effect>,
     greeted: Option<Duration>,
     entered: Option<Duration>,
+    /// When it looked last whether slices should be moved.
+    balanced: Option<Duration>,
     goodbyes: Option<u32>,
     has_lost_vote: bool,
     /// A slice here has said something to another one here.
@@ -115,6 +118,7 @@ impl Node {
             effects: Vec::new(),
             greeted: None,
             entered: None,
+            balanced: None,
             goodbyes: None,
             has_lost_vote: false,
             has_told_itself: false,
@@ -209,6 +213,7 @@ impl Node {
             self.entered = Some(now.monotonic);
             self.enter(now);
         }
+        self.balance(now);
         self.say_goodbye();
         self.slices.tick(now);
         self.note_lost_vote();
@@ -460,7 +465,7 @@ impl Node {
         if self.topology.member(member.id).is_some_and(|known| known.boot == member.boot) {
             return self.send_topology(from, Some(member.replica()));
         }
-        self.propose(now, &Change::Enter(Box::new(member)));
+        self.propose(now, &Change::Enter(Box::new(member), Some(self.own.id)));
     }
 
     /// A change was asked for here.
@@ -469,7 +474,7 @@ impl Node {
             return;
         }
         // Who was forgotten while it was down learns so, instead of coming back by itself. A newcomer asks through a member.
-        if let Change::Enter(member) = &change
+        if let Change::Enter(member, _) = &change
             && member.id == sender.volcano
             && self.topology.member(member.id).is_none()
         {
@@ -483,11 +488,11 @@ impl Node {
     fn refused(&mut self, change: &Change, refusal: &Refusal) {
         match change {
             Change::Slice(slice, epoch, change) => self.slices.refused(*slice, *epoch, change, refusal),
-            Change::Enter(member) if member.id != self.own.id => {
+            Change::Enter(member, _) if member.id != self.own.id => {
                 let address = member.node_address();
                 self.send(address, Some(member.replica()), Message::NotTaken(refusal.to_string()));
             }
-            Change::Enter(_) => self.not_taken = Some(refusal.to_string()),
+            Change::Enter(..) => self.not_taken = Some(refusal.to_string()),
             change if is_administrators(change) => self.refusal = Some((change.clone(), refusal.clone())),
             _ => {}
         }
@@ -506,7 +511,7 @@ impl Node {
         }
         let known = self.topology.member(self.own.id);
         if known.is_none_or(|known| known.boot < self.own.boot) {
-            self.propose(now, &Change::Enter(Box::new(self.own.clone())));
+            self.propose(now, &Change::Enter(Box::new(self.own.clone()), None));
         }
     }
 
@@ -594,7 +599,7 @@ impl Node {
 
 /// Whether such changes are an administrator's alone.
 fn is_administrators(change: &Change) -> bool {
-    matches!(change, Change::Leave(..) | Change::Copies(_))
+    matches!(change, Change::Leave(..) | Change::Copies(_) | Change::Place(..) | Change::Balance(_))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod across;
 mod lineage;
+mod moving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

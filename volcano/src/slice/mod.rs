@@ -17,6 +17,7 @@
 //! fails, or the slice is served by another copy from now on, those that are held hear that too.
 
 pub mod across;
+mod capacity;
 pub mod gate;
 mod host;
 pub mod ledger;

@@ -193,6 +193,7 @@ impl Slice<'_> {
         }
         let read = planned.read;
         set_verifier(&mut reply, self.topology.write_verifier());
+        self.tell_capacity(now, &mut reply);
         self.add_internal(&call.request, &mut reply)?;
         let outcome = Self::outcome(call, id, &reply)?;
         let kept = self.record_planned(now, planned, outcome);

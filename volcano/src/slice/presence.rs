@@ -8,27 +8,68 @@ use magma_common::topology::{BootId, Replica, VolcanoId};
 /// Who was heard from within this time is there.
 const PRESENCE: Duration = Duration::from_secs(2);
 
-/// The newest life of each volcano that was heard from, and when that was, on the monotonic clock.
+/// The newest life of each volcano that was heard from, on the monotonic clock.
 #[derive(Debug, Default)]
-pub(super) struct Presence(BTreeMap<VolcanoId, (BootId, Duration)>);
+pub(super) struct Presence(BTreeMap<VolcanoId, Heard>);
+
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    boot: BootId,
+    /// When it was heard from last.
+    last: Duration,
+    /// Since when it was there without a break.
+    since: Duration,
+}
 
 impl Presence {
     /// A volcano was heard from.
     pub(super) fn hear(&mut self, now: Duration, who: Replica) {
-        let known = self.0.entry(who.volcano).or_insert((who.boot, now));
-        if who.boot >= known.0 {
-            *known = (who.boot, now);
+        let fresh = Heard { boot: who.boot, last: now, since: now };
+        let known = self.0.entry(who.volcano).or_insert(fresh);
+        if who.boot > known.boot || now.saturating_sub(known.last) >= PRESENCE {
+            *known = Heard { boot: known.boot.max(who.boot), ..fresh };
+        } else if who.boot == known.boot {
+            known.last = now;
         }
     }
 
     /// Whether this volcano is known to have started anew since that life.
     pub(super) fn has_restarted(&self, life: Replica) -> bool {
-        self.0.get(&life.volcano).is_some_and(|(boot, _)| *boot > life.boot)
+        self.0.get(&life.volcano).is_some_and(|heard| heard.boot > life.boot)
     }
 
     /// Whether this very life was heard from lately.
     pub(super) fn is_present(&self, life: Replica, now: Duration) -> bool {
-        let newest = self.0.get(&life.volcano);
-        newest.is_some_and(|(boot, heard)| *boot == life.boot && now.saturating_sub(*heard) < PRESENCE)
+        self.present_for(life, now).is_some()
+    }
+
+    /// For how long this very life has been there without a break; none if it is not.
+    pub(super) fn present_for(&self, life: Replica, now: Duration) -> Option<Duration> {
+        let heard = self.0.get(&life.volcano)?;
+        let is_there = heard.boot == life.boot && now.saturating_sub(heard.last) < PRESENCE;
+        is_there.then(|| now.saturating_sub(heard.since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presence_begins_anew_with_each_life_and_after_each_silence() {
+        let second = Duration::from_secs(1);
+        let life = |boot| Replica { volcano: VolcanoId(1), boot: BootId(boot) };
+        let mut presence = Presence::default();
+        for time in 10..20 {
+            presence.hear(time * second, life(1));
+        }
+        assert_eq!(presence.present_for(life(1), 20 * second), Some(10 * second));
+        assert_eq!(presence.present_for(life(1), 22 * second), None);
+        presence.hear(25 * second, life(1));
+        assert_eq!(presence.present_for(life(1), 26 * second), Some(second), "it was away");
+        presence.hear(26 * second, life(2));
+        presence.hear(27 * second, life(1));
+        assert!(presence.has_restarted(life(1)) && !presence.is_present(life(1), 27 * second));
+        assert_eq!(presence.present_for(life(2), 27 * second), Some(second));
     }
 }

@@ -4,6 +4,7 @@ use magma_common::time::Timestamp;
 use magma_common::topology::{Epoch, Replica, SliceId, VolcanoId};
 use serde::{Deserialize, Serialize};
 
+use crate::coordinator::Load;
 use crate::dht::{Figures, load_of_this_machine};
 use crate::store::Store;
 use crate::view::View;
@@ -31,6 +32,8 @@ pub struct CopyReport {
     pub slice: SliceId,
     /// Under which epoch this was true.
     pub epoch: Epoch,
+    /// What it holds, as far as that was counted.
+    pub load: Option<Load>,
     /// What the copy does.
     pub doing: Doing,
 }

@@ -21,6 +21,8 @@ const UNLINKS_PER_JOB: usize = 64;
 const ERASED_PER_STEP: usize = 1024;
 /// Write-ahead log above which `SQLite` is made to start it over, in multiples of `wal_bytes`.
 const WAL_RESTART: u64 = 4;
+/// Flares that are counted in one step after a start.
+const COUNTED_PER_STEP: usize = 256;
 /// How soon to come again when there is work left.
 const SOON: Duration = Duration::from_millis(5);
 /// How soon to come again otherwise.
@@ -143,6 +145,7 @@ impl Store {
         self.shorten_log()?;
         let summing = self.bodies.get_mut().sum_step(&mut self.db)?;
         let sweeping = self.sweep_step()?;
+        self.db.count_some(COUNTED_PER_STEP)?;
         let job = if self.upkeep.job { None } else { self.upkeep_job(due)? };
         let unlinking = job.as_ref().is_some_and(|job| job.unlink.len() >= UNLINKS_PER_JOB);
         let again = if summing || sweeping || unlinking { SOON } else { LATER };

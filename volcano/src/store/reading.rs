@@ -144,6 +144,11 @@ impl Store {
         self.db.transactions(slice)
     }
 
+    /// How many flares a copy has and how many bytes they are, by what was counted so far; none if that is nothing yet.
+    pub fn counted(&self, slice: SliceId) -> Option<(u64, u64)> {
+        self.db.counted(slice)
+    }
+
     /// Up to `limit` keys in a range and above `after` of flares without a name, ascending.
     pub fn orphans_in(
         &self,

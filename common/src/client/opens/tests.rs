@@ -30,7 +30,19 @@ fn slice(id: u32, range: KeyRange, reign: u64) -> Slice {
     let primary = Replica { volcano: VolcanoId(1), boot: BootId(1) };
     let (epoch, reign) = (Epoch(reign), Epoch(reign));
     let (mirrors, joining) = (Vec::new(), Vec::new());
-    Slice { id: SliceId(id), range, epoch, reign, primary, mirrors, joining, recalling: false }
+    let (owner, assigned) = (primary.volcano, epoch);
+    Slice {
+        id: SliceId(id),
+        range,
+        epoch,
+        reign,
+        owner,
+        assigned,
+        primary,
+        mirrors,
+        joining,
+        recalling: false,
+    }
 }
 
 fn topology(slices: Vec<Slice>) -> Topology {

@@ -179,6 +179,8 @@ impl Fake {
             range: KeyRange::ALL,
             epoch: Epoch(1),
             reign: Epoch(1),
+            owner: VolcanoId(1),
+            assigned: Epoch(1),
             primary: Replica { volcano: VolcanoId(1), boot: BootId(1) },
             mirrors: Vec::new(),
             joining: Vec::new(),
@@ -195,6 +197,7 @@ impl Fake {
             handle_key: [3; 32],
             copies: 1,
             voters: Vec::new(),
+            balancer: false,
         }
     }
 

@@ -30,11 +30,14 @@ pub(super) fn report(lava: &Lava) -> String {
     let volcanos = topology.members.iter().map(|member| {
         let figures = lava.volcanos.iter().find(|(id, _)| *id == member.id).map(|(_, figures)| figures);
         let figure = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
+        let owned =
+            topology.slices.iter().filter(|slice| topology.assignee(slice) == Some(member.id)).count();
         vec![
             called(member),
             member.servername.escape_default().to_string(),
             member.flare_address().to_string(),
             figure(figures.map(|figures| format!("{:.2}", figures.load))),
+            owned.to_string(),
             figure(figures.map(|figures| figures.keys.to_string())),
             figure(figures.map(|figures| figures.bytes.to_string())),
             figure(figures.map(|figures| figures.total.to_string())),
@@ -59,7 +62,7 @@ pub(super) fn report(lava: &Lava) -> String {
             &slices
         ),
         table(
-            &["VOLCANO", "SERVERNAME", "ADDRESS", "LOAD", "KEYS", "BYTES", "DISK", "FREE", "STATE"],
+            &["VOLCANO", "SERVERNAME", "ADDRESS", "LOAD", "SLICES", "KEYS", "BYTES", "DISK", "FREE", "STATE"],
             &volcanos
         )
     )

@@ -1,5 +1,6 @@
 //! What the commands do.
 
+mod balance;
 mod cat;
 mod erase;
 mod force;
@@ -99,6 +100,8 @@ impl<F: Files> Shell<F> {
             Command::Inspect(subject) => inspect::run(&self.files, admin, &self.place, &subject, out).await?,
             Command::Lava => out.text(&lava::report(&admin.lava())).await?,
             Command::Health => out.text(&health::report(&admin.lava())).await?,
+            Command::Load => out.text(&balance::load(&admin.lava())).await?,
+            Command::BalancePlan => out.text(&balance::plan(&admin.lava())).await?,
             Command::Network(command) => network::run(admin, &command, out).await?,
             Command::CacheLoad => out.text(&print::cache_load(&admin.caches())).await?,
             Command::PrintCache => out.text(&print::caches(&admin.caches())).await?,

@@ -1,4 +1,4 @@
-//! `lava leave`, `lava stay`, `lava evict` and `lava copies`: changes that the volcanos have to agree on.
+//! `lava leave`, `stay`, `evict`, `copies`, `balance` and `move`: changes that the volcanos have to agree on.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use magma_common::topology::{Member, Topology, VolcanoId};
 use tokio::time::{Instant, sleep};
 
-use super::{Stop, force};
+use super::{Stop, balance, force};
 use crate::console::admin::{Admin, Lava};
 use crate::console::command::NetworkCommand;
 use crate::console::health::{called, has_substitutes, names, silence};
 use crate::console::output::Output;
 use crate::console::text::{count, duration};
-use crate::coordinator::Change;
+use crate::coordinator::{Change, SliceChange};
 
 /// How long a command waits for the others to agree.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,10 +23,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Who was heard from within this time is not gone.
 pub(super) const GONE: Duration = Duration::from_secs(5);
 
-/// A change to be asked for, and what to say when it is made.
-struct Wish {
-    change: Change,
-    done: String,
+/// Changes to be asked for, and what to say when they are made.
+pub(super) struct Wish {
+    pub(super) changes: Vec<Change>,
+    pub(super) done: String,
 }
 
 /// Does the command: says why not, or asks for the change and waits until the topology shows it.
@@ -35,11 +35,33 @@ pub(super) async fn run(admin: &dyn Admin, command: &NetworkCommand, out: &mut O
         return force::run(admin, nickname, out).await;
     }
     let wish = wish(&admin.lava(), command).map_err(Stop::Message)?;
-    tracing::info!(target: "magma::boot", change = ?wish.change, "a change of the network is asked for at the console");
+    for change in wish.changes {
+        agree(admin, &change).await?;
+    }
+    out.text(&wish.done).await?;
+    if let NetworkCommand::Move { who, .. } = command {
+        let lava = admin.lava();
+        let wish = balance::share(&lava, named(&lava, who).map_err(Stop::Message)?);
+        for change in wish.changes {
+            agree(admin, &change).await?;
+        }
+        out.text(&wish.done).await?;
+    }
+    Ok(())
+}
+
+/// Asks for a change until the topology shows it.
+async fn agree(admin: &dyn Admin, change: &Change) -> Result<(), Stop> {
+    tracing::info!(target: "magma::boot", ?change, "a change of the network is asked for at the console");
     let started = Instant::now();
     let mut asked: Option<Instant> = None;
-    while !is_made(&admin.lava().topology, &wish.change) {
-        if let Some(refusal) = asked.and_then(|_| admin.refusal(&wish.change)) {
+    loop {
+        let lava = admin.lava();
+        if is_made(&lava.topology, change) {
+            return Ok(());
+        }
+        let change = up_to_date(&lava.topology, change);
+        if let Some(refusal) = asked.and_then(|_| admin.refusal(&change)) {
             return Err(Stop::Message(format!("refused: {refusal}")));
         }
         if started.elapsed() >= PATIENCE {
@@ -49,13 +71,18 @@ pub(super) async fn run(admin: &dyn Admin, command: &NetworkCommand, out: &mut O
             )));
         }
         if asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
-            admin.propose(wish.change.clone());
+            admin.propose(change);
             asked = Some(Instant::now());
         }
         sleep(LOOK).await;
     }
-    out.text(&wish.done).await?;
-    Ok(())
+}
+
+/// The same change by what is known of the slice now.
+fn up_to_date(topology: &Topology, change: &Change) -> Change {
+    let Change::Slice(id, _, what) = change else { return change.clone() };
+    let known = topology.slices.iter().find(|slice| slice.id == *id);
+    known.map_or_else(|| change.clone(), |slice| Change::Slice(*id, slice.epoch, what.clone()))
 }
 
 fn is_made(topology: &Topology, change: &Change) -> bool {
@@ -64,6 +91,11 @@ fn is_made(topology: &Topology, change: &Change) -> bool {
             topology.member(*who).map_or(*leaving, |member| member.leaving == *leaving)
         }
         Change::Copies(copies) => topology.copies == *copies,
+        Change::Balance(on) => topology.balancer == *on,
+        Change::Place(who, after) => topology.ring_from(*after).nth(1).is_some_and(|next| next.id == *who),
+        Change::Slice(id, _, SliceChange::Assign(owner)) => {
+            topology.slices.iter().any(|slice| slice.id == *id && slice.owner == *owner)
+        }
         _ => false,
     }
 }
@@ -83,6 +115,9 @@ fn wish(lava: &Lava, command: &NetworkCommand) -> Result<Wish, String> {
         NetworkCommand::Stay(nickname) => stay(named(lava, nickname)?),
         NetworkCommand::Evict { nickname, .. } => evict(lava, named(lava, nickname)?),
         NetworkCommand::Copies(copies) => self::copies(lava, *copies),
+        NetworkCommand::Balance(on) => balance::switch(lava, *on),
+        NetworkCommand::BalanceNow => balance::now(lava),
+        NetworkCommand::Move { who, after } => balance::place(lava, named(lava, who)?, named(lava, after)?),
     }
 }
 
@@ -101,7 +136,7 @@ fn has_copy(topology: &Topology, who: VolcanoId) -> bool {
 /// The volcanos that store and stay, without this one.
 fn others<'a>(lava: &'a Lava, who: &Member) -> Vec<&'a Member> {
     let id = who.id;
-    let stays = move |member: &&Member| member.id != id && !member.witness && !member.leaving;
+    let stays = move |member: &&Member| member.id != id && member.stays();
     lava.topology.members.iter().filter(stays).collect()
 }
 
@@ -144,7 +179,7 @@ fn leave(lava: &Lava, member: &Member) -> Result<Wish, String> {
         "It has no copy of anything: the network forgets it in a moment and its magmad ends by itself."
     };
     Ok(Wish {
-        change: Change::Leave(member.id, true),
+        changes: vec![Change::Leave(member.id, true)],
         done: format!(
             "{who} is leaving. {what}\n{fewer}`lava health` shows how far that is; `lava stay {who}` keeps it.\n"
         ),
@@ -159,7 +194,7 @@ fn stay(member: &Member) -> Result<Wish, String> {
     let done = format!(
         "{who} stays, and takes a copy again if it is wanted to. `lava health` shows what is being done.\n"
     );
-    Ok(Wish { change: Change::Leave(member.id, false), done })
+    Ok(Wish { changes: vec![Change::Leave(member.id, false)], done })
 }
 
 fn evict(lava: &Lava, member: &Member) -> Result<Wish, String> {
@@ -191,7 +226,7 @@ fn evict(lava: &Lava, member: &Member) -> Result<Wish, String> {
         "{who} is given up: the network forgets it when it has neither copy nor vote, which takes seconds.\n\
          Should it come back, it is not taken in with what it has.\n"
     );
-    Ok(Wish { change: Change::Leave(member.id, true), done })
+    Ok(Wish { changes: vec![Change::Leave(member.id, true)], done })
 }
 
 fn copies(lava: &Lava, copies: u8) -> Result<Wish, String> {
@@ -213,7 +248,7 @@ fn copies(lava: &Lava, copies: u8) -> Result<Wish, String> {
         let _ = writeln!(done, "Only {there} there that could have one: join others (magmad -r).");
     }
     done += "`lava health` shows what is being done.\n";
-    Ok(Wish { change: Change::Copies(copies), done })
+    Ok(Wish { changes: vec![Change::Copies(copies)], done })
 }
 
 fn are_volcanos(number: usize) -> String {

@@ -206,8 +206,8 @@ copies: 1 wanted, 1 in sync; coordinator: wallace; voters: wallace
 SLICE  START             STOP                SHARE  KEYS  BYTES  EPOCH  PRIMARY  MIRRORS  JOINING
     1  0000000000000000  ffffffffffffffff  100.00%     4    100      1  wallace  -        -
 
-VOLCANO  SERVERNAME        ADDRESS          LOAD  KEYS  BYTES  DISK  FREE  STATE
-wallace  wallace.intranet  127.0.0.1:12000  0.25     4    100  1000   900  serving
+VOLCANO  SERVERNAME        ADDRESS          LOAD  SLICES  KEYS  BYTES  DISK  FREE  STATE
+wallace  wallace.intranet  127.0.0.1:12000  0.25       1     4    100  1000   900  serving
 ";
     assert_eq!(answer(&small(), "lava"), expected);
 }

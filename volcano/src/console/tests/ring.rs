@@ -8,6 +8,7 @@ use magma_common::time::Timestamp;
 use magma_common::topology::{BootId, Epoch, Member, Replica, Slice, SliceId, Topology, VolcanoId};
 
 use crate::console::admin::{Lava, SliceFigures};
+use crate::coordinator::Load;
 use crate::dht::Figures;
 use crate::slice::report::{CopyReport, Doing, OtherCopy};
 
@@ -27,6 +28,8 @@ pub(in crate::console) fn ring(volcanos: u64, copies: &[u64]) -> Lava {
         range: KeyRange::ALL,
         epoch: Epoch(1),
         reign: Epoch(1),
+        owner: VolcanoId(*primary),
+        assigned: Epoch(1),
         primary: life(*primary),
         mirrors: mirrors.iter().copied().map(life).collect(),
         joining: Vec::new(),
@@ -85,7 +88,12 @@ fn figures(doing: Doing) -> Figures {
         total: 1000,
         free: 900,
         version: "0.1.0".to_owned(),
-        copies: vec![CopyReport { slice: SliceId(1), epoch: Epoch(1), doing }],
+        copies: vec![CopyReport {
+            slice: SliceId(1),
+            epoch: Epoch(1),
+            load: Some(Load { keys: 4, bytes: 100 }),
+            doing,
+        }],
         ..Figures::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use magma_common::topology::{Member, STATUS_PORT_OFFSET, Topology, VolcanoId};
 
-use super::{MAX_STORING, MAX_VOTERS, MAX_WITNESSES, Refusal, name, unfit};
+use super::{MAX_STORING, MAX_VOTERS, MAX_WITNESSES, Refusal, name, ring, unfit};
 
 /// Longest nickname, in bytes.
 const MAX_NICKNAME: usize = 64;
@@ -10,7 +10,11 @@ const MAX_NICKNAME: usize = 64;
 const MAX_SERVERNAME: usize = 255;
 
 /// See [`Change::Enter`](super::Change::Enter).
-pub(super) fn enter(topology: &mut Topology, new: &Member) -> Result<bool, Refusal> {
+pub(super) fn enter(
+    topology: &mut Topology,
+    new: &Member,
+    after: Option<VolcanoId>,
+) -> Result<bool, Refusal> {
     check_entry(new)?;
     let old = topology.member(new.id);
     if old.is_some_and(|old| old.boot >= new.boot) {
@@ -32,7 +36,11 @@ pub(super) fn enter(topology: &mut Topology, new: &Member) -> Result<bool, Refus
     let entry = Member { leaving: old.is_some_and(|old| old.leaving), ..new.clone() };
     match topology.members.iter_mut().find(|member| member.id == new.id) {
         Some(old) => *old = entry,
-        None => topology.members.push(entry),
+        None => {
+            let before = after.and_then(|after| topology.members.iter().position(|known| known.id == after));
+            let at = before.map_or(topology.members.len(), |before| before + 1);
+            topology.members.insert(at, entry);
+        }
     }
     Ok(true)
 }
@@ -59,8 +67,7 @@ fn check_entry(member: &Member) -> Result<(), Refusal> {
 
 /// See [`Change::Leave`](super::Change::Leave).
 pub(super) fn leave(topology: &mut Topology, volcano: VolcanoId, leaving: bool) -> Result<bool, Refusal> {
-    let others_stay =
-        topology.members.iter().any(|member| member.id != volcano && !member.witness && !member.leaving);
+    let others_stay = topology.members.iter().any(|member| member.id != volcano && member.stays());
     let Some(member) = topology.members.iter_mut().find(|member| member.id == volcano) else {
         return unfit("there is no such volcano");
     };
@@ -78,6 +85,7 @@ pub(super) fn forget(topology: &mut Topology, volcano: VolcanoId) -> Result<bool
     if topology.voters.contains(&volcano) {
         return unfit(format!("{} still votes on changes of the topology", name(topology, volcano)));
     }
+    ring::disown(topology, volcano);
     let before = topology.members.len();
     topology.members.retain(|member| member.id != volcano);
     Ok(topology.members.len() != before)

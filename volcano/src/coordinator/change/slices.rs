@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use magma_common::topology::{Epoch, MAX_COPIES, Replica, Slice, SliceId, Topology, VolcanoId};
+use magma_common::topology::{Epoch, MAX_COPIES, Member, Replica, Slice, SliceId, Topology, VolcanoId};
 
 use super::{Refusal, SliceChange, name, unfit};
 use crate::planted::{Bug, planted};
@@ -55,6 +55,11 @@ pub(super) fn change(
                 return unfit(format!("{} is no mirror of that slice", name(topology, copy.volcano)));
             }
         }
+        SliceChange::Assign(volcano) => {
+            check_owner(topology, &slice, *volcano)?;
+            slice.owner = *volcano;
+            slice.assigned = epoch;
+        }
         SliceChange::ColdStart { primary, mirrors, lost } => {
             check_cold_start(topology, &slice, *primary, mirrors)?;
             slice.primary = *primary;
@@ -94,6 +99,19 @@ fn take_mirror(topology: &Topology, slice: &mut Slice, copy: Replica) -> Result<
     unfit(format!("{} is no mirror of that slice", name(topology, copy.volcano)))
 }
 
+/// Only who stores and stays can own a slice.
+fn check_owner(topology: &Topology, slice: &Slice, volcano: VolcanoId) -> Result<(), Refusal> {
+    let name = name(topology, volcano);
+    match topology.member(volcano) {
+        None => unfit(format!("{name} is not in the network")),
+        Some(member) if !member.stays() => {
+            unfit(format!("{name} is a witness or leaving, and takes no slices"))
+        }
+        Some(_) if slice.owner == volcano => unfit(format!("{name} is the owner of that slice already")),
+        Some(_) => Ok(()),
+    }
+}
+
 /// This must be the life of the volcano that the network knows: an earlier one does nothing any more.
 fn check_present(topology: &Topology, copy: Replica) -> Result<(), Refusal> {
     match topology.member(copy.volcano) {
@@ -113,7 +131,7 @@ fn check_addition(topology: &Topology, slice: &Slice, copy: Replica) -> Result<(
             unfit(format!("{name} has started anew; the copy from before must be removed first"))
         };
     }
-    let stays = topology.member(copy.volcano).is_some_and(|member| !member.witness && !member.leaving);
+    let stays = topology.member(copy.volcano).is_some_and(Member::stays);
     if !stays {
         return unfit(format!(
             "{} is a witness or leaving, and takes no copies",

@@ -39,6 +39,8 @@ fn topology() -> Topology {
             range: KeyRange::ALL,
             epoch: Epoch(9),
             reign: Epoch(4),
+            owner: life(1, 1).volcano,
+            assigned: Epoch(1),
             primary: life(1, 1),
             mirrors: vec![life(2, 1)],
             joining: vec![life(3, 1)],
@@ -48,6 +50,7 @@ fn topology() -> Topology {
         handle_key: [0; 32],
         copies: 2,
         voters: vec![VolcanoId(1)],
+        balancer: false,
     }
 }
 
@@ -75,7 +78,7 @@ fn refused(topology: &Topology, change: &Change) -> String {
 }
 
 fn enter(member: Member) -> Change {
-    Change::Enter(Box::new(member))
+    Change::Enter(Box::new(member), None)
 }
 
 #[test]
@@ -460,4 +463,91 @@ proptest! {
             check(&before, &change, &result, &topology);
         }
     }
+}
+
+/// Volcanos 1 to 4, of which 3 and 4 have no copy.
+fn ring_of_four() -> Topology {
+    let mut topology = topology();
+    topology.members = (1..=4).map(|id| member(id, 1)).collect();
+    topology.slices[0].joining.clear();
+    topology
+}
+
+fn order(topology: &Topology) -> Vec<u64> {
+    topology.members.iter().map(|member| member.id.0).collect()
+}
+
+#[test]
+fn a_newcomer_follows_the_one_that_brings_it_in() {
+    let mut topology = ring_of_four();
+    let enter = |id, after: Option<u64>| Change::Enter(Box::new(member(id, 1)), after.map(VolcanoId));
+    assert_eq!(enter(5, Some(2)).apply(&mut topology), Ok(true));
+    assert_eq!(enter(6, Some(77)).apply(&mut topology), Ok(true), "whom nobody knows");
+    assert_eq!(enter(7, None).apply(&mut topology), Ok(true));
+    assert_eq!(order(&topology), [1, 2, 5, 3, 4, 6, 7]);
+    let anew = Change::Enter(Box::new(member(1, 2)), Some(VolcanoId(7)));
+    assert_eq!(anew.apply(&mut topology), Ok(true));
+    assert_eq!(order(&topology)[0], 1, "who starts anew keeps its place");
+}
+
+#[test]
+fn a_slice_is_assigned_to_one_that_stays() {
+    let mut topology = ring_of_four();
+    topology.members[2].witness = true;
+    topology.members[3].leaving = true;
+    let before = topology.clone();
+    for (owner, why) in [
+        (1, "v1 is the owner of that slice already"),
+        (3, "v3 is a witness or leaving, and takes no slices"),
+        (4, "v4 is a witness or leaving, and takes no slices"),
+        (9, "the unknown volcano 0000000000000009 is not in the network"),
+    ] {
+        let change = Change::Slice(SliceId(1), Epoch(9), SliceChange::Assign(VolcanoId(owner)));
+        assert_eq!(change.apply(&mut topology), Err(Refusal::Unfit(why.to_owned())));
+    }
+    let stale = Change::Slice(SliceId(1), Epoch(8), SliceChange::Assign(VolcanoId(2)));
+    assert_eq!(stale.apply(&mut topology), Err(Refusal::Stale));
+    assert_eq!(topology, before);
+    let change = Change::Slice(SliceId(1), Epoch(9), SliceChange::Assign(VolcanoId(2)));
+    assert_eq!(change.apply(&mut topology), Ok(true));
+    let slice = &topology.slices[0];
+    assert_eq!(
+        (slice.owner, slice.assigned, slice.epoch),
+        (VolcanoId(2), slice.epoch, Epoch(topology.version))
+    );
+    assert_eq!((slice.primary, &slice.mirrors), (before.slices[0].primary, &before.slices[0].mirrors));
+    assert_eq!(slice.reign, before.slices[0].reign, "who serves it goes on");
+}
+
+#[test]
+fn a_volcano_gets_another_place_without_what_it_owned() {
+    let mut topology = ring_of_four();
+    let place = |who, after| Change::Place(VolcanoId(who), VolcanoId(after));
+    assert_eq!(place(2, 1).apply(&mut topology), Ok(false), "there it is");
+    assert_eq!(place(1, 4).apply(&mut topology), Ok(false), "the first follows the last");
+    assert!(place(1, 1).apply(&mut topology).is_err() && place(1, 9).apply(&mut topology).is_err());
+    assert_eq!(place(1, 3).apply(&mut topology), Ok(true));
+    assert_eq!(order(&topology), [2, 3, 1, 4]);
+    let slice = &topology.slices[0];
+    assert_eq!((slice.owner, slice.epoch), (VolcanoId(2), Epoch(topology.version)));
+    assert_eq!(place(4, 2).apply(&mut topology), Ok(true));
+    assert_eq!(order(&topology), [2, 4, 3, 1]);
+    assert_eq!(topology.slices[0].epoch, slice_epoch_before(&topology), "it is not concerned");
+    topology.members[1].leaving = true;
+    assert!(place(4, 1).apply(&mut topology).is_err() && place(3, 4).apply(&mut topology).is_err());
+}
+
+fn slice_epoch_before(topology: &Topology) -> Epoch {
+    Epoch(topology.version - 1)
+}
+
+#[test]
+fn what_a_forgotten_volcano_owned_is_owned_by_the_next() {
+    let mut topology = ring_of_four();
+    topology.slices[0].owner = VolcanoId(3);
+    topology.members[3].leaving = true;
+    assert_eq!(Change::Forget(VolcanoId(3)).apply(&mut topology), Ok(true));
+    assert_eq!(topology.slices[0].owner, VolcanoId(1));
+    assert_eq!(Change::Balance(true).apply(&mut topology), Ok(true));
+    assert_eq!(Change::Balance(true).apply(&mut topology), Ok(false));
 }

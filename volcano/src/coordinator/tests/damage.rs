@@ -79,7 +79,7 @@ fn a_change_that_is_too_long_is_refused() {
     assert!(matches!(network.propose(Change::Voters(voters)), Proposing::Refused(_)));
     let mut long = super::member(2);
     long.servername = "x".repeat(100_000);
-    assert!(matches!(network.propose(Change::Enter(Box::new(long))), Proposing::Refused(_)));
+    assert!(matches!(network.propose(Change::Enter(Box::new(long), None)), Proposing::Refused(_)));
 }
 
 /// A number that is likely to hurt.

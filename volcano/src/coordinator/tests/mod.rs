@@ -25,7 +25,7 @@ pub(super) fn member(id: u64) -> Member {
 }
 
 pub(super) fn enter(id: u64) -> Change {
-    Change::Enter(Box::new(member(id)))
+    Change::Enter(Box::new(member(id)), None)
 }
 
 pub(super) fn life(id: u64, boot: u64) -> Replica {
@@ -45,6 +45,8 @@ pub(super) fn alone() -> Topology {
             range: KeyRange::ALL,
             epoch: Epoch(1),
             reign: Epoch(1),
+            owner: life(1, 1).volcano,
+            assigned: Epoch(1),
             primary: life(1, 1),
             mirrors: vec![],
             joining: vec![],
@@ -54,5 +56,6 @@ pub(super) fn alone() -> Topology {
         handle_key: [0; 32],
         copies: 2,
         voters: vec![VolcanoId(1)],
+        balancer: false,
     }
 }

@@ -53,7 +53,7 @@ fn nine_have_five_voters() {
     for id in 2..=8 {
         bigger.insist(&enter(id));
     }
-    bigger.insist(&Change::Enter(Box::new(ninth)));
+    bigger.insist(&Change::Enter(Box::new(ninth), None));
     bigger.until("five vote", |network| network.vote(&[1, 2, 3, 4, 5]));
 }
 

@@ -13,7 +13,7 @@ use crate::transaction::Part;
 const SLICES: u32 = 6;
 
 /// A client of a ring: asks the volcano that serves the flare.
-struct Caller {
+pub(super) struct Caller {
     session: SessionId,
     sequence: u64,
 }
@@ -28,31 +28,49 @@ fn shared_ring() -> (Ring, Caller) {
             |ring: &Ring| ring.topology().slices.iter().filter(|slice| slice.primary == replica).count();
         for slice in ring.topology().slices.clone() {
             if led(&ring) < 2 && slice.mirrors.contains(&replica) {
-                hand_over(&mut ring, slice.id, replica);
+                assign(&mut ring, slice.id, replica);
             }
         }
     }
     let primaries: std::collections::BTreeSet<_> =
         ring.topology().slices.iter().map(|slice| slice.primary).collect();
     assert!(primaries.len() > 1, "several volcanos serve");
-    let home = served_by(&ring, &Handle::root().key);
-    let opened = ring.ask(home, OpenSession { client: "a test".into() }, false);
-    ring.until(|ring| ring.answers.contains_key(&opened));
-    let Ok((Reply::OpenSession(opened), _)) = &ring.answers[&opened] else { panic!("it is opened") };
-    let caller = Caller { session: opened.session, sequence: 0 };
+    let caller = open_session(&mut ring);
     (ring, caller)
 }
 
-fn hand_over(ring: &mut Ring, slice: SliceId, to: magma_common::topology::Replica) {
+/// A client.
+pub(super) fn open_session(ring: &mut Ring) -> Caller {
+    let home = served_by(ring, &Handle::root().key);
+    let opened = ring.ask(home, OpenSession { client: "a test".into() }, false);
+    ring.until(|ring| ring.answers.contains_key(&opened));
+    let Ok((Reply::OpenSession(opened), _)) = &ring.answers[&opened] else { panic!("it is opened") };
+    Caller { session: opened.session, sequence: 0 }
+}
+
+/// Whether every slice has the copies that it should have, and is served by the one that should serve it.
+pub(super) fn settled(ring: &Ring) -> bool {
+    let topology = ring.topology();
+    let is_settled = |slice: &Slice| {
+        let mut copies: Vec<VolcanoId> = slice.copies().map(|copy| copy.volcano).collect();
+        let mut group = topology.group(slice);
+        let is_first = copies.first() == group.first();
+        copies.sort_unstable();
+        group.sort_unstable();
+        is_first && copies == group && slice.joining.is_empty()
+    };
+    ring.all_served() && topology.slices.iter().all(is_settled)
+}
+
+fn assign(ring: &mut Ring, slice: SliceId, to: magma_common::topology::Replica) {
     let epoch = ring.topology().slices.iter().find(|known| known.id == slice).unwrap().epoch;
-    ring.propose(1, &Change::Slice(slice, epoch, SliceChange::HandOver(to)));
+    ring.propose(1, &Change::Slice(slice, epoch, SliceChange::Assign(to.volcano)));
     ring.until(|ring| {
-        ring.all_served()
-            && ring.topology().slices.iter().any(|known| known.id == slice && known.primary == to)
+        settled(ring) && ring.topology().slices.iter().any(|known| known.id == slice && known.primary == to)
     });
 }
 
-fn served_by(ring: &Ring, key: &magma_common::key::Key) -> u8 {
+pub(super) fn served_by(ring: &Ring, key: &magma_common::key::Key) -> u8 {
     let primary = ring.topology().slice_of(key).unwrap().primary;
     *ring.running.iter().find(|(_, node)| node.replica() == primary).unwrap().0
 }
@@ -84,16 +102,21 @@ impl Caller {
         ticket
     }
 
-    fn ask<O: Operation>(&mut self, ring: &mut Ring, operation: O) -> Result<O::Reply, FlareError> {
+    pub(super) fn ask<O: Operation>(
+        &mut self,
+        ring: &mut Ring,
+        operation: O,
+    ) -> Result<O::Reply, FlareError> {
         self.sequence += 1;
         let request: Request = operation.into();
         loop {
             let ticket = self.send(ring, request.clone(), self.sequence);
-            ring.until(|ring| ring.answers.contains_key(&ticket));
-            match ring.answers.remove(&ticket).unwrap() {
-                Ok((reply, _)) => return Ok(O::reply(reply).unwrap()),
-                Err(failure) if failure.error == FlareError::Unavailable => ring.step(),
-                Err(failure) => return Err(failure.error),
+            ring.until(|ring| ring.answers.contains_key(&ticket) || ring.forwards.contains_key(&ticket));
+            match ring.answers.remove(&ticket) {
+                Some(Ok((reply, _))) => return Ok(O::reply(reply).unwrap()),
+                Some(Err(failure)) if failure.error != FlareError::Unavailable => return Err(failure.error),
+                // It does not serve the slice any more, or not yet.
+                _ => ring.step(),
             }
         }
     }
@@ -104,11 +127,11 @@ impl Caller {
     }
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::new(text.to_owned()).unwrap()
 }
 
-fn create(dir: Handle, child: &str) -> Create {
+pub(super) fn create(dir: Handle, child: &str) -> Create {
     let (how, set) = (CreateHow::Guarded, SetAttr::default());
     Create { dir, name: name(child), mode: 0o644, umask: 0, how, set, open: false }
 }

@@ -5,6 +5,7 @@ use magma_common::topology::Replica;
 use super::Role;
 use super::primary::Phase;
 use super::progress::Progress;
+use crate::coordinator::Load;
 use crate::slice::report::{CopyReport, Doing, OtherCopy};
 use crate::slice::{Now, Slice};
 
@@ -27,7 +28,9 @@ impl Slice<'_> {
                 Doing::Serving { degraded: self.replication.degraded, others }
             }
         };
-        CopyReport { slice: self.identity.slice, epoch: self.replication.epoch(), doing }
+        let slice = self.identity.slice;
+        let load = self.store.counted(slice).map(|(keys, bytes)| Load { keys, bytes });
+        CopyReport { slice, epoch: self.replication.epoch(), load, doing }
     }
 
     fn other(&self, now: Now, copy: Replica, progress: &Progress) -> OtherCopy {

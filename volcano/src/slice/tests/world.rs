@@ -85,6 +85,8 @@ fn topology(range: KeyRange) -> Topology {
             range,
             epoch: Epoch(1),
             reign: Epoch(1),
+            owner: id,
+            assigned: Epoch(1),
             primary: Replica { volcano: id, boot: BootId(1) },
             mirrors: Vec::new(),
             joining: Vec::new(),
@@ -94,6 +96,7 @@ fn topology(range: KeyRange) -> Topology {
         handle_key: [9; 32],
         copies: 1,
         voters: Vec::new(),
+        balancer: false,
     }
 }
 

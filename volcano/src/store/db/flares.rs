@@ -5,6 +5,7 @@ use std::sync::Arc;
 use magma_common::attr::Kind;
 use magma_common::handle::{BirthNumber, Handle};
 use magma_common::key::{BirthString, Ino, Key, KeyRange};
+use magma_common::topology::SliceId;
 use rusqlite::{Row, params};
 
 use super::Db;
@@ -97,7 +98,7 @@ impl Db {
         if existing.is_none() {
             self.state.flares += 1;
         }
-        self.count_bytes(before.as_deref().map(|flare| &flare.row), Some(row));
+        self.count(ino, before.as_deref().map(|flare| &flare.row), Some(row));
         self.flare_cache.borrow_mut().insert(ino, Arc::new(Flare { local, row: row.clone() }));
         Ok(())
     }
@@ -116,15 +117,46 @@ impl Db {
             self.conn.prepare_cached(sql)?.execute([flare.local])?;
         }
         self.state.flares = self.state.flares.saturating_sub(1);
-        self.count_bytes(Some(&flare.row), None);
+        self.count(key.ino(), Some(&flare.row), None);
         self.flare_cache.borrow_mut().remove(&key.ino());
         Ok(())
     }
 
-    fn count_bytes(&mut self, before: Option<&FlareRow>, after: Option<&FlareRow>) {
-        let size =
-            |row: Option<&FlareRow>| row.filter(|row| row.kind == Kind::File).map_or(0, |row| row.size);
-        self.state.bytes = self.state.bytes.saturating_sub(size(before)).saturating_add(size(after));
+    fn count(&mut self, ino: Ino, before: Option<&FlareRow>, after: Option<&FlareRow>) {
+        let size = |row: &FlareRow| if row.kind == Kind::File { row.size } else { 0 };
+        let (before, after) = (before.map(size), after.map(size));
+        let bytes = self.state.bytes.saturating_sub(before.unwrap_or(0));
+        self.state.bytes = bytes.saturating_add(after.unwrap_or(0));
+        self.census.change(ino, before, after);
+    }
+
+    /// Counts up to `limit` flares of the copies more; false if all are counted.
+    pub(in super::super) fn count_some(&mut self, limit: usize) -> Result<bool, ReadError> {
+        self.census.keep(self.slices.iter().map(|(id, state)| (*id, state.range)));
+        let Some((id, count)) = self.census.unfinished() else { return Ok(false) };
+        let rest = count.next.and_then(|next| KeyRange::new(next, count.range.stop()));
+        let (mut keys, mut bytes, mut last) = (0, 0_u64, None);
+        for (low, high) in rest.map(super::ranges::halves).into_iter().flatten() {
+            let mut statement = self.conn.prepare_cached(
+                "SELECT ino, kind, size FROM flares WHERE ino BETWEEN ?1 AND ?2 ORDER BY ino LIMIT ?3",
+            )?;
+            let mut rows = statement.query(params![signed(low), signed(high), super::limit(limit - keys)])?;
+            while let Some(row) = rows.next()? {
+                keys += 1;
+                if columns::kind(row, 1)? == Kind::File {
+                    bytes = bytes.saturating_add(unsigned(row, 2)?);
+                }
+                last = Some(unsigned(row, 0)?);
+            }
+        }
+        let next = last.filter(|_| keys >= limit).and_then(|last| last.checked_add(1)).map(Ino);
+        self.census.counted(id, keys as u64, bytes, next.filter(|next| count.range.contains_ino(*next)));
+        Ok(true)
+    }
+
+    /// Flares of a copy and their bytes; see the census.
+    pub(in super::super) fn counted(&self, slice: SliceId) -> Option<(u64, u64)> {
+        self.census.of(slice)
     }
 
     /// Up to `limit` keys in a range and above `after` of flares without a name, ascending.

@@ -5,6 +5,7 @@
 
 mod attached;
 mod bodies;
+mod census;
 mod columns;
 mod flares;
 mod names;
@@ -62,6 +63,7 @@ pub(super) struct Db {
     pub(super) state: State,
     /// The copies of slices that are kept here. The same holds for them.
     pub(super) slices: BTreeMap<SliceId, SliceState>,
+    census: census::Census,
     flare_cache: RefCell<Cache<Ino, Arc<Flare>>>,
 }
 
@@ -95,7 +97,7 @@ impl Db {
         let (state, slices) = (read_state(&conn)?, slices::read(&conn)?);
         conn.execute_batch("BEGIN IMMEDIATE")?;
         let flare_cache = RefCell::new(Cache::new(CACHED_FLARES));
-        Ok(Self { conn, path, state, slices, flare_cache })
+        Ok(Self { conn, path, state, slices, census: census::Census::default(), flare_cache })
     }
 
     /// Where the file lies.

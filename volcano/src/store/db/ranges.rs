@@ -16,17 +16,22 @@ use crate::view::ReadError;
 /// The lowest inode number whose column is negative.
 const SIGN: u64 = 1 << 63;
 
+/// The inode numbers of a range in one or two ranges of the column: as signed numbers the upper half of the keyspace comes before the
+/// lower.
+pub(super) fn halves(range: KeyRange) -> impl Iterator<Item = (u64, u64)> {
+    let (start, stop) = (range.start().0, range.stop().0);
+    let halves = [(start, stop.min(SIGN - 1)), (start.max(SIGN), stop)];
+    halves.into_iter().filter(|(low, high)| low.cmp(high) != Ordering::Greater)
+}
+
 impl Db {
     /// Up to `limit` inode numbers of flares in a range, ascending.
     pub(in super::super) fn inos(&self, range: KeyRange, limit: usize) -> Result<Vec<Ino>, ReadError> {
-        let (start, stop) = (range.start().0, range.stop().0);
-        // as signed numbers the upper half of the keyspace comes before the lower
-        let halves = [(start, stop.min(SIGN - 1)), (start.max(SIGN), stop)];
         let mut statement = self
             .conn
             .prepare_cached("SELECT ino FROM flares WHERE ino BETWEEN ?1 AND ?2 ORDER BY ino LIMIT ?3")?;
         let mut inos = Vec::new();
-        for (low, high) in halves.into_iter().filter(|(low, high)| low.cmp(high) != Ordering::Greater) {
+        for (low, high) in halves(range) {
             let left = super::limit(limit.saturating_sub(inos.len()));
             let mut rows = statement.query(params![signed(low), signed(high), left])?;
             while let Some(row) = rows.next()? {
