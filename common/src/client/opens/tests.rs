@@ -30,7 +30,17 @@ fn slice(id: u32, range: KeyRange, reign: u64) -> Slice {
     let primary = Replica { volcano: VolcanoId(1), boot: BootId(1) };
     let (epoch, reign) = (Epoch(reign), Epoch(reign));
     let (mirrors, joining) = (Vec::new(), Vec::new());
-    Slice { id: SliceId(id), range, epoch, reign, primary, mirrors, joining, recalling: false }
+    Slice {
+        id: SliceId(id),
+        range,
+        epoch,
+        reign,
+        primary,
+        mirrors,
+        joining,
+        recalling: false,
+        dividing: None,
+    }
 }
 
 fn topology(slices: Vec<Slice>) -> Topology {

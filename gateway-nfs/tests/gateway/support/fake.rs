@@ -183,6 +183,7 @@ impl Fake {
             mirrors: Vec::new(),
             joining: Vec::new(),
             recalling: false,
+            dividing: None,
         };
         Topology {
             version: 1,

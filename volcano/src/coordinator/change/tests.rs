@@ -1,3 +1,5 @@
+mod dividing;
+
 use std::collections::BTreeSet;
 
 use magma_common::key::{Ino, KeyRange};
@@ -43,6 +45,7 @@ fn topology() -> Topology {
             mirrors: vec![life(2, 1)],
             joining: vec![life(3, 1)],
             recalling: false,
+            dividing: None,
         }],
         handle_key: [0; 32],
         copies: 2,

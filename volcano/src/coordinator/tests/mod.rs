@@ -49,6 +49,7 @@ pub(super) fn alone() -> Topology {
             mirrors: vec![],
             joining: vec![],
             recalling: false,
+            dividing: None,
         }],
         handle_key: [0; 32],
         copies: 2,

@@ -89,6 +89,7 @@ fn topology(range: KeyRange) -> Topology {
             mirrors: Vec::new(),
             joining: Vec::new(),
             recalling: false,
+            dividing: None,
         }],
         handle_key: [9; 32],
         copies: 1,
