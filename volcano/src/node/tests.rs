@@ -1,6 +1,7 @@
 //! Volcanos with real stores, whose messages all arrive at once: joining, leaving, what administrators are told, and many slices.
 
 mod across;
+mod dividing;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,6 +37,8 @@ struct Ring {
     is_lost: fn(&Message) -> bool,
     /// Nothing that is sent to this one arrives.
     deaf: Option<u8>,
+    /// This one's disk does nothing.
+    stalled: Option<u8>,
     now: Now,
     seed: u64,
 }
@@ -60,6 +63,7 @@ impl Ring {
             forwards: BTreeMap::new(),
             is_lost: |_| false,
             deaf: None,
+            stalled: None,
             now,
             seed: 1,
         };
@@ -170,6 +174,7 @@ impl Ring {
                         other.batch_end(self.now);
                     }
                 }
+                Effect::Sync(..) if self.stalled == Some(number) => {}
                 Effect::Sync(job, purpose) => {
                     if let Some(node) = self.running.get_mut(&number) {
                         node.synced(self.now, job.run(), purpose);

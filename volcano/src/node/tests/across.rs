@@ -13,9 +13,9 @@ use crate::transaction::Part;
 const SLICES: u32 = 6;
 
 /// A client of a ring: asks the volcano that serves the flare.
-struct Caller {
-    session: SessionId,
-    sequence: u64,
+pub(super) struct Caller {
+    pub(super) session: SessionId,
+    pub(super) sequence: u64,
 }
 
 /// Three volcanos, each of which serves two of six slices, and a client.
@@ -35,11 +35,7 @@ fn shared_ring() -> (Ring, Caller) {
     let primaries: std::collections::BTreeSet<_> =
         ring.topology().slices.iter().map(|slice| slice.primary).collect();
     assert!(primaries.len() > 1, "several volcanos serve");
-    let home = served_by(&ring, &Handle::root().key);
-    let opened = ring.ask(home, OpenSession { client: "a test".into() }, false);
-    ring.until(|ring| ring.answers.contains_key(&opened));
-    let Ok((Reply::OpenSession(opened), _)) = &ring.answers[&opened] else { panic!("it is opened") };
-    let caller = Caller { session: opened.session, sequence: 0 };
+    let caller = Caller::new(&mut ring);
     (ring, caller)
 }
 
@@ -52,14 +48,23 @@ fn hand_over(ring: &mut Ring, slice: SliceId, to: magma_common::topology::Replic
     });
 }
 
-fn served_by(ring: &Ring, key: &magma_common::key::Key) -> u8 {
+pub(super) fn served_by(ring: &Ring, key: &magma_common::key::Key) -> u8 {
     let primary = ring.topology().slice_of(key).unwrap().primary;
     *ring.running.iter().find(|(_, node)| node.replica() == primary).unwrap().0
 }
 
 impl Caller {
+    /// A client with a session.
+    pub(super) fn new(ring: &mut Ring) -> Self {
+        let home = served_by(ring, &Handle::root().key);
+        let opened = ring.ask(home, OpenSession { client: "a test".into() }, false);
+        ring.until(|ring| ring.answers.contains_key(&opened));
+        let Ok((Reply::OpenSession(opened), _)) = &ring.answers[&opened] else { panic!("it is opened") };
+        Self { session: opened.session, sequence: 0 }
+    }
+
     /// Sends a request under this operation id, and does not wait.
-    fn send(&self, ring: &mut Ring, request: impl Into<Request>, sequence: u64) -> Ticket {
+    pub(super) fn send(&self, ring: &mut Ring, request: impl Into<Request>, sequence: u64) -> Ticket {
         let request = request.into();
         let number = served_by(ring, &request.key().unwrap_or(Handle::root().key));
         let ticket = Ticket(ring.seed);
@@ -84,7 +89,11 @@ impl Caller {
         ticket
     }
 
-    fn ask<O: Operation>(&mut self, ring: &mut Ring, operation: O) -> Result<O::Reply, FlareError> {
+    pub(super) fn ask<O: Operation>(
+        &mut self,
+        ring: &mut Ring,
+        operation: O,
+    ) -> Result<O::Reply, FlareError> {
         self.sequence += 1;
         let request: Request = operation.into();
         loop {
@@ -98,17 +107,17 @@ impl Caller {
         }
     }
 
-    fn mkdir(&mut self, ring: &mut Ring, dir: Handle, child: &str) -> Handle {
+    pub(super) fn mkdir(&mut self, ring: &mut Ring, dir: Handle, child: &str) -> Handle {
         let made = Mkdir { dir, name: name(child), mode: 0o755, umask: 0, set: SetAttr::default() };
         self.ask(ring, made).unwrap().attr.handle
     }
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::new(text.to_owned()).unwrap()
 }
 
-fn create(dir: Handle, child: &str) -> Create {
+pub(super) fn create(dir: Handle, child: &str) -> Create {
     let (how, set) = (CreateHow::Guarded, SetAttr::default());
     Create { dir, name: name(child), mode: 0o644, umask: 0, how, set, open: false }
 }
@@ -123,7 +132,7 @@ fn remembered(ring: &Ring, part: Part) -> usize {
     ring.running.values().map(rows).sum()
 }
 
-fn is_settled(ring: &Ring) -> bool {
+pub(super) fn is_settled(ring: &Ring) -> bool {
     [Part::Prepared, Part::Applied, Part::Driven].iter().all(|part| remembered(ring, *part) == 0)
 }
 

@@ -68,7 +68,8 @@ impl Slice<'_> {
         else {
             return;
         };
-        if primary.phase != Phase::Serving || self.replication.proposal.is_some() {
+        let is_busy = self.replication.proposal.is_some() || config.dividing.is_some();
+        if primary.phase != Phase::Serving || is_busy {
             return;
         }
         let wanted = usize::from(self.topology.copies.max(1));
