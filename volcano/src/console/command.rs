@@ -1,5 +1,6 @@
 //! The commands: what can be typed, and what it means.
 
+use magma_common::key::Ino;
 use magma_common::logging::{Channel, Channels};
 use magma_common::topology::MAX_COPIES;
 
@@ -71,6 +72,9 @@ pub(super) enum NetworkCommand {
     Evict(String),
     /// `lava copies N`.
     Copies(u8),
+    /// `lava divide SLICE|NICK [AT]`: a slice, or the largest one that a volcano serves; at this inode number, or so that both halves have
+    /// about as much to store.
+    Divide(String, Option<Ino>),
 }
 
 /// A command's line in the help.
@@ -106,6 +110,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry("inspect PATH|KEY", "show everything known of a flare"),
     entry("lava", "show the network: volcanos, slices, what they hold"),
     entry("lava copies N", "keep N copies of everything (1 to 5)"),
+    entry("lava divide SLICE|NICK [AT]", "make two slices of one; keys from AT on go to the new one"),
     entry("lava evict NICK", "give up a volcano that is gone and will not come back"),
     entry("lava health", "show what is degraded, what is done about it, and who waits"),
     entry("lava leave [NICK]", "let a volcano, or this one, give its copies away and leave the network"),
@@ -234,8 +239,7 @@ fn debug(on: bool, words: &[Vec<u8>]) -> Result<Command, String> {
 }
 
 fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
-    const USAGE: &str =
-        "lava, lava health, lava leave [NICK], lava stay NICK, lava evict NICK, lava copies N";
+    const USAGE: &str = "lava, lava health, lava leave [NICK], lava stay NICK, lava evict NICK, lava copies N, lava divide SLICE|NICK [AT]";
     let words: Vec<&[u8]> = rest.iter().map(Vec::as_slice).collect();
     let nick = |bytes: &[u8]| escape_name(bytes);
     let change = match *words {
@@ -252,9 +256,21 @@ fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
                 copies.ok_or_else(|| format!("there can be 1 to {MAX_COPIES} copies: lava copies N"))?,
             )
         }
+        [b"divide", which] => NetworkCommand::Divide(nick(which), None),
+        [b"divide", which, at] => NetworkCommand::Divide(nick(which), Some(first_ino(at)?)),
         _ => return Err(usage(USAGE)),
     };
     Ok(Command::Network(change))
+}
+
+/// The first inode number of the keys that begin with these digits.
+fn first_ino(digits: &[u8]) -> Result<Ino, String> {
+    let text = std::str::from_utf8(digits).ok().filter(|text| text.len() <= 16);
+    let text = text.filter(|text| text.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let number = text.and_then(|text| u64::from_str_radix(&format!("{text:0<16}"), 16).ok());
+    number
+        .map(Ino)
+        .ok_or_else(|| "a slice is divided where keys begin with up to 16 hexadecimal digits".to_owned())
 }
 
 fn help_for(command: &[u8]) -> Result<Command, String> {
@@ -289,6 +305,7 @@ mod tests {
             let line = entry.usage.replace("[-r] ", "-r ").replace("[-l] ", "-l ").replace(['[', ']'], "");
             let line = line.replace(" X", " cache").replace("PATH|KEY", "/").replace("PATH...", "a b");
             let line = line.replace("COMMAND", "ls").replace("copies N", "copies 2");
+            let line = line.replace("SLICE|NICK AT", "1 8");
             assert!(parse(line.as_bytes()).is_ok(), "{line}");
         }
     }
@@ -315,6 +332,14 @@ mod tests {
         assert_eq!(change("lava copies 5"), NetworkCommand::Copies(5));
         for line in ["lava copies 0", "lava copies 6", "lava copies many", "lava copies -1"] {
             assert_eq!(refusal(line), "there can be 1 to 5 copies: lava copies N");
+        }
+        assert_eq!(change("lava divide 2"), NetworkCommand::Divide("2".into(), None));
+        assert_eq!(
+            change("lava divide gromit 8a"),
+            NetworkCommand::Divide("gromit".into(), Some(Ino(0x8a << 56)))
+        );
+        for line in ["lava divide 1 x", "lava divide 1 +1", "lava divide 1 00112233445566778"] {
+            assert_eq!(refusal(line), "a slice is divided where keys begin with up to 16 hexadecimal digits");
         }
         assert!(refusal("lava evict").starts_with("usage: lava, lava health, lava leave [NICK]"));
         assert_eq!(ok("shutdown"), Command::Shutdown { everywhere: true });

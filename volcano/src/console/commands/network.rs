@@ -1,18 +1,19 @@
-//! `lava leave`, `lava stay`, `lava evict` and `lava copies`: changes that the volcanos have to agree on.
+//! `lava leave`, `lava stay`, `lava evict`, `lava copies` and `lava divide`: changes that the volcanos have to agree on.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use magma_common::topology::{Member, Topology, VolcanoId};
+use magma_common::key::Ino;
+use magma_common::topology::{Member, Slice, Topology, VolcanoId};
 use tokio::time::{Instant, sleep};
 
 use super::Stop;
 use crate::console::admin::{Admin, Lava};
 use crate::console::command::NetworkCommand;
-use crate::console::health::{called, has_substitutes, names, silence};
+use crate::console::health::{called, has_substitutes, name, names, silence};
 use crate::console::output::Output;
 use crate::console::text::{count, duration};
-use crate::coordinator::Change;
+use crate::coordinator::{Change, SliceChange};
 
 /// How long a command waits for the others to agree.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,12 +32,13 @@ struct Wish {
 
 /// Does the command: says why not, or asks for the change and waits until the topology shows it.
 pub(super) async fn run(admin: &dyn Admin, command: &NetworkCommand, out: &mut Output) -> Result<(), Stop> {
-    let wish = wish(&admin.lava(), command).map_err(Stop::Message)?;
+    let wish = wish(admin, &admin.lava(), command).map_err(Stop::Message)?;
     tracing::info!(target: "magma::boot", change = ?wish.change, "a change of the network is asked for at the console");
     let started = Instant::now();
     let mut asked: Option<Instant> = None;
     while !is_made(&admin.lava().topology, &wish.change) {
-        if let Some(refusal) = asked.and_then(|_| admin.refusal(&wish.change)) {
+        let is_begun = is_begun(&admin.lava().topology, &wish.change);
+        if let Some(refusal) = asked.filter(|_| !is_begun).and_then(|_| admin.refusal(&wish.change)) {
             return Err(Stop::Message(format!("refused: {refusal}")));
         }
         if started.elapsed() >= PATIENCE {
@@ -45,7 +47,7 @@ pub(super) async fn run(admin: &dyn Admin, command: &NetworkCommand, out: &mut O
                 duration(PATIENCE)
             )));
         }
-        if asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
+        if !is_begun && asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
             admin.propose(wish.change.clone());
             asked = Some(Instant::now());
         }
@@ -61,11 +63,20 @@ fn is_made(topology: &Topology, change: &Change) -> bool {
             topology.member(*who).map_or(*leaving, |member| member.leaving == *leaving)
         }
         Change::Copies(copies) => topology.copies == *copies,
+        Change::Slice(_, _, SliceChange::Divide(division)) => {
+            topology.slices.iter().any(|slice| slice.id == division.new)
+        }
         _ => false,
     }
 }
 
-fn wish(lava: &Lava, command: &NetworkCommand) -> Result<Wish, String> {
+/// Whether the volcanos have agreed on a change that takes a while, so that it need not be asked for again.
+fn is_begun(topology: &Topology, change: &Change) -> bool {
+    let Change::Slice(id, _, SliceChange::Divide(division)) = change else { return false };
+    topology.slices.iter().any(|slice| slice.id == *id && slice.dividing == Some(*division))
+}
+
+fn wish(admin: &dyn Admin, lava: &Lava, command: &NetworkCommand) -> Result<Wish, String> {
     match command {
         NetworkCommand::Leave(who) => {
             let member = match who {
@@ -80,6 +91,7 @@ fn wish(lava: &Lava, command: &NetworkCommand) -> Result<Wish, String> {
         NetworkCommand::Stay(nickname) => stay(named(lava, nickname)?),
         NetworkCommand::Evict(nickname) => evict(lava, named(lava, nickname)?),
         NetworkCommand::Copies(copies) => self::copies(lava, *copies),
+        NetworkCommand::Divide(which, at) => divide(admin, lava, which, *at),
     }
 }
 
@@ -189,6 +201,41 @@ fn evict(lava: &Lava, member: &Member) -> Result<Wish, String> {
          Should it come back, it is not taken in with what it has.\n"
     );
     Ok(Wish { change: Change::Leave(member.id, true), done })
+}
+
+/// The slice with this number, or the largest one that the volcano of this name serves.
+fn slice_of<'a>(lava: &'a Lava, which: &str) -> Result<&'a Slice, String> {
+    let slices = &lava.topology.slices;
+    if let Some(slice) = slices.iter().find(|slice| slice.id.0.to_string() == which) {
+        return Ok(slice);
+    }
+    if which.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(format!("there is no slice {which}; `lava` lists them"));
+    }
+    let member = named(lava, which)?;
+    let served = slices.iter().filter(|slice| slice.primary.volcano == member.id);
+    let width = |slice: &&Slice| slice.range.stop().0 - slice.range.start().0;
+    served.max_by_key(width).ok_or_else(|| format!("{which} serves no slice"))
+}
+
+fn divide(admin: &dyn Admin, lava: &Lava, which: &str, at: Option<Ino>) -> Result<Wish, String> {
+    let slice = slice_of(lava, which)?;
+    let id = slice.id;
+    let at = match at {
+        Some(at) => at,
+        None => admin.median(id).map_err(|error| error.to_string())?.ok_or_else(|| {
+            format!(
+                "this volcano has no copy of slice {}: say where to divide it, or ask {}",
+                id.0,
+                name(&lava.topology, slice.primary.volcano)
+            )
+        })?,
+    };
+    let change = Change::division(&lava.topology, id, at).ok_or("there are no numbers left for slices")?;
+    Ok(Wish {
+        change,
+        done: format!("slice {} is divided: keys from {:016x} on are another slice.\n", id.0, at.0),
+    })
 }
 
 fn copies(lava: &Lava, copies: u8) -> Result<Wish, String> {
