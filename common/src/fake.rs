@@ -139,6 +139,7 @@ impl World {
                 mirrors: Vec::new(),
                 joining: Vec::new(),
                 recalling: false,
+                dividing: None,
             });
         }
         let served = self.slices.iter().filter(|slice| slice.primary.volcano == id).map(|slice| slice.id);

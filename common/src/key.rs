@@ -193,6 +193,17 @@ impl KeyRange {
         self.start <= ino && ino <= self.stop
     }
 
+    /// The keys that lie in both ranges, if there are any.
+    pub fn common(&self, other: Self) -> Option<Self> {
+        Self::new(self.start.max(other.start), self.stop.min(other.stop))
+    }
+
+    /// The keys below `at` and those from there on; `None` if one of the two would be empty.
+    pub fn cut(&self, at: Ino) -> Option<(Self, Self)> {
+        let below = at.0.checked_sub(1).and_then(|last| Self::new(self.start, Ino(last)))?;
+        Some((below, Self::new(at, self.stop)?))
+    }
+
     /// Whether all keys of the other range lie in this one.
     pub fn covers(&self, other: Self) -> bool {
         self.start <= other.start && other.stop <= self.stop
@@ -248,6 +259,19 @@ mod tests {
             let key = Key::from_bytes(bytes);
             prop_assert_eq!(range.contains(&key), range.contains_ino(key.ino()));
             prop_assert_eq!(range.contains(&key), range.first_key() <= key && key <= range.last_key());
+        }
+
+        #[test]
+        fn a_cut_range_is_two_that_cover_it(a in 0u64..20, b in 0u64..20, at in 0u64..20) {
+            let range = KeyRange::new(Ino(a.min(b)), Ino(a.max(b))).unwrap();
+            match range.cut(Ino(at)) {
+                Some((below, above)) => {
+                    prop_assert_eq!((below.start(), above.stop()), (range.start(), range.stop()));
+                    prop_assert_eq!((below.stop().0 + 1, above.start().0), (at, at));
+                    prop_assert_eq!((below.common(above), range.common(above)), (None, Some(above)));
+                }
+                None => prop_assert!(at <= range.start().0 || range.stop().0 < at),
+            }
         }
 
         #[test]

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::key::{Key, KeyRange};
+use crate::key::{Ino, Key, KeyRange};
 
 /// A volcano's ports hang together: this is the node protocol's distance from the flare protocol's.
 pub const NODE_PORT_OFFSET: u16 = 1;
@@ -135,6 +135,17 @@ pub struct Slice {
     pub joining: Vec<Replica>,
     /// It may have lost records and has not asked the other slices yet: it does not serve.
     pub recalling: bool,
+    /// It is being divided in two.
+    pub dividing: Option<Division>,
+}
+
+/// How a slice is being divided. The range stays whole until all in-sync copies have done it on their disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Division {
+    /// The first inode number that the slice gives away, with all above it.
+    pub at: Ino,
+    /// The slice that gets them.
+    pub new: SliceId,
 }
 
 impl Slice {
@@ -177,6 +188,13 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// A number that no slice has had: slices do not cease to be, so all that were given are here.
+    pub fn unused_slice(&self) -> Option<SliceId> {
+        let known = |slice: &Slice| slice.dividing.map_or(slice.id, |division| slice.id.max(division.new));
+        let highest = self.slices.iter().map(known).max().map_or(0, |id| id.0);
+        highest.checked_add(1).map(SliceId)
+    }
+
     /// Who keeps this key.
     pub fn slice_of(&self, key: &Key) -> Option<&Slice> {
         self.slices.iter().find(|slice| slice.range.contains(key))
@@ -248,6 +266,7 @@ mod tests {
             mirrors: Vec::new(),
             joining: Vec::new(),
             recalling: false,
+            dividing: None,
         }
     }
 

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use magma_common::key::Key;
+use magma_common::key::{Ino, Key};
 use magma_common::logging::{Channel, Channels, Logging, LoggingError};
-use magma_common::topology::VolcanoId;
+use magma_common::topology::{SliceId, VolcanoId};
 use tokio::sync::Notify;
 
 use crate::console::{AclRule, Admin, CacheFigures, Inspection, Lava, SliceFigures};
@@ -66,6 +66,10 @@ impl Admin for Administration {
                 Inspection { opens, ..found }
             }))
         })
+    }
+
+    fn median(&self, slice: SliceId) -> Result<Option<Ino>, ReadError> {
+        self.edge.look(|node| node.store().median(slice))
     }
 
     fn caches(&self) -> Vec<CacheFigures> {

@@ -160,6 +160,7 @@ fn new_network(own: &Member, slices: u32, random: &mut dyn FnMut() -> u64) -> To
         mirrors: Vec::new(),
         joining: Vec::new(),
         recalling: false,
+        dividing: None,
     };
     Topology {
         version: 1,

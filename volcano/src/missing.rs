@@ -83,6 +83,14 @@ impl Missing {
         self.0 = std::mem::take(&mut self.0).into_iter().flat_map(cut).collect();
     }
 
+    /// Takes out what is missing of a range; what that is.
+    #[must_use]
+    pub fn take_within(&mut self, range: KeyRange) -> Self {
+        let taken = Self(self.within(range).collect());
+        self.remove(range);
+        taken
+    }
+
     /// Counts what lies between the two ranges that are closest to each other as missing, too.
     fn close_a_gap(&mut self) {
         let gap = |pair: &[KeyRange]| match pair {

@@ -11,7 +11,7 @@ use magma_common::name::Name;
 use magma_common::proto::operation::Outcome;
 use magma_common::proto::{OpId, SessionId};
 use magma_common::time::Timestamp;
-use magma_common::topology::{Epoch, Position, Seq, SliceId};
+use magma_common::topology::{Division, Epoch, Position, Seq, SliceId};
 use serde::{Deserialize, Serialize};
 
 use crate::missing::Missing;
@@ -39,6 +39,14 @@ impl Record {
     /// Its name within its slice.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch, seq: self.seq }
+    }
+
+    /// Where it divides its slice, if it does. Then it changes nothing else.
+    pub fn division(&self) -> Option<Division> {
+        match *self.changes.as_slice() {
+            [Change::Divide(division)] => Some(division),
+            _ => None,
+        }
     }
 }
 
@@ -173,10 +181,12 @@ pub enum Change {
         /// Whether the flare drove it.
         driven: bool,
     },
+    /// Gives the upper part of the slice's keys to a new slice, whose history begins with this slice's. It is the only change of its record.
+    Divide(Division),
 }
 
 impl Change {
-    /// The flare whose row, or what hangs on it, this changes; none for sessions and transactions, which belong to the slice as a whole.
+    /// The flare whose row, or what hangs on it, this changes; none for what concerns the slice as a whole.
     pub fn flare(&self) -> Option<Key> {
         match self {
             Self::PutFlare(row) => Some(row.key()),
@@ -192,7 +202,8 @@ impl Change {
             Self::PutSession(_)
             | Self::EndSession(_)
             | Self::PutTransaction(_)
-            | Self::DeleteTransaction { .. } => None,
+            | Self::DeleteTransaction { .. }
+            | Self::Divide(_) => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use magma_common::key::Key;
+use magma_common::key::{Ino, Key};
 use magma_common::logging::{Channel, Channels, LoggingError};
 use magma_common::name::Name;
 use magma_common::time::Timestamp;
@@ -26,6 +26,9 @@ pub trait Admin {
     ///
     /// [`Inspection::of`] collects it from a view.
     fn inspect(&self, key: &Key) -> Result<Option<Inspection>, ReadError>;
+
+    /// Where to divide a slice so that both halves have about as much to store; none if this volcano has no copy of it.
+    fn median(&self, slice: SliceId) -> Result<Option<Ino>, ReadError>;
 
     /// The volcano's caches.
     fn caches(&self) -> Vec<CacheFigures>;

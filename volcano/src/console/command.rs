@@ -1,5 +1,6 @@
 //! The commands: what can be typed, and what it means.
 
+use magma_common::key::Ino;
 use magma_common::logging::{Channel, Channels};
 use magma_common::topology::MAX_COPIES;
 
@@ -91,6 +92,9 @@ pub(super) enum NetworkCommand {
         /// Whom it is to follow.
         after: String,
     },
+    /// `lava divide SLICE|NICK [AT]`: a slice, or the largest one that a volcano serves; at this inode number, or so that both halves have
+    /// about as much to store.
+    Divide(String, Option<Ino>),
 }
 
 /// A command's line in the help.
@@ -133,6 +137,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry("lava balance plan", "show what the balancer would move, and why"),
     entry("lava copies N", "keep N copies of everything (1 to 5)"),
+    entry("lava divide SLICE|NICK [AT]", "make two slices of one; keys from AT on go to the new one"),
     entry("lava evict NICK [--force]", "give up a volcano that is gone and will not come back"),
     entry("lava health", "show what is degraded, what is done about it, and who waits"),
     entry("lava leave [NICK]", "let a volcano, or this one, give its copies away and leave the network"),
@@ -263,7 +268,7 @@ fn debug(on: bool, words: &[Vec<u8>]) -> Result<Command, String> {
 }
 
 fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
-    const USAGE: &str = "lava, lava health, lava load, lava leave [NICK], lava stay NICK, lava evict NICK [--force], lava copies N, lava balance on|off|now|plan, lava move NICK after OTHER";
+    const USAGE: &str = "lava, lava health, lava load, lava leave [NICK], lava stay NICK, lava evict NICK [--force], lava copies N, lava divide SLICE|NICK [AT], lava balance on|off|now|plan, lava move NICK after OTHER";
     let words: Vec<&[u8]> = rest.iter().map(Vec::as_slice).collect();
     let nick = |bytes: &[u8]| escape_name(bytes);
     let change = match *words {
@@ -287,9 +292,21 @@ fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
                 copies.ok_or_else(|| format!("there can be 1 to {MAX_COPIES} copies: lava copies N"))?,
             )
         }
+        [b"divide", which] => NetworkCommand::Divide(nick(which), None),
+        [b"divide", which, at] => NetworkCommand::Divide(nick(which), Some(first_ino(at)?)),
         _ => return Err(usage(USAGE)),
     };
     Ok(Command::Network(change))
+}
+
+/// The first inode number of the keys that begin with these digits.
+fn first_ino(digits: &[u8]) -> Result<Ino, String> {
+    let text = std::str::from_utf8(digits).ok().filter(|text| text.len() <= 16);
+    let text = text.filter(|text| text.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let number = text.and_then(|text| u64::from_str_radix(&format!("{text:0<16}"), 16).ok());
+    number
+        .map(Ino)
+        .ok_or_else(|| "a slice is divided where keys begin with up to 16 hexadecimal digits".to_owned())
 }
 
 fn help_for(command: &[u8]) -> Result<Command, String> {
@@ -324,6 +341,7 @@ mod tests {
             let line = entry.usage.replace("[-r] ", "-r ").replace("[-l] ", "-l ").replace(['[', ']'], "");
             let line = line.replace(" X", " cache").replace("PATH|KEY", "/").replace("PATH...", "a b");
             let line = line.replace("COMMAND", "ls").replace("copies N", "copies 2");
+            let line = line.replace("SLICE|NICK AT", "1 8");
             assert!(parse(line.as_bytes()).is_ok(), "{line}");
         }
     }
@@ -358,6 +376,14 @@ mod tests {
         let moved = NetworkCommand::Move { who: "gromit".into(), after: "shaun".into() };
         assert_eq!(change("lava move gromit after shaun"), moved);
         assert!(refusal("lava move gromit").starts_with("usage: "));
+        assert_eq!(change("lava divide 2"), NetworkCommand::Divide("2".into(), None));
+        assert_eq!(
+            change("lava divide gromit 8a"),
+            NetworkCommand::Divide("gromit".into(), Some(Ino(0x8a << 56)))
+        );
+        for line in ["lava divide 1 x", "lava divide 1 +1", "lava divide 1 00112233445566778"] {
+            assert_eq!(refusal(line), "a slice is divided where keys begin with up to 16 hexadecimal digits");
+        }
         assert_eq!(ok("shutdown"), Command::Shutdown { everywhere: true });
         assert_eq!(ok("shutdown --local"), Command::Shutdown { everywhere: false });
         assert_eq!(refusal("shutdown now"), "usage: shutdown [--local]");

@@ -9,8 +9,11 @@ mod slices;
 #[cfg(test)]
 mod tests;
 
-use magma_common::topology::{Epoch, MAX_COPIES, Member, Replica, SliceId, Topology, VolcanoId};
+use magma_common::key::Ino;
+use magma_common::topology::{Division, Epoch, MAX_COPIES, Member, Replica, SliceId, Topology, VolcanoId};
 use serde::{Deserialize, Serialize};
+
+pub(super) use self::ring::disown;
 
 /// Most volcanos that store.
 pub const MAX_STORING: usize = 50;
@@ -42,6 +45,8 @@ pub enum Change {
 }
 
 /// A change of one slice. Each gives it a new epoch, and a new reign if it gives it a primary.
+///
+/// Whatever becomes of a slice while it is divided, it goes on being divided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SliceChange {
     /// A mirror takes over: it becomes primary and the primary is no member any more. Joining copies are dropped.
@@ -68,6 +73,10 @@ pub enum SliceChange {
     },
     /// The other slices have been asked what this one may have lost.
     Recalled,
+    /// The slice begins to be divided in two. Its copies stay the same until it has been.
+    Divide(Division),
+    /// All in-sync copies have divided it on their disks: the new slice begins, with the same copies.
+    Divided,
 }
 
 /// Why a change is not made. Nothing was changed.
@@ -82,6 +91,13 @@ pub enum Refusal {
 }
 
 impl Change {
+    /// The change that begins to divide a slice where these keys begin; `None` if there is no such slice, or no number for another one.
+    /// Whoever has a copy can say where the [median](crate::store::Store::median) is.
+    pub fn division(topology: &Topology, slice: SliceId, at: Ino) -> Option<Self> {
+        let epoch = topology.slices.iter().find(|known| known.id == slice)?.epoch;
+        Some(Self::Slice(slice, epoch, SliceChange::Divide(Division { at, new: topology.unused_slice()? })))
+    }
+
     /// Makes the change: true if it changed anything, and then the version has gone up by one. A refused change leaves the
     /// topology as it was.
     pub fn apply(&self, topology: &mut Topology) -> Result<bool, Refusal> {

@@ -7,7 +7,7 @@
 
 use magma_common::topology::{Epoch, MAX_ANCESTORS, Replica, Slice, SliceId, Topology, VolcanoId};
 
-use super::change::{Refusal, name, unfit};
+use super::change::{Refusal, disown, name, unfit};
 
 /// The new line's topology is this many versions ahead: beyond everything that the former voters may have agreed on unheard.
 const VERSIONS_AHEAD: u64 = 1 << 32;
@@ -39,6 +39,7 @@ impl Force<'_> {
         topology.ancestors.insert(0, topology.lineage);
         topology.ancestors.truncate(MAX_ANCESTORS);
         topology.lineage = lineage;
+        disown(&mut topology, evicted);
         topology.members.retain(|member| member.id != evicted);
         let Some(own) = topology.members.iter_mut().find(|member| member.id == self.own.volcano) else {
             return unfit("this volcano is no member of the network any more");

@@ -46,6 +46,7 @@ impl World {
             mirrors: Vec::new(),
             joining: vec![Replica { volcano: VolcanoId(2), boot: BootId(0x3_0000_00b0) }],
             recalling: false,
+            dividing: None,
         };
         let figures = Figures {
             load: 0.5,

@@ -130,7 +130,8 @@ impl Memory {
             Change::PutSession(_)
             | Change::EndSession(_)
             | Change::PutTransaction(_)
-            | Change::DeleteTransaction { .. } => {
+            | Change::DeleteTransaction { .. }
+            | Change::Divide(_) => {
                 panic!("what belongs to the slice as a whole is its business")
             }
         }

@@ -7,8 +7,9 @@
 //! volcano serves that slice the request is passed on to it, once: who gets a request that was passed on and does
 //! not serve the slice either says so, and the client asks again with a newer topology.
 
-mod lineage;
 mod balance;
+mod holding;
+mod lineage;
 pub mod message;
 mod peers;
 mod report;
@@ -22,9 +23,10 @@ use magma_common::handle::Handle;
 use magma_common::proto::{Reply, Request};
 use magma_common::topology::{Member, Replica, SliceId, Topology, VolcanoId};
 
+use self::holding::Holding;
 use self::message::{Envelope, Message};
 use self::peers::Peers;
-use crate::coordinator::{Change, Coordinator, Output, Proposing, Refusal};
+use crate::coordinator::{Change, Coordinator, Output, Proposing, Refusal, SliceChange};
 use crate::dht::Figures;
 use crate::slice::{self, Answer, Call, Now, SliceRef, Slices, SyncFor, Ticket};
 use crate::store::{BodyRead, Store, StoreError, SyncDone, SyncJob};
@@ -89,8 +91,10 @@ pub struct Node {
     balanced: Option<Duration>,
     goodbyes: Option<u32>,
     has_lost_vote: bool,
-    /// A slice here has said something to another one here.
-    has_told_itself: bool,
+    /// Something was done that the end of a batch has to follow: a slice here has said something to another one here, or the topology has changed.
+    has_more: bool,
+    /// Requests to slices that are being divided.
+    holding: Holding,
 }
 
 impl Node {
@@ -121,7 +125,8 @@ impl Node {
             balanced: None,
             goodbyes: None,
             has_lost_vote: false,
-            has_told_itself: false,
+            has_more: false,
+            holding: Holding::default(),
         };
         if topology.network != 0 {
             let is_member = topology.member(node.own.id).is_some();
@@ -146,7 +151,7 @@ impl Node {
         let (id, primary) = slice.map(|slice| (slice.id, slice.primary.volcano)).unzip();
         if let Some(id) = id.filter(|id| self.slices.get(*id).is_some_and(|slice| slice.is_serving())) {
             self.slices.request(now, id, ticket, call);
-        } else {
+        } else if let Some(call) = self.hold_back(now, ticket, call) {
             let elsewhere = primary.filter(|primary| *primary != self.own.id);
             let address = elsewhere.and_then(|id| self.topology.member(id)).map(Member::flare_address);
             self.effects.push(match address {
@@ -159,6 +164,7 @@ impl Node {
 
     /// The caller of this request went away.
     pub fn cancel(&mut self, ticket: Ticket) {
+        self.cancel_held(ticket);
         self.slices.cancel(ticket);
     }
 
@@ -166,6 +172,7 @@ impl Node {
     pub fn synced(&mut self, now: Now, done: SyncDone, purposes: Vec<SyncFor>) {
         self.slices.synced(now, done, purposes);
         self.settle(now);
+        self.let_slices_talk(now);
     }
 
     /// A read that was asked for has ended.
@@ -183,7 +190,8 @@ impl Node {
     /// Slices of this volcano tell each other what they have to say, until nothing is left that need not wait for something outside.
     fn let_slices_talk(&mut self, now: Now) {
         for _ in 0..MAX_ROUNDS {
-            if !std::mem::take(&mut self.has_told_itself) {
+            self.let_go_on(now);
+            if !std::mem::take(&mut self.has_more) {
                 return;
             }
             self.slices.batch_end(now);
@@ -403,7 +411,7 @@ impl Node {
                 let slice = self.topology.slice_of(&to).map(|slice| (slice.id, slice.primary.volcano));
                 match slice {
                     Some((slice, primary)) if primary == self.own.id => {
-                        self.has_told_itself = true;
+                        self.has_more = true;
                         self.slices.across(now, slice, message);
                     }
                     Some((_, primary)) => self.send_to(primary, Message::Across(to, Box::new(message))),
@@ -435,6 +443,7 @@ impl Node {
         }
         tracing::debug!(target: "magma::routing", version = self.topology.version, "a newer topology");
         self.slices.configure(now, &self.topology);
+        self.has_more = true;
     }
 
     fn be_forgotten(&mut self) {
@@ -487,13 +496,13 @@ impl Node {
 
     fn refused(&mut self, change: &Change, refusal: &Refusal) {
         match change {
+            change if is_administrators(change) => self.refusal = Some((change.clone(), refusal.clone())),
             Change::Slice(slice, epoch, change) => self.slices.refused(*slice, *epoch, change, refusal),
             Change::Enter(member, _) if member.id != self.own.id => {
                 let address = member.node_address();
                 self.send(address, Some(member.replica()), Message::NotTaken(refusal.to_string()));
             }
             Change::Enter(..) => self.not_taken = Some(refusal.to_string()),
-            change if is_administrators(change) => self.refusal = Some((change.clone(), refusal.clone())),
             _ => {}
         }
     }
@@ -599,7 +608,14 @@ impl Node {
 
 /// Whether such changes are an administrator's alone.
 fn is_administrators(change: &Change) -> bool {
-    matches!(change, Change::Leave(..) | Change::Copies(_) | Change::Place(..) | Change::Balance(_))
+    matches!(
+        change,
+        Change::Leave(..)
+            | Change::Copies(_)
+            | Change::Place(..)
+            | Change::Balance(_)
+            | Change::Slice(.., SliceChange::Divide(_))
+    )
 }
 
 #[cfg(test)]

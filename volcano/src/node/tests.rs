@@ -1,6 +1,7 @@
 //! Volcanos with real stores, whose messages all arrive at once: joining, leaving, what administrators are told, and many slices.
 
 mod across;
+mod dividing;
 mod lineage;
 mod moving;
 
@@ -38,6 +39,8 @@ struct Ring {
     is_lost: fn(&Message) -> bool,
     /// Nothing that is sent to this one arrives.
     deaf: Option<u8>,
+    /// This one's disk does nothing.
+    stalled: Option<u8>,
     now: Now,
     seed: u64,
 }
@@ -62,6 +65,7 @@ impl Ring {
             forwards: BTreeMap::new(),
             is_lost: |_| false,
             deaf: None,
+            stalled: None,
             now,
             seed: 1,
         };
@@ -172,6 +176,7 @@ impl Ring {
                         other.batch_end(self.now);
                     }
                 }
+                Effect::Sync(..) if self.stalled == Some(number) => {}
                 Effect::Sync(job, purpose) => {
                     if let Some(node) = self.running.get_mut(&number) {
                         node.synced(self.now, job.run(), purpose);

@@ -7,6 +7,7 @@ use magma_common::error::FlareError;
 use magma_common::key::KeyRange;
 use magma_common::topology::{Replica, SliceId, Topology, VolcanoId};
 
+use super::ledger::Ledger;
 use super::presence::Presence;
 use super::{Effect, Now, Trouble, report};
 use crate::dht::Figures;
@@ -122,12 +123,14 @@ impl Warnings {
     }
 }
 
-/// What was found when the store was opened, for the copies that it concerns.
+/// What was found when the store was opened, or is inherited from another slice, for the copies that it concerns.
 pub(super) struct Recovered {
     /// A stop may have cost what was not on disk, the last one or one before it that nobody was told of.
     pub(super) may_have_lost: bool,
     doubtful: Doubts,
     outcomes: HashMap<SliceId, Vec<RetainedOutcome>>,
+    /// Of slices that were divided off others: what they begin with.
+    heirs: BTreeMap<SliceId, Ledger>,
 }
 
 impl Recovered {
@@ -137,12 +140,35 @@ impl Recovered {
         for retained in opened.outcomes {
             outcomes.entry(retained.slice).or_default().push(retained);
         }
-        Self { may_have_lost, doubtful: opened.doubtful, outcomes }
+        Self { may_have_lost, doubtful: opened.doubtful, outcomes, heirs: BTreeMap::new() }
     }
 
-    /// The outcomes of a slice's operations that are still in the log. They are taken.
-    pub(super) fn take_outcomes(&mut self, slice: SliceId) -> Vec<RetainedOutcome> {
-        self.outcomes.remove(&slice).unwrap_or_default()
+    /// What a slice's copy knows of operations: what it has inherited, or what is still in the log. It is taken.
+    pub(super) fn take_ledger(&mut self, slice: SliceId, now: Duration) -> Ledger {
+        let outcomes = self.outcomes.remove(&slice).unwrap_or_default();
+        self.heirs.remove(&slice).unwrap_or_else(|| {
+            let mut ledger = Ledger::default();
+            for retained in outcomes {
+                ledger.recover(now, retained.seq, retained.outcome);
+            }
+            ledger
+        })
+    }
+
+    /// A slice that has been divided off another one begins with this.
+    pub(super) fn inherit(&mut self, slice: SliceId, ledger: Ledger) {
+        self.heirs.insert(slice, ledger);
+    }
+
+    /// What a slice has inherited, if it did. It is taken.
+    pub(super) fn take_inherited(&mut self, known: impl Fn(&SliceId) -> bool) -> Option<(SliceId, Ledger)> {
+        let slice = *self.heirs.keys().find(|slice| known(slice))?;
+        self.heirs.remove_entry(&slice)
+    }
+
+    /// Doubts of one slice that turn out to concern another.
+    pub(super) fn add_doubts(&mut self, doubts: Doubts) {
+        self.doubtful.merge(doubts);
     }
 
     /// The doubts about bytes of these keys. They are taken.

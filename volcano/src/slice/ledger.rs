@@ -49,14 +49,14 @@ pub enum Finding<'a> {
     Full,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct SessionOutcomes {
     acknowledged: u64,
     done: BTreeMap<u64, Done>,
 }
 
 /// See the module's documentation.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Ledger {
     sessions: HashMap<SessionId, SessionOutcomes>,
     calls: HashMap<u128, Done>,
@@ -184,6 +184,24 @@ impl Ledger {
         recorded
     }
 
+    /// What a slice that is divided off this one begins with: all outcomes that a new primary would know, and the refusals. Which of them
+    /// the new slice will be asked about is not known here.
+    #[must_use]
+    pub fn heir(&self) -> Self {
+        let mut heir = self.clone();
+        let inherit = |done: &mut Done| {
+            done.recovered = true;
+            done.seq.is_some() || done.result.is_err()
+        };
+        for outcomes in heir.sessions.values_mut() {
+            outcomes.done.retain(|_, done| inherit(done));
+        }
+        heir.calls.retain(|_, done| inherit(done));
+        let calls = &heir.calls;
+        heir.call_ages.retain(|(_, call, _)| calls.contains_key(call));
+        heir
+    }
+
     /// What some sessions have acknowledged since they were told of last.
     pub fn take_marks(&mut self, limit: usize) -> Vec<(SessionId, u64)> {
         let mut marks = Vec::new();
@@ -278,6 +296,22 @@ mod tests {
         }
         assert_eq!(ledger.find(op(MAX_UNACKNOWLEDGED as u64 + 1)), Finding::Full);
         assert!(matches!(ledger.find(op(1)), Finding::Done(_)), "retries are still answered");
+    }
+
+    #[test]
+    fn an_heir_knows_what_a_new_primary_would_know_and_what_was_refused() {
+        let mut ledger = Ledger::default();
+        ledger.keep(Duration::ZERO, Some(Seq(1)), outcome(op(1)));
+        ledger.keep(Duration::ZERO, None, outcome(op(2)));
+        ledger.refuse(Duration::ZERO, op(3), 21, FlareError::Exists);
+        ledger.keep(Duration::ZERO, None, outcome(OpId::Call(4)));
+        ledger.keep(Duration::ZERO, Some(Seq(2)), outcome(OpId::Call(5)));
+        let heir = ledger.heir();
+        assert!(matches!(heir.find(op(1)), Finding::Done(done) if done.recovered));
+        assert_eq!(heir.find(op(2)), Finding::New, "what it opened is not open there");
+        assert!(matches!(heir.find(op(3)), Finding::Done(done) if done.result == Err(FlareError::Exists)));
+        assert_eq!((heir.len(), heir.oldest_needed()), (3, Some(Seq(1))));
+        assert!(matches!(ledger.find(op(1)), Finding::Done(done) if !done.recovered));
     }
 
     #[test]

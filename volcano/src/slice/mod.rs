@@ -51,7 +51,7 @@ use magma_common::topology::{BootId, Epoch, Replica, SliceId, Topology, VolcanoI
 use self::across::Across;
 use self::across::message::AcrossMessage;
 use self::gate::{Gate, Need};
-use self::host::{AllFigures, Warnings};
+use self::host::{AllFigures, Recovered, Warnings};
 use self::ledger::Ledger;
 use self::orphans::Search;
 use self::presence::Presence;
@@ -152,6 +152,8 @@ enum Held {
     Message(Key, AcrossMessage),
     /// These transactions are secured when it leaves.
     Secured(Vec<Attempt>),
+    /// The division of the slice is on all disks when it leaves.
+    Divided,
 }
 
 struct LockWait {
@@ -241,6 +243,7 @@ pub struct Slice<'a> {
     present: &'a Presence,
     figures: &'a AllFigures,
     warnings: &'a mut Warnings,
+    recovered: &'a mut Recovered,
     stopped: &'a mut bool,
     failure: &'a mut Option<String>,
 }
@@ -394,6 +397,7 @@ impl Slice<'_> {
                 Held::Answer(ticket, answer) => self.effects.push(Effect::Answer(ticket, answer)),
                 Held::Message(to, message) => self.effects.push(Effect::Across(to, message)),
                 Held::Secured(attempts) => self.secured_here(attempts),
+                Held::Divided => self.division_is_secured(now),
             }
         }
     }

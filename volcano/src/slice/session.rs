@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use magma_common::handle::Handle;
+use magma_common::key::KeyRange;
 use magma_common::proto::SessionId;
 
 use crate::namespace::Opens;
@@ -136,6 +137,14 @@ impl Sessions {
         }
         opens.remove(&handle);
         self.drop_holder(&handle)
+    }
+
+    /// Flares with other keys are not this slice's any more.
+    pub fn keep_opens_in(&mut self, range: KeyRange) {
+        for session in self.alive.values_mut() {
+            session.opens.retain(|handle, _| range.contains(&handle.key));
+        }
+        self.holders.retain(|handle, _| range.contains(&handle.key));
     }
 
     /// The session has said all that it holds; true if it was the last one to be waited for.

@@ -36,17 +36,22 @@ impl Slices {
     /// Takes over an opened store. There are no copies until [`configure`](Self::configure) says which.
     pub fn new(
         own: Replica,
-        store: Store,
+        mut store: Store,
         opened: Opened,
         random: Box<dyn FnMut() -> u64>,
         now: Now,
     ) -> Self {
+        store.remove_strays();
         Self { host: Host::new(own, store, opened, random, now), states: BTreeMap::new() }
     }
 
     /// The topology has changed. A copy that is none any more stays, without a role: what it has may be of use when it joins again.
     pub fn configure(&mut self, now: Now, topology: &Topology) {
         self.host.topology = topology.clone();
+        // a slice that is new here may be one that another was divided in
+        self.each(|slice| {
+            slice.pass_doubts_on();
+        });
         let own = self.host.own.volcano;
         for slice in &topology.slices {
             let is_ours = slice.copies().any(|copy| copy.volcano == own)
@@ -108,6 +113,17 @@ impl Slices {
     pub fn message(&mut self, now: Now, from: Replica, id: SliceId, epoch: Epoch, message: SliceMessage) {
         if let Some(mut slice) = self.get_mut(id) {
             slice.message(now, from, epoch, message);
+        }
+        self.hand_ledgers_down();
+    }
+
+    /// A slice that was divided off by a record which came after it was known by the topology has a state already.
+    fn hand_ledgers_down(&mut self) {
+        let Self { host, states } = self;
+        while let Some((id, ledger)) = host.recovered.take_inherited(|id| states.contains_key(id)) {
+            if let Some(state) = states.get_mut(&id) {
+                state.ledger = ledger;
+            }
         }
     }
 
@@ -225,13 +241,31 @@ impl Slices {
     }
 
     fn maintain(&mut self, now: Now) -> Result<(), Trouble> {
-        for (id, state) in &self.states {
-            self.host.store.keep_from(*id, state.ledger.oldest_needed().unwrap_or(Seq(u64::MAX)));
-        }
+        self.keep_log();
         let upkeep = self.host.store.maintain(now.monotonic)?;
         self.host.again = upkeep.again;
         self.host.effects.extend(upkeep.job.map(|job| Effect::Sync(job, vec![SyncFor::Upkeep])));
         Ok(())
+    }
+
+    /// The log keeps the outcomes that a start would have to know. Those that a slice has inherited are in the records of the one
+    /// that it was divided off.
+    fn keep_log(&mut self) {
+        let store = &mut self.host.store;
+        let mut oldest: BTreeMap<SliceId, Seq> = BTreeMap::new();
+        // a slice has a greater number than the one that it was divided off
+        for (id, state) in self.states.iter().rev() {
+            let own = state.ledger.oldest_needed().unwrap_or(Seq(u64::MAX));
+            let needed = oldest.get(id).map_or(own, |inherited| own.min(*inherited));
+            oldest.insert(*id, needed);
+            if let Some((parent, divided)) = store.parent(*id).filter(|(_, divided)| needed <= *divided) {
+                let of_parent = oldest.entry(parent).or_insert(needed);
+                *of_parent = needed.min(divided).min(*of_parent);
+            }
+        }
+        for (id, seq) in oldest {
+            store.keep_from(id, seq);
+        }
     }
 
     /// Something outside that the volcano depends on has failed: it stops serving, and nobody who waits hears of a success.

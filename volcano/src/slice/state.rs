@@ -45,10 +45,7 @@ impl SliceState {
     pub(super) fn new(host: &mut Host, slice: SliceId, range: KeyRange, now: Now) -> Self {
         let recovered = &mut host.recovered;
         let replication = Replication::new(recovered.may_have_lost, recovered.take_doubts(range));
-        let mut ledger = Ledger::default();
-        for retained in recovered.take_outcomes(slice) {
-            ledger.recover(now.monotonic, retained.seq, retained.outcome);
-        }
+        let ledger = recovered.take_ledger(slice, now.monotonic);
         Self {
             ledger,
             sessions: Sessions::default(),
@@ -112,6 +109,7 @@ impl<'a> Slice<'a> {
             present: &host.present,
             figures: &host.figures,
             warnings: &mut host.warnings,
+            recovered: &mut host.recovered,
             stopped: &mut host.stopped,
             failure: &mut host.failure,
         }
@@ -140,6 +138,17 @@ impl<'a> SliceRef<'a> {
     /// Whether this copy is the primary and evaluates requests.
     pub fn is_serving(&self) -> bool {
         !self.host.stopped && self.state.replication.is_serving()
+    }
+
+    /// Whether this copy is the primary and divides its slice, or begins to serve one that was divided off a moment ago: who waits for some
+    /// milliseconds is served.
+    pub fn is_dividing(&self) -> bool {
+        let is_new = || {
+            let topology = self.host.topology.slices.iter().find(|slice| slice.id == self.slice);
+            topology.is_some_and(|slice| slice.epoch == slice.reign)
+                && self.host.store.parent(self.slice).is_some()
+        };
+        !self.host.stopped && self.state.replication.is_dividing(is_new)
     }
 
     /// Whether an answer might leave this copy now, were there one: it serves, and holds the lease.

@@ -9,6 +9,7 @@ use magma_common::topology::SliceId;
 use super::Store;
 use super::body::{Bodies, By};
 use super::db::Db;
+use super::dividing;
 use super::error::{StoreError, is_full};
 use super::log::{EntryRef, Lsn};
 use super::slices::{self, SliceState};
@@ -120,9 +121,11 @@ pub(super) fn check(
 /// Whether an entry fits what is known of its slice.
 pub(super) fn check_slice(entry: EntryRef<'_>, db: &Db) -> Result<(), String> {
     match (entry, db.slices.get(&entry.slice())) {
-        (EntryRef::Record(record), Some(state)) => state.check_next(record.position()),
-        // it founds the slice
-        (EntryRef::Record(record), None) => SliceState::default().check_next(record.position()),
+        (EntryRef::Record(record), state) => {
+            // without a copy it founds the slice
+            state.unwrap_or(&SliceState::default()).check_next(record.position())?;
+            dividing::check(record, db)
+        }
         (EntryRef::Place { position, history, .. }, _) => slices::check_history(history, position),
         (EntryRef::Rewind { .. } | EntryRef::Copied { .. }, Some(_)) => Ok(()),
         (EntryRef::Rewind { slice, .. } | EntryRef::Copied { slice, .. }, None) => {
@@ -174,6 +177,7 @@ fn check_flare(
         | Change::EndSession(_)
         | Change::PutTransaction(_)
         | Change::DeleteTransaction { .. }
+        | Change::Divide(_)
         | Change::Body { .. } => return Ok(Ok(())),
     };
     Ok(if bearer(key.ino())? == Some(*key) { Ok(()) } else { Err(format!("there is no flare {key}")) })
@@ -216,6 +220,7 @@ pub(super) fn apply(
 fn apply_to_slice(entry: EntryRef<'_>, db: &mut Db) -> Result<(), ReadError> {
     if let EntryRef::Place { slice, range, position, history, .. } = entry {
         db.wipe_slice(slice)?;
+        dividing::make_way(slice, range, db)?;
         let placed = SliceState::placed(db.slices.get(&slice), range, position, history);
         db.slices.insert(slice, placed);
         return Ok(());
@@ -227,7 +232,13 @@ fn apply_to_slice(entry: EntryRef<'_>, db: &mut Db) -> Result<(), ReadError> {
         EntryRef::Copied { complete: Some(range), .. } => state.complete(range),
         EntryRef::Copied { .. } | EntryRef::Place { .. } => {}
     }
-    Ok(())
+    match entry {
+        EntryRef::Record(record) => {
+            record.division().map_or(Ok(()), |it| dividing::apply(record.slice, it, db))
+        }
+        EntryRef::Rewind { slice, to, .. } => dividing::take_back(slice, to.seq, db),
+        EntryRef::Copied { .. } | EntryRef::Place { .. } => Ok(()),
+    }
 }
 
 fn apply_row(change: &Change, db: &mut Db, slice: SliceId) -> Result<(), ReadError> {
@@ -265,7 +276,8 @@ fn apply_row(change: &Change, db: &mut Db, slice: SliceId) -> Result<(), ReadErr
         Change::DeleteTransaction { key, attempt, driven } => {
             db.delete_transaction(slice, &(*key, *attempt, *driven))
         }
-        Change::Body { .. } => Ok(()),
+        // what a division does, it does when the copy has advanced
+        Change::Body { .. } | Change::Divide(_) => Ok(()),
     }
 }
 

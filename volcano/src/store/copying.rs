@@ -8,6 +8,7 @@ use magma_common::topology::{Position, Seq, SliceId};
 use super::Store;
 use super::append::check_slice;
 use super::copy::filter;
+use super::dividing;
 use super::doubts::Doubts;
 use super::error::StoreError;
 use super::log::{EntryRef, Lsn};
@@ -99,7 +100,10 @@ impl Store {
                 return Err(self.rejected(reason));
             }
         }
-        let (range, mut missing) = (state.range, state.missing_on_disk());
+        let before = dividing::before_divisions(&self.db.slices, slice, to.seq);
+        let Some((range, mut missing)) = before.filter(|_| state.reaches_back_to(to)) else {
+            return Ok(Rewound::NotInLog);
+        };
         let touched = self.mark_touched(slice, range, to.seq, &mut missing);
         if !self.stop_on_error(touched)? {
             return Ok(Rewound::NotInLog);
@@ -124,26 +128,33 @@ impl Store {
         let mut is_after = after == Seq(0);
         while let Some(read) = reader.next()? {
             let entry = EntryRef::from(&read.entry);
+            if !is_after {
+                let reached = reached(&read.entry, slice);
+                is_after = reached == Some(after) && self.index.is_live(slice, after, read.lsn);
+                continue;
+            }
             if entry.slice() != slice {
                 continue;
             }
-            if !is_after {
-                let reached = match &read.entry {
-                    Entry::Record(record) => record.seq,
-                    Entry::Place { position, .. } => position.seq,
-                    Entry::Rewind { .. } | Entry::Copied { .. } => continue,
-                };
-                is_after = reached == after && self.index.is_live(slice, reached, read.lsn);
-                continue;
+            if let Entry::Record(record) = &read.entry
+                && let Some(division) = record.division()
+                && self.index.is_live(slice, record.seq, read.lsn)
+                && !dividing::can_take_back(&self.db.slices, record, division.new)
+            {
+                return Ok(false);
             }
             for change in entry.changes() {
                 // what belongs to the slice as a whole travels with its first key
                 let ino = change.flare().map_or(range.start(), |key| key.ino());
-                missing.insert(KeyRange::single(ino));
+                if range.contains_ino(ino) {
+                    missing.insert(KeyRange::single(ino));
+                }
             }
             // what was brought in there is as it was at a later position
-            if let Entry::Copied { complete: Some(range), .. } = read.entry {
-                missing.insert(range);
+            if let Entry::Copied { complete: Some(complete), .. } = read.entry
+                && let Some(complete) = complete.common(range)
+            {
+                missing.insert(complete);
             }
         }
         Ok(true)
@@ -187,7 +198,8 @@ impl Store {
     }
 
     /// Lets a copy begin anew at a position of another one: everything in its range is missing, and its sessions and transactions
-    /// are gone. What rows of flares it has stay until they are replaced. The copy need not have existed.
+    /// are gone. What rows of flares it has stay until they are replaced. The copy need not have existed. Copies of other slices here that
+    /// claim these keys and others are forgotten. Rows may belong to no copy then; see [`remove_strays`](Self::remove_strays).
     pub fn place(
         &mut self,
         slice: SliceId,
@@ -220,5 +232,17 @@ impl Store {
         complete: Option<KeyRange>,
     ) -> Result<Lsn, StoreError> {
         self.take(EntryRef::Copied { slice, changes, complete })
+    }
+}
+
+/// The record at which the copy of a slice stands after this entry; none if the entry does not say.
+fn reached(entry: &Entry, slice: SliceId) -> Option<Seq> {
+    match entry {
+        Entry::Record(record) => {
+            let begins = record.division().is_some_and(|division| division.new == slice);
+            (record.slice == slice || begins).then_some(record.seq)
+        }
+        Entry::Place { slice: placed, position, .. } => (*placed == slice).then_some(position.seq),
+        Entry::Rewind { .. } | Entry::Copied { .. } => None,
     }
 }

@@ -72,6 +72,8 @@ pub(super) struct Upkeep {
     /// The first record of each slice that stays in the log.
     keep_from: BTreeMap<SliceId, Seq>,
     pub(super) sweep: Option<super::sweep::Sweep>,
+    /// Rows that belong to no copy are to be removed.
+    pub(super) strays: bool,
     now: Duration,
 }
 
@@ -92,6 +94,7 @@ impl Upkeep {
             bodies_synced_at: Duration::ZERO,
             keep_from: BTreeMap::new(),
             sweep: sweep.then(super::sweep::Sweep::default),
+            strays: false,
             now: Duration::ZERO,
         }
     }
@@ -144,7 +147,7 @@ impl Store {
         }
         self.shorten_log()?;
         let summing = self.bodies.get_mut().sum_step(&mut self.db)?;
-        let sweeping = self.sweep_step()?;
+        let sweeping = self.sweep_step()? | self.stray_step()?;
         self.db.count_some(COUNTED_PER_STEP)?;
         let job = if self.upkeep.job { None } else { self.upkeep_job(due)? };
         let unlinking = job.as_ref().is_some_and(|job| job.unlink.len() >= UNLINKS_PER_JOB);

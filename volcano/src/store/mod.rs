@@ -12,6 +12,7 @@
 //! * Copies: another copy's records are read with [`read_log`](Store::read_log) there and taken with [`receive`](Store::receive)
 //!   here. A copy that has gone another way is set back with [`rewind`](Store::rewind), or begins anew with
 //!   [`place`](Store::place); what it lacks since comes with [`import`](Store::import).
+//! * Division: a record can [divide](crate::record::Change::Divide) a slice's copy in two, without moving a row.
 //! * Reads: the store is a [`View`](crate::view::View); [`plan_body_read`](Store::plan_body_read) gives a read to another thread.
 //! * Durability: [`begin_sync`](Store::begin_sync) makes a [`SyncJob`] that runs on any thread, [`finish_sync`](Store::finish_sync)
 //!   takes its result and raises [`stable`](Store::stable): entries up to there survive a power cut.
@@ -27,11 +28,13 @@ mod copy;
 mod copying;
 mod db;
 mod disk;
+mod dividing;
 mod doubts;
 mod error;
 mod lock;
 mod log;
 mod maintain;
+mod median;
 mod meta;
 mod open;
 mod reading;
@@ -44,6 +47,7 @@ mod reading;
 )]
 pub mod simulated;
 mod slices;
+mod strays;
 mod sweep;
 mod sync;
 #[cfg(test)]

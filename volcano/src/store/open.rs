@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use magma_common::proto::operation::Outcome;
 use magma_common::time::Timestamp;
-use magma_common::topology::{Seq, SliceId};
+use magma_common::topology::{Division, Seq, SliceId};
 use serde_bytes::ByteBuf;
 
 use super::append;
@@ -275,6 +275,8 @@ struct Replay<'a> {
     /// The latest time of any record so far.
     time: Timestamp,
     outcomes: Vec<RetainedOutcome>,
+    /// Which slices were divided so far, by which record, and which came of it.
+    divisions: Vec<(SliceId, Seq, SliceId)>,
     /// Bytes that were appended and may not be on disk.
     unsynced: Doubts,
     replayed: u64,
@@ -291,6 +293,7 @@ impl<'a> Replay<'a> {
             index,
             time,
             outcomes: Vec::new(),
+            divisions: Vec::new(),
             unsynced: Doubts::default(),
             replayed: 0,
         }
@@ -324,6 +327,9 @@ impl<'a> Replay<'a> {
         match entry {
             Entry::Record(record) => {
                 self.time = self.time.max(record.time);
+                if let Some(Division { new, .. }) = record.division() {
+                    self.divide_outcomes(record.slice, record.seq, new);
+                }
                 if let Some(outcome) = record.outcome {
                     let (slice, seq, time) = (record.slice, record.seq, record.time);
                     self.outcomes.push(RetainedOutcome { slice, seq, time, outcome });
@@ -331,6 +337,10 @@ impl<'a> Replay<'a> {
             }
             Entry::Rewind { slice, to, .. } => {
                 self.outcomes.retain(|kept| kept.slice != slice || kept.seq <= to.seq);
+                let undone = |(parent, seq, _): &(SliceId, Seq, SliceId)| *parent == slice && *seq > to.seq;
+                for (.., new) in self.divisions.extract_if(.., |division| undone(division)) {
+                    self.outcomes.retain(|kept| kept.slice != new);
+                }
             }
             Entry::Place { slice, outcomes, .. } => {
                 let time = self.time;
@@ -345,6 +355,16 @@ impl<'a> Replay<'a> {
             }
             Entry::Copied { .. } => {}
         }
+    }
+
+    /// A slice that is divided off begins with all outcomes of the other one: which of them it will be asked about is not known here.
+    fn divide_outcomes(&mut self, slice: SliceId, seq: Seq, new: SliceId) {
+        self.divisions.push((slice, seq, new));
+        self.outcomes.retain(|kept| kept.slice != new);
+        let inherited = self.outcomes.iter().filter(|kept| kept.slice == slice);
+        let inherited: Vec<_> =
+            inherited.map(|kept| RetainedOutcome { slice: new, ..kept.clone() }).collect();
+        self.outcomes.extend(inherited);
     }
 
     fn apply(&mut self, entry: EntryRef<'_>, lsn: Lsn, rows: bool) -> Result<(), OpenError> {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use magma_common::key::KeyRange;
 use magma_common::time::Timestamp;
-use magma_common::topology::{Epoch, Position, Seq};
+use magma_common::topology::{Epoch, Position, Seq, SliceId};
 
 use super::copy::{Landed, Partial};
 use crate::missing::Missing;
@@ -31,6 +31,8 @@ pub(super) struct SliceState {
     pub(super) partial: Option<Partial>,
     /// What was brought in and is not missing any more, but would be after a power cut.
     pub(super) landed: Vec<Landed>,
+    /// The slice that this one was divided off, and the record that did it, if that happened here.
+    pub(super) parent: Option<(SliceId, Seq)>,
 }
 
 /// A copy that has had no record yet, of a slice that covers everything.
@@ -45,6 +47,7 @@ impl Default for SliceState {
             floor: Seq::default(),
             partial: None,
             landed: Vec::new(),
+            parent: None,
         }
     }
 }

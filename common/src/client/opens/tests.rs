@@ -42,6 +42,7 @@ fn slice(id: u32, range: KeyRange, reign: u64) -> Slice {
         mirrors,
         joining,
         recalling: false,
+        dividing: None,
     }
 }
 

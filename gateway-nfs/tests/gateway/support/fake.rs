@@ -185,6 +185,7 @@ impl Fake {
             mirrors: Vec::new(),
             joining: Vec::new(),
             recalling: false,
+            dividing: None,
         };
         Topology {
             version: 1,

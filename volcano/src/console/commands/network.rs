@@ -1,15 +1,16 @@
-//! `lava leave`, `stay`, `evict`, `copies`, `balance` and `move`: changes that the volcanos have to agree on.
+//! `lava leave`, `stay`, `evict`, `copies`, `balance`, `move` and `divide`: changes that the volcanos have to agree on.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use magma_common::topology::{Member, Topology, VolcanoId};
+use magma_common::key::Ino;
+use magma_common::topology::{Member, Slice, Topology, VolcanoId};
 use tokio::time::{Instant, sleep};
 
 use super::{Stop, balance, force};
 use crate::console::admin::{Admin, Lava};
 use crate::console::command::NetworkCommand;
-use crate::console::health::{called, has_substitutes, names, silence};
+use crate::console::health::{called, has_substitutes, name, names, silence};
 use crate::console::output::Output;
 use crate::console::text::{count, duration};
 use crate::coordinator::{Change, SliceChange};
@@ -34,7 +35,7 @@ pub(super) async fn run(admin: &dyn Admin, command: &NetworkCommand, out: &mut O
     if let NetworkCommand::Evict { nickname, force: true } = command {
         return force::run(admin, nickname, out).await;
     }
-    let wish = wish(&admin.lava(), command).map_err(Stop::Message)?;
+    let wish = wish(admin, &admin.lava(), command).map_err(Stop::Message)?;
     for change in wish.changes {
         agree(admin, &change).await?;
     }
@@ -61,7 +62,8 @@ async fn agree(admin: &dyn Admin, change: &Change) -> Result<(), Stop> {
             return Ok(());
         }
         let change = up_to_date(&lava.topology, change);
-        if let Some(refusal) = asked.and_then(|_| admin.refusal(&change)) {
+        let is_begun = is_begun(&lava.topology, &change);
+        if let Some(refusal) = asked.filter(|_| !is_begun).and_then(|_| admin.refusal(&change)) {
             return Err(Stop::Message(format!("refused: {refusal}")));
         }
         if started.elapsed() >= PATIENCE {
@@ -70,7 +72,7 @@ async fn agree(admin: &dyn Admin, change: &Change) -> Result<(), Stop> {
                 duration(PATIENCE)
             )));
         }
-        if asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
+        if !is_begun && asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
             admin.propose(change);
             asked = Some(Instant::now());
         }
@@ -96,11 +98,20 @@ fn is_made(topology: &Topology, change: &Change) -> bool {
         Change::Slice(id, _, SliceChange::Assign(owner)) => {
             topology.slices.iter().any(|slice| slice.id == *id && slice.owner == *owner)
         }
+        Change::Slice(_, _, SliceChange::Divide(division)) => {
+            topology.slices.iter().any(|slice| slice.id == division.new)
+        }
         _ => false,
     }
 }
 
-fn wish(lava: &Lava, command: &NetworkCommand) -> Result<Wish, String> {
+/// Whether the volcanos have agreed on a change that takes a while, so that it need not be asked for again.
+fn is_begun(topology: &Topology, change: &Change) -> bool {
+    let Change::Slice(id, _, SliceChange::Divide(division)) = change else { return false };
+    topology.slices.iter().any(|slice| slice.id == *id && slice.dividing == Some(*division))
+}
+
+fn wish(admin: &dyn Admin, lava: &Lava, command: &NetworkCommand) -> Result<Wish, String> {
     match command {
         NetworkCommand::Leave(who) => {
             let member = match who {
@@ -118,6 +129,7 @@ fn wish(lava: &Lava, command: &NetworkCommand) -> Result<Wish, String> {
         NetworkCommand::Balance(on) => balance::switch(lava, *on),
         NetworkCommand::BalanceNow => balance::now(lava),
         NetworkCommand::Move { who, after } => balance::place(lava, named(lava, who)?, named(lava, after)?),
+        NetworkCommand::Divide(which, at) => divide(admin, lava, which, *at),
     }
 }
 
@@ -227,6 +239,41 @@ fn evict(lava: &Lava, member: &Member) -> Result<Wish, String> {
          Should it come back, it is not taken in with what it has.\n"
     );
     Ok(Wish { changes: vec![Change::Leave(member.id, true)], done })
+}
+
+/// The slice with this number, or the largest one that the volcano of this name serves.
+fn slice_of<'a>(lava: &'a Lava, which: &str) -> Result<&'a Slice, String> {
+    let slices = &lava.topology.slices;
+    if let Some(slice) = slices.iter().find(|slice| slice.id.0.to_string() == which) {
+        return Ok(slice);
+    }
+    if which.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(format!("there is no slice {which}; `lava` lists them"));
+    }
+    let member = named(lava, which)?;
+    let served = slices.iter().filter(|slice| slice.primary.volcano == member.id);
+    let width = |slice: &&Slice| slice.range.stop().0 - slice.range.start().0;
+    served.max_by_key(width).ok_or_else(|| format!("{which} serves no slice"))
+}
+
+fn divide(admin: &dyn Admin, lava: &Lava, which: &str, at: Option<Ino>) -> Result<Wish, String> {
+    let slice = slice_of(lava, which)?;
+    let id = slice.id;
+    let at = match at {
+        Some(at) => at,
+        None => admin.median(id).map_err(|error| error.to_string())?.ok_or_else(|| {
+            format!(
+                "this volcano has no copy of slice {}: say where to divide it, or ask {}",
+                id.0,
+                name(&lava.topology, slice.primary.volcano)
+            )
+        })?,
+    };
+    let change = Change::division(&lava.topology, id, at).ok_or("there are no numbers left for slices")?;
+    Ok(Wish {
+        changes: vec![change],
+        done: format!("slice {} is divided: keys from {:016x} on are another slice.\n", id.0, at.0),
+    })
 }
 
 fn copies(lava: &Lava, copies: u8) -> Result<Wish, String> {

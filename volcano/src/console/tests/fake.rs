@@ -9,7 +9,7 @@ use bytes::Bytes;
 use magma_common::attr::{Attr, Kind, Wcc};
 use magma_common::error::FlareError;
 use magma_common::handle::{BirthNumber, Handle};
-use magma_common::key::{BirthString, Key};
+use magma_common::key::{BirthString, Ino, Key};
 use magma_common::logging::{Channel, Channels, LoggingError};
 use magma_common::name::Name;
 use magma_common::proto::operation::{
@@ -22,7 +22,7 @@ use magma_common::topology::{SliceId, VolcanoId};
 use super::ring::ring;
 use crate::console::admin::{AclRule, Admin, CacheFigures, Inspection, Lava};
 use crate::console::files::Files;
-use crate::coordinator::{Change, Refusal};
+use crate::coordinator::{Change, Refusal, SliceChange};
 use crate::rows::{Content, FlareRow, Life, ReferenceRow};
 use crate::view::ReadError;
 
@@ -285,6 +285,14 @@ impl Admin for Volcano {
         }))
     }
 
+    fn median(&self, slice: SliceId) -> Result<Option<Ino>, ReadError> {
+        let is_here = |known: &&magma_common::topology::Slice| {
+            known.id == slice && known.copies().any(|copy| copy.volcano == self.lava.borrow().own)
+        };
+        let topology = self.lava.borrow().topology.clone();
+        Ok(topology.slices.iter().find(is_here).map(|_| Ino(0xabcd << 48)))
+    }
+
     fn caches(&self) -> Vec<CacheFigures> {
         vec![CacheFigures { name: "flares".to_owned(), entries: 5, capacity: 1000, hits: 30, misses: 10 }]
     }
@@ -306,7 +314,14 @@ impl Admin for Volcano {
     fn propose(&self, change: Change) {
         self.proposed.borrow_mut().push(change.clone());
         if matches!(self.votes, Votes::Agree) {
-            change.apply(Arc::make_mut(&mut self.lava.borrow_mut().topology)).unwrap();
+            let mut lava = self.lava.borrow_mut();
+            let topology = Arc::make_mut(&mut lava.topology);
+            change.apply(topology).unwrap();
+            if let Change::Slice(id, _, SliceChange::Divide(_)) = change {
+                // its copies do it at once
+                let epoch = topology.slices.iter().find(|slice| slice.id == id).unwrap().epoch;
+                Change::Slice(id, epoch, SliceChange::Divided).apply(topology).unwrap();
+            }
         }
     }
 

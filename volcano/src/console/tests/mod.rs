@@ -290,6 +290,7 @@ fn help_lists_every_command_on_a_line_of_its_own() {
         "help",
         "inspect",
         "lava copies N",
+        "lava divide SLICE|NICK [AT]",
         "lava evict NICK [--force]",
         "lava health",
         "lava leave [NICK]",
@@ -309,7 +310,7 @@ fn help_lists_every_command_on_a_line_of_its_own() {
         );
     }
     assert!(help.lines().all(|line| line.len() <= 100), "{help}");
-    assert_eq!(answer(&small(), "help lava").lines().count(), 6);
+    assert_eq!(answer(&small(), "help lava").lines().count(), 7);
     assert_eq!(answer(&small(), "help pwd"), "pwd                  show the directory we are in\n");
 }
 

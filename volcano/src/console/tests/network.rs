@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use magma_common::topology::VolcanoId;
+use magma_common::key::Ino;
+use magma_common::topology::{SliceId, VolcanoId};
 
 use super::fake::{Tree, Volcano, Votes};
 use super::ring::ring;
@@ -191,4 +192,22 @@ fn one_volcano_alone_can_be_stopped() {
     let volcano = volcano(ring(2, &[1, 2]), Votes::Agree);
     assert!(transcript(&volcano, b"\nshutdown --local\npwd\n").ends_with("> shutting down this volcano\n"));
     assert_eq!(*volcano.shut_down.borrow(), Some(false));
+}
+
+#[test]
+fn a_slice_is_divided_by_its_number_or_by_who_serves_it() {
+    let division = |at| Change::division(&ring(2, &[1]).topology, SliceId(1), Ino(at)).unwrap();
+    let (said, proposed) = told(ring(2, &[1]), "lava divide wallace");
+    assert_eq!(said, "slice 1 is divided: keys from abcd000000000000 on are another slice.\n");
+    assert_eq!(proposed, [division(0xabcd << 48)]);
+    let (said, proposed) = told(ring(2, &[1]), "lava divide 1 4");
+    assert_eq!(said, "slice 1 is divided: keys from 4000000000000000 on are another slice.\n");
+    assert_eq!(proposed, [division(4 << 60)]);
+    assert_eq!(refused(ring(2, &[1]), "lava divide 7"), "there is no slice 7; `lava` lists them\n");
+    assert_eq!(refused(ring(2, &[1]), "lava divide gromit"), "gromit serves no slice\n");
+    let elsewhere = refused(ring(2, &[1]).asked(2), "lava divide 1");
+    assert_eq!(elsewhere, "this volcano has no copy of slice 1: say where to divide it, or ask wallace\n");
+    let refusal = Refusal::Unfit("that slice is being divided already".into());
+    let volcano = volcano(ring(2, &[1]), Votes::Refuse(refusal));
+    assert_eq!(answer(&volcano, "lava divide 1 8"), "refused: that slice is being divided already\n");
 }

@@ -34,6 +34,7 @@ pub(in crate::console) fn ring(volcanos: u64, copies: &[u64]) -> Lava {
         mirrors: mirrors.iter().copied().map(life).collect(),
         joining: Vec::new(),
         recalling: false,
+        dividing: None,
     };
     let topology = Topology {
         version: 1,

@@ -38,6 +38,7 @@ fn network(volcanos: u64, owners: &[u64]) -> Topology {
         mirrors: Vec::new(),
         joining: Vec::new(),
         recalling: false,
+        dividing: None,
     };
     let mut topology = Topology {
         version: 1,

@@ -44,7 +44,7 @@ pub(super) fn place(
 }
 
 /// What this volcano owns is owned by the next one of the ring from now on, if there is another one. Gives out what that was.
-pub(super) fn disown(topology: &mut Topology, volcano: VolcanoId) -> Vec<&mut Slice> {
+pub(in crate::coordinator) fn disown(topology: &mut Topology, volcano: VolcanoId) -> Vec<&mut Slice> {
     let heir = topology.ring_from(volcano).map(|member| member.id).find(|heir| *heir != volcano);
     let Some(heir) = heir else { return Vec::new() };
     let mut owned: Vec<&mut Slice> =

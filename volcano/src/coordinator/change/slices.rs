@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use magma_common::topology::{Epoch, MAX_COPIES, Member, Replica, Slice, SliceId, Topology, VolcanoId};
+use magma_common::topology::{
+    Division, Epoch, MAX_COPIES, MAX_SLICES, Member, Replica, Slice, SliceId, Topology, VolcanoId,
+};
 
 use super::{Refusal, SliceChange, name, unfit};
 use crate::planted::{Bug, planted};
@@ -22,7 +24,7 @@ pub(super) fn change(
     let Some(slice) = topology.slices.iter().find(|slice| slice.id == id).filter(is_present) else {
         return Err(Refusal::Stale);
     };
-    let mut slice = slice.clone();
+    let (mut slice, mut new) = (slice.clone(), None);
     match change {
         SliceChange::Promote(mirror) => {
             check_present(topology, *mirror)?;
@@ -74,10 +76,15 @@ pub(super) fn change(
                 return unfit("that slice has nothing to ask the other slices");
             }
         }
+        SliceChange::Divide(division) => {
+            check_division(topology, &slice, *division)?;
+            slice.dividing = Some(*division);
+        }
+        SliceChange::Divided => new = Some(divide(&mut slice, epoch)?),
     }
     slice.epoch = epoch;
-    if let Some(old) = topology.slices.iter_mut().find(|old| old.id == id) {
-        *old = slice;
+    if let Some(at) = topology.slices.iter().position(|old| old.id == id) {
+        topology.slices.splice(at..=at, std::iter::once(slice).chain(new));
     }
     if matches!(change, SliceChange::ColdStart { lost: true, .. }) {
         topology.loss_counter = topology.loss_counter.saturating_add(1);
@@ -121,8 +128,47 @@ fn check_present(topology: &Topology, copy: Replica) -> Result<(), Refusal> {
     }
 }
 
+fn check_division(topology: &Topology, slice: &Slice, division: Division) -> Result<(), Refusal> {
+    let Division { at, new } = division;
+    if slice.dividing.is_some() {
+        return unfit("that slice is being divided already");
+    }
+    if !slice.joining.is_empty() {
+        return unfit("a copy of that slice is catching up; it is not divided before that has ended");
+    }
+    if slice.recalling {
+        return unfit("that slice has to find out what it may have lost before it is divided");
+    }
+    if slice.range.cut(at).is_none() {
+        return unfit(format!("{:016x} does not lie inside that slice, with keys on both sides of it", at.0));
+    }
+    let coming = topology.slices.iter().filter(|slice| slice.dividing.is_some()).count();
+    if topology.slices.len() + coming >= MAX_SLICES as usize {
+        return unfit(format!("the network already has {MAX_SLICES} slices, which is the most"));
+    }
+    if topology.unused_slice().is_none_or(|unused| new < unused) {
+        return unfit(format!("the number {} has been given to a slice before", new.0));
+    }
+    Ok(())
+}
+
+/// Cuts a slice that its copies have divided: the one that comes of it has the same copies, which begin anew.
+fn divide(slice: &mut Slice, epoch: Epoch) -> Result<Slice, Refusal> {
+    let Some(Division { at, new }) = slice.dividing.take() else {
+        return unfit("that slice is not being divided");
+    };
+    let Some((kept, given)) = slice.range.cut(at) else {
+        return unfit("that slice cannot be divided there");
+    };
+    slice.range = kept;
+    Ok(Slice { id: new, range: given, epoch, reign: epoch, joining: Vec::new(), ..slice.clone() })
+}
+
 fn check_addition(topology: &Topology, slice: &Slice, copy: Replica) -> Result<(), Refusal> {
     check_present(topology, copy)?;
+    if slice.dividing.is_some() {
+        return unfit("that slice is being divided; it takes no copies before that has ended");
+    }
     if let Some(known) = slice.copies().find(|known| known.volcano == copy.volcano) {
         let name = name(topology, copy.volcano);
         return if known == copy {

@@ -1,3 +1,5 @@
+mod dividing;
+
 use std::collections::BTreeSet;
 
 use magma_common::key::{Ino, KeyRange};
@@ -45,6 +47,7 @@ fn topology() -> Topology {
             mirrors: vec![life(2, 1)],
             joining: vec![life(3, 1)],
             recalling: false,
+            dividing: None,
         }],
         ancestors: Vec::new(),
         handle_key: [0; 32],

@@ -51,6 +51,7 @@ pub(super) fn alone() -> Topology {
             mirrors: vec![],
             joining: vec![],
             recalling: false,
+            dividing: None,
         }],
         ancestors: Vec::new(),
         handle_key: [0; 32],

@@ -14,8 +14,8 @@ const SLICES: u32 = 6;
 
 /// A client of a ring: asks the volcano that serves the flare.
 pub(super) struct Caller {
-    session: SessionId,
-    sequence: u64,
+    pub(super) session: SessionId,
+    pub(super) sequence: u64,
 }
 
 /// Three volcanos, each of which serves two of six slices, and a client.
@@ -35,17 +35,8 @@ fn shared_ring() -> (Ring, Caller) {
     let primaries: std::collections::BTreeSet<_> =
         ring.topology().slices.iter().map(|slice| slice.primary).collect();
     assert!(primaries.len() > 1, "several volcanos serve");
-    let caller = open_session(&mut ring);
+    let caller = Caller::new(&mut ring);
     (ring, caller)
-}
-
-/// A client.
-pub(super) fn open_session(ring: &mut Ring) -> Caller {
-    let home = served_by(ring, &Handle::root().key);
-    let opened = ring.ask(home, OpenSession { client: "a test".into() }, false);
-    ring.until(|ring| ring.answers.contains_key(&opened));
-    let Ok((Reply::OpenSession(opened), _)) = &ring.answers[&opened] else { panic!("it is opened") };
-    Caller { session: opened.session, sequence: 0 }
 }
 
 /// Whether every slice has the copies that it should have, and is served by the one that should serve it.
@@ -76,8 +67,17 @@ pub(super) fn served_by(ring: &Ring, key: &magma_common::key::Key) -> u8 {
 }
 
 impl Caller {
+    /// A client with a session.
+    pub(super) fn new(ring: &mut Ring) -> Self {
+        let home = served_by(ring, &Handle::root().key);
+        let opened = ring.ask(home, OpenSession { client: "a test".into() }, false);
+        ring.until(|ring| ring.answers.contains_key(&opened));
+        let Ok((Reply::OpenSession(opened), _)) = &ring.answers[&opened] else { panic!("it is opened") };
+        Self { session: opened.session, sequence: 0 }
+    }
+
     /// Sends a request under this operation id, and does not wait.
-    fn send(&self, ring: &mut Ring, request: impl Into<Request>, sequence: u64) -> Ticket {
+    pub(super) fn send(&self, ring: &mut Ring, request: impl Into<Request>, sequence: u64) -> Ticket {
         let request = request.into();
         let number = served_by(ring, &request.key().unwrap_or(Handle::root().key));
         let ticket = Ticket(ring.seed);
@@ -121,7 +121,7 @@ impl Caller {
         }
     }
 
-    fn mkdir(&mut self, ring: &mut Ring, dir: Handle, child: &str) -> Handle {
+    pub(super) fn mkdir(&mut self, ring: &mut Ring, dir: Handle, child: &str) -> Handle {
         let made = Mkdir { dir, name: name(child), mode: 0o755, umask: 0, set: SetAttr::default() };
         self.ask(ring, made).unwrap().attr.handle
     }
@@ -146,7 +146,7 @@ fn remembered(ring: &Ring, part: Part) -> usize {
     ring.running.values().map(rows).sum()
 }
 
-fn is_settled(ring: &Ring) -> bool {
+pub(super) fn is_settled(ring: &Ring) -> bool {
     [Part::Prepared, Part::Applied, Part::Driven].iter().all(|part| remembered(ring, *part) == 0)
 }
 

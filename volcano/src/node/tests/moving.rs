@@ -2,7 +2,7 @@
 
 use magma_common::proto::operation::{Lookup, Statfs};
 
-use super::across::{Caller, create, name, open_session, served_by, settled};
+use super::across::{Caller, create, name, served_by, settled};
 use super::*;
 use crate::coordinator::SliceChange;
 
@@ -44,7 +44,7 @@ fn a_newcomer_follows_the_volcano_that_it_contacted() {
 #[test]
 fn a_slice_moves_under_load_and_nobody_waits_for_long() {
     let mut ring = three_with(4);
-    let mut caller = open_session(&mut ring);
+    let mut caller = Caller::new(&mut ring);
     let home = ring.topology().slice_of(&Handle::root().key).unwrap().id;
     let (mut files, mut longest) = (0, Duration::ZERO);
     // To a mirror, to one that has no copy yet, and back.
@@ -70,7 +70,7 @@ fn a_slice_moves_under_load_and_nobody_waits_for_long() {
 #[test]
 fn a_new_owner_that_is_lost_before_it_has_the_slice_costs_nothing() {
     let mut ring = three_with(4);
-    let mut caller = open_session(&mut ring);
+    let mut caller = Caller::new(&mut ring);
     let home = ring.topology().slice_of(&Handle::root().key).unwrap().id;
     let to = ring.id(2);
     assert!(slice_of(&ring, home).copies().all(|copy| copy.volcano != to));
@@ -96,7 +96,7 @@ fn a_new_owner_that_is_lost_before_it_has_the_slice_costs_nothing() {
 #[test]
 fn a_new_owner_that_is_lost_when_it_has_the_slice_is_replaced_and_gets_it_back() {
     let mut ring = three_with(4);
-    let mut caller = open_session(&mut ring);
+    let mut caller = Caller::new(&mut ring);
     let home = ring.topology().slice_of(&Handle::root().key).unwrap().id;
     for number in 0..5 {
         make(&mut ring, &mut caller, number);
@@ -175,7 +175,7 @@ fn owned(ring: &Ring) -> Vec<usize> {
 #[test]
 fn the_balancer_evens_out_what_the_volcanos_own_and_then_rests() {
     let mut ring = three_with(6);
-    let mut caller = open_session(&mut ring);
+    let mut caller = Caller::new(&mut ring);
     ring.until(|ring| ring.now.monotonic > Duration::from_secs(1020));
     assert_eq!(owned(&ring), [6, 0, 0], "it is off at first");
     ring.propose(2, &Change::Balance(true));
@@ -217,7 +217,7 @@ fn a_volcano_moves_to_another_place_of_the_ring_without_its_slices() {
 #[test]
 fn space_is_that_of_the_network_and_flares_are_counted_by_slice() {
     let mut ring = three_with(4);
-    let mut caller = open_session(&mut ring);
+    let mut caller = Caller::new(&mut ring);
     for number in 0..30 {
         make(&mut ring, &mut caller, number);
     }

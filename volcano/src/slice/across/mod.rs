@@ -213,6 +213,24 @@ impl Slice<'_> {
         Ok(())
     }
 
+    /// The slice has other rows than before, in the same reign. No attempt is being driven.
+    pub(super) fn begin_across_again(&mut self, now: Now) -> Result<(), Trouble> {
+        let attempts = self.across.attempts;
+        self.begin_across(now)?;
+        // no number is used again in a reign
+        self.across.attempts = attempts;
+        Ok(())
+    }
+
+    /// Attempts that are not committed are dead, and nobody waits here any more.
+    pub(super) fn give_up_attempts(&mut self) {
+        let numbers: Vec<u64> = self.across.running.keys().copied().collect();
+        for number in numbers {
+            self.end_unanswered(number);
+        }
+        self.let_go_across();
+    }
+
     /// Does what time has made due.
     pub(super) fn tick_across(&mut self, now: Now) -> Result<(), Trouble> {
         self.go_on_driving(now)?;
@@ -240,7 +258,7 @@ impl Slice<'_> {
     }
 
     /// The caller asks again, under the same operation id.
-    fn tell_later(&mut self, ticket: super::Ticket) {
+    pub(super) fn tell_later(&mut self, ticket: super::Ticket) {
         self.effects.push(Effect::Answer(ticket, Err(magma_common::error::FlareError::Unavailable.into())));
     }
 

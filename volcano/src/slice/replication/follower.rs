@@ -114,12 +114,15 @@ impl Slice<'_> {
 
     /// A copy that joins counts what it is in doubt about as missing, and gets it from the primary.
     pub(super) fn resolve_doubts(&mut self) -> Result<(), Trouble> {
-        if self.replication.doubtful.is_empty() || planted(Bug::KeepDoubtfulBytes) {
+        // without a copy here they may concern one of which this slice is yet to be divided off
+        let has_copy = self.store.position(self.identity.slice).is_some();
+        if self.replication.doubtful.is_empty() || !has_copy || planted(Bug::KeepDoubtfulBytes) {
             return Ok(());
         }
+        let range = self.pass_doubts_on();
         self.store.distrust(self.identity.slice, &self.replication.doubtful)?;
         self.store.sync_now(SyncBodies::None)?;
-        self.store.trust(self.range())?;
+        self.store.trust(range)?;
         self.replication.doubtful = crate::store::Doubts::default();
         Ok(())
     }
@@ -140,8 +143,10 @@ impl Slice<'_> {
             }
             SliceMessage::WhereAreYou { beacon } => {
                 self.beacon(now, beacon);
-                self.store.flush()?;
-                self.say_stand();
+                if !self.awaits_division() {
+                    self.store.flush()?;
+                    self.say_stand();
+                }
             }
             SliceMessage::Sync { number, through, bodies } => self.want_sync(number, through, bodies),
             SliceMessage::Acknowledged(marks) => {
@@ -150,6 +155,7 @@ impl Slice<'_> {
                 }
             }
             SliceMessage::Rewind { beacon, to } if self.may_be_cut(beacon) => self.cut_to(to)?,
+            SliceMessage::Place { .. } if self.awaits_division() => {}
             SliceMessage::Place { beacon, position, history, outcomes } if self.may_be_cut(beacon) => {
                 let (slice, range) = (self.identity.slice, self.range());
                 self.ledger.clear();
@@ -157,6 +163,7 @@ impl Slice<'_> {
                     self.ledger.recover(now.monotonic, *seq, outcome.clone());
                 }
                 self.store.place(slice, range, position, &history, &outcomes)?;
+                self.store.remove_strays();
                 self.after_cut()?;
             }
             SliceMessage::Refresh { number, at, part } => self.take_part(number, at, &part)?,
@@ -245,6 +252,9 @@ impl Slice<'_> {
             Err(error) => return Err(error.into()),
         }
         *self.last_time = record.time;
+        if let Some(division) = record.division() {
+            self.recovered.inherit(division.new, self.ledger.heir());
+        }
         if let Some(outcome) = record.outcome {
             // Whatever it opened is known to the primary alone.
             self.ledger.recover(now.monotonic, record.seq, outcome);

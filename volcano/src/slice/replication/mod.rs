@@ -16,6 +16,7 @@
 //! * A member is one life of a volcano. What it knew in memory ends with that life, and so does its membership.
 
 mod cold;
+mod dividing;
 mod feed;
 mod follower;
 mod history;

@@ -80,7 +80,8 @@ impl Slice<'_> {
     fn next_step(&self, now: Now) -> Option<Step> {
         let Role::Primary(primary) = &self.replication.role else { return None };
         let config = self.replication.config.as_ref()?;
-        if primary.phase != Phase::Serving || primary.is_cut_off || self.replication.proposal.is_some() {
+        let is_busy = self.replication.proposal.is_some() || config.dividing.is_some();
+        if primary.phase != Phase::Serving || primary.is_cut_off || is_busy {
             return None;
         }
         // The owner may have changed without the slice: with its volcano, that is.

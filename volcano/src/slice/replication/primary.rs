@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use magma_common::key::KeyRange;
 use magma_common::topology::{Epoch, Position, Replica, Seq, Slice as Config};
 
+use super::dividing;
 use super::progress::{PART_PATIENCE, Progress, Stage};
 use super::{Replication, Role};
 use crate::coordinator::SliceChange;
@@ -39,6 +41,8 @@ pub(super) enum Phase {
     Recalling,
     /// It serves.
     Serving,
+    /// The slice is divided in two: it evaluates nothing until all copies have done it.
+    Dividing(dividing::Stage),
     /// It gives the slice to this mirror: it evaluates nothing more, and asks for the change when all that it has evaluated has
     /// left and the mirror has every record.
     Giving(Replica),
@@ -93,6 +97,17 @@ impl Replication {
     /// Whether this copy is the primary and may evaluate requests.
     pub(in crate::slice) fn is_serving(&self) -> bool {
         matches!(&self.role, Role::Primary(primary) if primary.phase == Phase::Serving && !primary.is_cut_off)
+    }
+
+    /// Whether this copy is a primary that divides its slice, or one that prepares to serve, and its slice is new.
+    pub(in crate::slice) fn is_dividing(&self, is_new: impl Fn() -> bool) -> bool {
+        let Role::Primary(primary) = &self.role else { return false };
+        !primary.is_cut_off
+            && match primary.phase {
+                Phase::Dividing(_) => true,
+                Phase::Comparing | Phase::Leveling(_) => is_new(),
+                Phase::Recalling | Phase::Serving | Phase::Giving(_) => false,
+            }
     }
 
     /// Whether an answer might leave this copy now, were there one: it serves, and holds the lease.
@@ -167,12 +182,16 @@ impl Slice<'_> {
     /// serves the slice by then, or comes back.
     fn heed_lease(&mut self, now: Now) {
         let Role::Primary(primary) = &mut self.replication.role else { return };
-        if !matches!(primary.phase, Phase::Serving | Phase::Recalling) {
+        if !matches!(primary.phase, Phase::Serving | Phase::Recalling | Phase::Dividing(_)) {
             return;
         }
         let is_cut_off = primary.safe(now.monotonic).is_none();
         if is_cut_off && !std::mem::replace(&mut primary.is_cut_off, is_cut_off) {
             tracing::warn!(target: "magma::routing", slice = self.identity.slice.0, "the other copies do not answer: nobody is served until they do, or are replaced");
+            if primary.phase == Phase::Dividing(dividing::Stage::Securing) {
+                // what waits for the disks is given up, too
+                primary.phase = Phase::Dividing(dividing::Stage::Recorded);
+            }
             self.let_go();
         } else {
             primary.is_cut_off = is_cut_off;
@@ -198,7 +217,11 @@ impl Slice<'_> {
             Phase::Leveling(first) => {
                 let level = primary.counted().all(|copy| copy.acked >= first && copy.leases(now.monotonic));
                 if (level || planted(Bug::ServeBeforeLeveling)) && self.store.flush().is_ok() {
-                    self.begin_serving(now);
+                    if self.is_divided_here() {
+                        self.go_on_dividing(now, dividing::Stage::Recorded);
+                    } else {
+                        self.begin_serving(now);
+                    }
                 }
             }
             Phase::Recalling => self.recall_or_serve(now),
@@ -209,7 +232,14 @@ impl Slice<'_> {
                     self.propose(now, SliceChange::HandOver(to));
                 }
             }
-            Phase::Serving => {}
+            Phase::Serving => self.divide_if_due(now),
+            Phase::Dividing(stage) => self.go_on_dividing(now, stage),
+        }
+    }
+
+    pub(super) fn set_phase(&mut self, phase: Phase) {
+        if let Role::Primary(primary) = &mut self.replication.role {
+            primary.phase = phase;
         }
     }
 
@@ -233,6 +263,7 @@ impl Slice<'_> {
     /// What this copy has where a power cut may have taken bytes is what the slice has from now on. Records say so, byte by byte,
     /// since other copies, one that comes back in a year included, may have what this one has lost.
     fn settle_doubts(&mut self, now: Now) -> Result<(), Trouble> {
+        let range = self.pass_doubts_on();
         let doubts = self.replication.doubtful.clone();
         if doubts.is_empty() {
             return Ok(());
@@ -258,12 +289,20 @@ impl Slice<'_> {
             }
         }
         self.store.sync_now(SyncBodies::None)?;
-        self.store.trust(self.range())?;
+        self.store.trust(range)?;
         self.replication.doubtful = Doubts::default();
         Ok(())
     }
 
-    fn begin_serving(&mut self, now: Now) {
+    /// Doubts about keys that this copy does not have any more, since it was divided, concern another slice. The keys that it has.
+    pub(in crate::slice) fn pass_doubts_on(&mut self) -> KeyRange {
+        let range = self.store.range(self.identity.slice).unwrap_or(self.range());
+        let own = self.replication.doubtful.take_within(range);
+        self.recovered.add_doubts(std::mem::replace(&mut self.replication.doubtful, own));
+        range
+    }
+
+    pub(super) fn begin_serving(&mut self, now: Now) {
         let rows = match self.store.sessions_of(self.identity.slice) {
             Ok(rows) => rows,
             Err(error) => return self.fail(&error.to_string()),
@@ -291,18 +330,14 @@ impl Slice<'_> {
             );
             primary.phase = if is_recalling { Phase::Recalling } else { Phase::Serving };
         }
-        if is_recalling {
-            self.recall_or_serve(now);
-        }
+        self.advance(now);
     }
 
     /// Asks the other slices what was lost here. When everything is done again, the coordinator hears of it, and the slice serves.
     fn recall_or_serve(&mut self, now: Now) {
         if !self.replication.config.as_ref().is_some_and(|config| config.recalling) {
-            if let Role::Primary(primary) = &mut self.replication.role {
-                primary.phase = Phase::Serving;
-            }
-            return;
+            self.set_phase(Phase::Serving);
+            return self.divide_if_due(now);
         }
         if self.replication.proposal.is_some() {
             return;

@@ -91,6 +91,7 @@ fn topology(range: KeyRange) -> Topology {
             mirrors: Vec::new(),
             joining: Vec::new(),
             recalling: false,
+            dividing: None,
         }],
         ancestors: Vec::new(),
         handle_key: [9; 32],

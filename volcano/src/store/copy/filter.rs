@@ -82,7 +82,7 @@ pub fn filter(
     filtered
 }
 
-/// The inode number of the flare that a change is about; none for sessions and transactions, which every copy has.
+/// The inode number of the flare that a change is about; none for what concerns the slice as a whole, which every copy has.
 fn subject(change: &Change) -> Option<Ino> {
     Some(match change {
         Change::PutFlare(row) => row.handle.ino(),
@@ -99,7 +99,8 @@ fn subject(change: &Change) -> Option<Ino> {
         Change::PutSession(_)
         | Change::EndSession(_)
         | Change::PutTransaction(_)
-        | Change::DeleteTransaction { .. } => return None,
+        | Change::DeleteTransaction { .. }
+        | Change::Divide(_) => return None,
     })
 }
 

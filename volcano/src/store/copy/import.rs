@@ -17,7 +17,8 @@ use magma_common::topology::SliceId;
 use super::super::Store;
 use super::super::error::StoreError;
 use super::landing::{Landed, Waits};
-use super::{Partial, filter, wipe};
+use super::wipe::Wiped;
+use super::{Partial, filter};
 use crate::node::message::Part;
 use crate::record::{BodyChange, Change};
 use crate::rows::BodyId;
@@ -86,9 +87,9 @@ impl Store {
 
     /// Takes away what this copy has where a part is wanted, as much as may be done at once. Whether nothing is left.
     fn make_way(&mut self, slice: SliceId, part: &Part, wanted: &[KeyRange]) -> Result<bool, StoreError> {
-        let mut wiped = wipe::Wiped::default();
+        let mut wiped = Wiped::default();
         for &range in wanted {
-            wipe::plan(&self.db, range, &mut wiped)?;
+            wiped.plan(&self.db, range)?;
         }
         if self.brings_whole(slice, part.range) {
             wiped.remove(self.not_among(slice, part, wiped.room())?);

@@ -21,6 +21,7 @@ pub use export::Inside;
 pub use filter::{Filtered, Partial, filter};
 pub use import::Imported;
 pub(super) use landing::Landed;
+pub(super) use wipe::Wiped;
 
 use magma_common::key::{Ino, KeyRange};
 

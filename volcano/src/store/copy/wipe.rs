@@ -1,4 +1,4 @@
-//! What must go of a copy before a range is brought in anew.
+//! What must go of a copy before a range is brought in anew, or because it belongs to none any more.
 
 use magma_common::key::KeyRange;
 
@@ -13,46 +13,46 @@ const ROWS: usize = 4096;
 
 /// A piece of the work.
 #[derive(Debug, Default)]
-pub(super) struct Wiped {
+pub(in super::super) struct Wiped {
     /// What removes it.
-    pub(super) changes: Vec<Change>,
+    pub(in super::super) changes: Vec<Change>,
     /// There is more in the range.
     pub(super) more: bool,
     /// Rows and bodies that it removes.
     rows: usize,
 }
 
-/// Plans to remove what lies in a range, as much as may be done at once with what is planned already.
-///
-/// A body can be there without its flare: a large flare's comes first.
-pub(super) fn plan(db: &Db, range: KeyRange, wiped: &mut Wiped) -> Result<(), ReadError> {
-    let room = wiped.room();
-    let bodies = db.bodies_of(range, FLARES.min(room))?;
-    let inos = db.inos(range, FLARES.min(room))?;
-    wiped.more |= bodies.len().max(inos.len()) >= FLARES.min(room);
-    for (body, flare) in bodies {
-        wiped.push(Change::Body { body, flare, change: BodyChange::Drop });
-    }
-    for ino in inos {
-        let Some(flare) = db.flare_by_ino(ino)? else { continue };
-        let room = wiped.room();
-        let rows = rows_of(db, &flare, room)?;
-        if rows.len() >= room {
-            for row in rows {
-                wiped.push(row);
-            }
-            wiped.more = true;
-            break;
-        }
-        wiped.rows += rows.len();
-        wiped.push(Change::DeleteFlare(flare.row.key()));
-    }
-    Ok(())
-}
-
 impl Wiped {
+    /// Plans to remove what lies in a range, as much as may be done at once with what is planned already.
+    ///
+    /// A body can be there without its flare: a large flare's comes first.
+    pub(in super::super) fn plan(&mut self, db: &Db, range: KeyRange) -> Result<(), ReadError> {
+        let room = self.room();
+        let bodies = db.bodies_of(range, FLARES.min(room))?;
+        let inos = db.inos(range, FLARES.min(room))?;
+        self.more |= bodies.len().max(inos.len()) >= FLARES.min(room);
+        for (body, flare) in bodies {
+            self.push(Change::Body { body, flare, change: BodyChange::Drop });
+        }
+        for ino in inos {
+            let Some(flare) = db.flare_by_ino(ino)? else { continue };
+            let room = self.room();
+            let rows = rows_of(db, &flare, room)?;
+            if rows.len() >= room {
+                for row in rows {
+                    self.push(row);
+                }
+                self.more = true;
+                break;
+            }
+            self.rows += rows.len();
+            self.push(Change::DeleteFlare(flare.row.key()));
+        }
+        Ok(())
+    }
+
     /// Rows that may still be removed.
-    pub(super) fn room(&self) -> usize {
+    pub(in super::super) fn room(&self) -> usize {
         ROWS.saturating_sub(self.rows)
     }
 

@@ -38,7 +38,9 @@ pub(super) const TABLES: &str = "
         history BLOB NOT NULL,
         missing BLOB NOT NULL,
         first INTEGER NOT NULL,
-        last INTEGER NOT NULL
+        last INTEGER NOT NULL,
+        parent INTEGER,
+        divided INTEGER
     ) STRICT;
 
     CREATE TABLE flares(

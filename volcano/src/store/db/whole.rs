@@ -1,6 +1,6 @@
 //! What belongs to a slice as a whole: its sessions, and what it keeps of transactions.
 
-use magma_common::key::Key;
+use magma_common::key::{Key, KeyRange};
 use magma_common::proto::SessionId;
 use magma_common::topology::SliceId;
 use rusqlite::{Row, params};
@@ -135,6 +135,26 @@ impl Db {
             "DELETE FROM transactions WHERE slice = ?1 AND key = ?2 AND attempt = ?3 AND driven = ?4",
         )?;
         statement.execute(params![slice.0, key.as_bytes(), attempt_bytes(attempt), driven])?;
+        Ok(())
+    }
+
+    /// Gives a new slice the sessions of this one, and the transactions that are kept for the keys of this range.
+    pub(in super::super) fn divide_whole(
+        &mut self,
+        slice: SliceId,
+        new: SliceId,
+        range: KeyRange,
+    ) -> Result<(), ReadError> {
+        self.wipe_slice(new)?;
+        self.conn
+            .prepare_cached(
+                "INSERT INTO sessions SELECT ?2, id, client, opened_s, opened_n FROM sessions WHERE slice = ?1",
+            )?
+            .execute([slice.0, new.0])?;
+        let (first, last) = (range.first_key(), range.last_key());
+        self.conn
+            .prepare_cached("UPDATE transactions SET slice = ?2 WHERE slice = ?1 AND key BETWEEN ?3 AND ?4")?
+            .execute(params![slice.0, new.0, first.as_bytes(), last.as_bytes()])?;
         Ok(())
     }
 

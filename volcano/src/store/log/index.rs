@@ -18,7 +18,7 @@ const RECENT_BYTES: usize = 8 << 20;
 /// Most readers of one slice whose places are remembered.
 const CURSORS: usize = 8;
 
-/// A record whose place is known. A copy that was placed has a mark for its position.
+/// A record whose place is known. A copy that was placed, or divided off, has a mark for the position at which it begins.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     seq: Seq,
@@ -68,13 +68,12 @@ impl Index {
             EntryRef::Record(record) => {
                 known.mark(record.seq, place);
                 known.recent.push(record, length);
+                if let Some(division) = record.division() {
+                    self.slices.entry(division.new).or_default().begin(record.seq, place);
+                }
             }
             EntryRef::Rewind { to, .. } => known.cut(place.lsn, to.seq),
-            EntryRef::Place { position, .. } => {
-                known.cut(place.lsn, Seq(0));
-                known.marks.clear();
-                known.mark(position.seq, place);
-            }
+            EntryRef::Place { position, .. } => known.begin(position.seq, place),
             EntryRef::Copied { .. } => {}
         }
     }
@@ -158,6 +157,13 @@ impl Known {
         if is_far {
             self.marks.push_back(Mark { seq, place });
         }
+    }
+
+    /// A copy begins anew, after this record.
+    fn begin(&mut self, seq: Seq, place: Place) {
+        self.cut(place.lsn, Seq(0));
+        self.marks.clear();
+        self.mark(seq, place);
     }
 
     fn cut(&mut self, at: Lsn, to: Seq) {

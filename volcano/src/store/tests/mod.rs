@@ -4,6 +4,7 @@ mod behaviour;
 mod copies;
 mod copying;
 mod crash;
+mod dividing;
 mod making;
 mod model;
 mod standing;

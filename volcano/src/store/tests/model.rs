@@ -108,6 +108,7 @@ impl Model {
                     self.transactions.remove(&(key, attempt, driven));
                 }
                 Change::Body { body, change, .. } => self.apply_body(body, change, lsn, &mut appended),
+                Change::Divide(_) => panic!("a model is about one slice"),
             }
         }
     }

@@ -79,7 +79,10 @@ impl Standing {
         let ino = |change: &Change| change.flare().map_or(first, |key| key.ino());
         let keys: BTreeSet<Ino> = changes.iter().map(ino).collect();
         for range in keys.into_iter().map(KeyRange::single).chain(complete) {
-            self.missing.insert(range);
+            // keys beyond its range are no business of the copy
+            if let Some(range) = range.common(self.range()) {
+                self.missing.insert(range);
+            }
         }
     }
 

@@ -152,8 +152,8 @@ fn slices_know_their_ranges_and_one_founded_by_its_first_record_covers_everythin
     let dir = tempfile::tempdir().unwrap();
     let mut store = create(dir.path());
     assert_eq!(store.range(SLICE), None);
-    put(&mut store, Vec::new());
     found(&mut store, OTHER, upper());
+    put(&mut store, Vec::new());
     for _ in 0..2 {
         assert_eq!((store.range(SLICE), store.range(OTHER)), (Some(KeyRange::ALL), Some(upper())));
         store = reopen(store, dir.path());
