@@ -74,6 +74,13 @@ impl Bug {
     ];
 }
 
+impl Bug {
+    /// Whether only several slices show it.
+    pub fn is_across(self) -> bool {
+        false
+    }
+}
+
 #[cfg(feature = "simulation")]
 mod switch {
     use std::cell::Cell;

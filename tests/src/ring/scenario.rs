@@ -86,6 +86,8 @@ pub struct Scenario {
     pub volcanos: usize,
     /// Copies wanted at first.
     pub copies: u8,
+    /// Into so many slices the keyspace is cut.
+    pub slices: u32,
     /// Clients.
     pub clients: usize,
     /// How long faults go on.
@@ -104,6 +106,8 @@ pub struct Scenario {
     pub longest_outage: Time,
 }
 
+/// Into how many slices worlds are cut, each as often as the others.
+const SLICES: [u32; 10] = [1, 1, 1, 1, 1, 1, 2, 2, 3, 4];
 /// One world of so many is fickle.
 const FICKLE: u64 = 6;
 /// How often a message arrives once more, much later, in such a world.
@@ -123,6 +127,14 @@ impl Scenario {
             self.weather.late = MUCH_LATE;
             self.frozen_clocks = false;
         }
+        self
+    }
+
+    /// Cuts the keyspace into so many slices; some worlds into several, if that is left open.
+    #[must_use]
+    pub fn cut(mut self, slices: Option<u32>, dice: &mut Dice) -> Self {
+        let drawn = *dice.pick(&SLICES);
+        self.slices = slices.unwrap_or(drawn);
         self
     }
 
@@ -150,6 +162,7 @@ impl Scenario {
         Self {
             volcanos,
             copies,
+            slices: 1,
             clients: dice.range(3, 7) as usize,
             duration: dice.range(40, 160) * SECOND,
             pause: if is_calm { 1000 * SECOND } else { dice.magnitude(2 * SECOND, 20 * SECOND) },
