@@ -7,6 +7,7 @@
 use magma_common::topology::{Epoch, Replica, Seq, Slice as Config, SliceId};
 use magma_volcano::coordinator::{Change, SliceChange};
 use magma_volcano::node::message::{Message, SliceMessage};
+use magma_volcano::slice::across::message::AcrossMessage;
 
 use super::clock::{MILLISECOND, Time};
 use super::faults::Trouble;
@@ -206,7 +207,29 @@ impl World {
                     ));
                 }
             }
+            Message::Across(_, message) => return self.check_commit(place, message),
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// A participant hears that a transaction has happened when all copies of the driver have its record.
+    fn check_commit(&self, place: usize, message: &AcrossMessage) -> Done {
+        let AcrossMessage::Commit { transaction, .. } = message else { return Ok(()) };
+        let life = self.volcanos[place].life;
+        let configs = self.oracle.configs().filter(|config| Some(config.primary) == life);
+        let driver = transaction.attempt.driver;
+        let Some(config) = configs.into_iter().find(|config| config.range.contains(&driver)) else {
+            return Ok(());
+        };
+        for copy in config.in_sync().filter_map(|copy| self.process_of(copy)) {
+            let last = copy.last_record(config.id);
+            if last < transaction.committed.seq {
+                return violation(format!(
+                    "commits: volcano {place} tells of {:?}, which is record {} of slice {}, and the copy of volcano {} ends at {}",
+                    transaction.attempt, transaction.committed.seq.0, config.id.0, copy.place, last.0
+                ));
+            }
         }
         Ok(())
     }
