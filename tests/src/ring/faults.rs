@@ -8,8 +8,10 @@
 
 use std::collections::BTreeSet;
 
-use magma_common::topology::{Replica, SliceId, VolcanoId};
+use magma_common::key::Key;
+use magma_common::topology::{Replica, Slice as Config, SliceId, VolcanoId};
 use magma_volcano::coordinator::Change;
+use magma_volcano::slice::across::message::AcrossMessage;
 
 use super::clock::{MILLISECOND, SECOND, Time};
 use super::dice::Dice;
@@ -57,11 +59,38 @@ pub(super) struct Faults {
     leaving: BTreeSet<VolcanoId>,
     /// A volcano whose disk was lost.
     lost: Option<VolcanoId>,
+    /// Somebody is to die when such a message is sent.
+    moment: Option<Moment>,
+}
+
+/// What slices say to each other in the course of an operation across them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    Prepare,
+    Prepared,
+    Commit,
+    Applied,
+    Settled,
+}
+
+impl Moment {
+    const ALL: [Self; 5] = [Self::Prepare, Self::Prepared, Self::Commit, Self::Applied, Self::Settled];
+
+    fn of(message: &AcrossMessage) -> Option<Self> {
+        match message {
+            AcrossMessage::Prepare(_) => Some(Self::Prepare),
+            AcrossMessage::Prepared { .. } => Some(Self::Prepared),
+            AcrossMessage::Commit { .. } => Some(Self::Commit),
+            AcrossMessage::Applied { .. } => Some(Self::Applied),
+            AcrossMessage::Settled { .. } => Some(Self::Settled),
+            _ => None,
+        }
+    }
 }
 
 impl Faults {
     pub(super) fn new(dice: Dice) -> Self {
-        Self { dice, is_over: false, cuts: 0, leaving: BTreeSet::new(), lost: None }
+        Self { dice, is_over: false, cuts: 0, leaving: BTreeSet::new(), lost: None, moment: None }
     }
 }
 
@@ -78,6 +107,7 @@ impl World {
     pub fn end_troubles(&mut self) {
         self.trace.say(self.now, || "faults are over".into());
         self.faults.is_over = true;
+        self.faults.moment = None;
         self.note_fault();
         self.network.calm();
         for place in 0..self.volcanos.len() {
@@ -190,6 +220,41 @@ impl World {
         }
         if was_up {
             self.start_later(place);
+        }
+    }
+
+    /// All in-sync copies of a slice lose power.
+    fn cut_slice(&mut self, slice: SliceId) {
+        let copies: Vec<Replica> = self.oracle.config(slice).into_iter().flat_map(Config::in_sync).collect();
+        for place in 0..self.volcanos.len() {
+            if self.volcanos[place].life.is_some_and(|life| copies.contains(&life)) {
+                self.cut_power(place);
+            }
+        }
+    }
+
+    /// A message to the slice of this flare has left a volcano: it may be the moment for somebody to die.
+    pub(super) fn strike(&mut self, place: usize, to: &Key, message: &AcrossMessage) {
+        if self.faults.moment.is_none() || self.faults.moment != Moment::of(message) {
+            return;
+        }
+        self.trace.say(self.now, || format!("the moment: {:?} of volcano {place}", Moment::of(message)));
+        self.faults.moment = None;
+        match self.faults.dice.below(5) {
+            0 if self.may_go(place) => self.crash(place, "in the middle of an operation across slices"),
+            1 if self.may_go(place) => self.cut_power(place),
+            2 if self.faults.lost.is_none() => {
+                let driven = self.oracle.configs().find(|config| config.range.contains(to));
+                if let Some(slice) = driven.map(|config| config.id) {
+                    self.cut_slice(slice);
+                }
+            }
+            3 if self.faults.lost.is_none() => {
+                for place in 0..self.volcanos.len() {
+                    self.cut_power(place);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -332,6 +397,14 @@ impl World {
                     self.cut_power(place);
                 }
             }
+            Kind::PowerCutSlice if self.faults.lost.is_none() => {
+                let slices: Vec<SliceId> = self.oracle.configs().map(|config| config.id).collect();
+                if !slices.is_empty() {
+                    let slice = *self.faults.dice.pick(&slices);
+                    self.cut_slice(slice);
+                }
+            }
+            Kind::Moment => self.faults.moment = Some(*self.faults.dice.pick(&Moment::ALL)),
             Kind::CrashAll if self.faults.lost.is_none() => {
                 for place in 0..self.volcanos.len() {
                     self.crash(place, "with all others");

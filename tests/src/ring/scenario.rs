@@ -51,6 +51,10 @@ pub enum Kind {
     Client,
     /// Clients are idle for a while.
     Idle,
+    /// All copies of a slice lose power, whatever becomes of the others. Of several slices only.
+    PowerCutSlice,
+    /// Somebody dies in the middle of an operation across slices. Of several slices only.
+    Moment,
 }
 
 /// All of them, with how often they are chosen in an ordinary world.
@@ -78,6 +82,9 @@ const KINDS: [(Kind, u32); 22] = [
     (Kind::Client, 3),
     (Kind::Idle, 3),
 ];
+
+/// Those of several slices.
+const KINDS_OF_SEVERAL: [(Kind, u32); 2] = [(Kind::PowerCutSlice, 4), (Kind::Moment, 16)];
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
@@ -135,6 +142,10 @@ impl Scenario {
     pub fn cut(mut self, slices: Option<u32>, dice: &mut Dice) -> Self {
         let drawn = *dice.pick(&SLICES);
         self.slices = slices.unwrap_or(drawn);
+        let is_fickle = self.faults.iter().all(|(kind, _)| *kind != Kind::PowerCut);
+        if self.slices > 1 && !is_fickle {
+            self.faults.extend(KINDS_OF_SEVERAL);
+        }
         self
     }
 

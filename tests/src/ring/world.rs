@@ -536,6 +536,9 @@ impl World {
         for delay in self.network.carry(Host::Volcano(place), Host::Volcano(target)) {
             self.after(delay, Event::Deliver(target, from, bytes.clone()));
         }
+        if let Message::Across(to, message) = &envelope.message {
+            self.strike(place, to, message);
+        }
         Ok(())
     }
 
