@@ -1,13 +1,13 @@
 //! The simulated ring, by a few seeds. `./magma sweep` runs many.
 
-use magma_tests::ring::sweep;
+use magma_tests::ring::sweep::{self, Seed};
 use magma_tests::ring::trace::Trace;
 use magma_volcano::planted::Bug;
 
 const CORPUS: &str = include_str!("../corpus/ring-seeds.txt");
 
 /// Runs these seeds; what those that fail say.
-fn failures(seeds: &[u64]) -> Vec<String> {
+fn failures(seeds: &[Seed]) -> Vec<String> {
     let jobs = std::thread::available_parallelism().map_or(1, Into::into);
     let mut failures = Vec::new();
     sweep::seeds(seeds, jobs, None, |seed, outcome| {
@@ -28,13 +28,14 @@ fn seeds_that_once_failed_pass() {
 
 #[test]
 fn the_first_seeds_pass() {
-    let seeds: Vec<u64> = (1..=16).collect();
+    let seeds: Vec<Seed> = (1..=16).map(|number| Seed { number, slices: None }).collect();
     assert_eq!(failures(&seeds), Vec::<String>::new());
 }
 
 #[test]
 fn the_same_seed_does_the_same_again() {
-    for seed in [3, 4] {
+    for (number, slices) in [(3, 1), (4, 1), (3, 3)] {
+        let seed = Seed { number, slices: Some(slices) };
         let run = || sweep::seed(seed, None, Trace::default()).unwrap();
         let (first, second) = (run(), run());
         assert_eq!((first.digest, first.events), (second.digest, second.events), "seed {seed}");
@@ -43,7 +44,9 @@ fn the_same_seed_does_the_same_again() {
 
 #[test]
 fn a_planted_fault_is_found() {
-    let found =
-        (1..=10).any(|seed| sweep::seed(seed, Some(Bug::AcknowledgeBeforeMirror), Trace::default()).is_err());
+    let found = (1..=10).any(|number| {
+        let seed = Seed { number, slices: Some(1) };
+        sweep::seed(seed, Some(Bug::AcknowledgeBeforeMirror), Trace::default()).is_err()
+    });
     assert!(found);
 }

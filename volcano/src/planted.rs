@@ -45,6 +45,20 @@ pub enum Bug {
     ServeBeforeLeveling,
     /// A retry is evaluated again.
     IgnoreLedger,
+    /// Participants hear of a commit before the driver's other copies have its record.
+    CommitBeforeMirrors,
+    /// A participant that asks is told that the attempt is dead although it goes on.
+    GiveUpRunning,
+    /// What a prepared step concerns is shown and changed.
+    ShowPrepared,
+    /// A promoted copy knows no prepared steps.
+    ForgetPreparedAtFailover,
+    /// A transaction is settled when all steps are carried out, not when they are on disk.
+    SettleBeforeDisk,
+    /// A slice that may have lost records does not ask the others.
+    SkipRecall,
+    /// A slice that may have lost records does again what others know of, though it was settled.
+    DoSettledAgain,
 }
 
 impl Bug {
@@ -71,7 +85,30 @@ impl Bug {
         Self::StableWithoutSync,
         Self::ServeBeforeLeveling,
         Self::IgnoreLedger,
+        Self::CommitBeforeMirrors,
+        Self::GiveUpRunning,
+        Self::ShowPrepared,
+        Self::ForgetPreparedAtFailover,
+        Self::SettleBeforeDisk,
+        Self::SkipRecall,
+        Self::DoSettledAgain,
     ];
+}
+
+impl Bug {
+    /// Whether only several slices show it.
+    pub fn is_across(self) -> bool {
+        matches!(
+            self,
+            Self::CommitBeforeMirrors
+                | Self::GiveUpRunning
+                | Self::ShowPrepared
+                | Self::ForgetPreparedAtFailover
+                | Self::SettleBeforeDisk
+                | Self::SkipRecall
+                | Self::DoSettledAgain
+        )
+    }
 }
 
 #[cfg(feature = "simulation")]

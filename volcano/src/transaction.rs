@@ -8,7 +8,7 @@ use magma_common::name::Name;
 use magma_common::proto::operation::Outcome;
 use magma_common::proto::{Credentials, OpId, SessionId};
 use magma_common::time::Timestamp;
-use magma_common::topology::Epoch;
+use magma_common::topology::{Epoch, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::rows::{EntryRow, FlareRow, Life, ReferenceRow};
@@ -39,14 +39,17 @@ pub struct Transaction {
     pub participants: Vec<Participant>,
     /// What the operation is answered with, for the driver's ledger; none before it is committed.
     pub outcome: Option<Outcome>,
+    /// The driver's record; 0 before it is committed. A driver that has this record and keeps the transaction no more has settled it.
+    pub committed: Position,
 }
 
 impl Transaction {
     /// What one participant has to prepare.
     #[must_use]
     pub fn only(&self, participant: &Participant) -> Self {
-        let Self { attempt, op, time, .. } = *self;
-        Self { attempt, op, time, own: Vec::new(), participants: vec![participant.clone()], outcome: None }
+        let Self { attempt, op, time, committed, .. } = *self;
+        let participants = vec![participant.clone()];
+        Self { attempt, op, time, own: Vec::new(), participants, outcome: None, committed }
     }
 
     /// What happens to this flare.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use magma_tests::ring::sweep;
+use magma_tests::ring::sweep::{self, Seed};
 use magma_tests::ring::trace::Trace;
 use magma_volcano::planted::Bug;
 
@@ -18,6 +18,11 @@ const PROGRESS: usize = 50;
 const SEEDS: u64 = 1000;
 /// So many seeds have to be enough to find a planted fault.
 const SEEDS_FOR_A_FAULT: u64 = 60;
+
+/// Most slices of a world.
+const MOST_SLICES: i64 = 8;
+/// Faults that only several slices show are looked for with so many.
+const SLICES_FOR_A_FAULT: u32 = 3;
 
 /// Simulates rings of volcanos, one for each seed, and checks that they keep what they promise.
 #[derive(Parser)]
@@ -34,6 +39,9 @@ struct Cli {
     /// One seed only.
     #[arg(long)]
     seed: Option<u64>,
+    /// Cuts the keyspace into so many slices in every world; each seed decides unless given.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_SLICES))]
+    slices: Option<u32>,
     /// Shows what happens, and what volcanos say.
     #[arg(long)]
     trace: bool,
@@ -56,12 +64,12 @@ fn main() -> ExitCode {
     }
     match (&cli.plant, cli.seed) {
         (Some(name), seed) => plant(&cli, name, seed),
-        (None, Some(seed)) => one(seed, None, cli.trace),
+        (None, Some(number)) => one(Seed { number, slices: cli.slices }, None, cli.trace),
         (None, None) => many(&cli),
     }
 }
 
-fn one(seed: u64, bug: Option<Bug>, trace: bool) -> ExitCode {
+fn one(seed: Seed, bug: Option<Bug>, trace: bool) -> ExitCode {
     let begun = Instant::now();
     match sweep::seed(seed, bug, Trace::new(trace)) {
         Ok(summary) => {
@@ -81,8 +89,9 @@ fn jobs(cli: &Cli) -> usize {
 
 fn many(cli: &Cli) -> ExitCode {
     let corpus = if cli.no_corpus { Vec::new() } else { sweep::corpus(CORPUS) };
-    let seeds: Vec<u64> =
-        corpus.into_iter().chain(cli.first..cli.first + cli.seeds.unwrap_or(SEEDS)).collect();
+    let numbers = cli.first..cli.first + cli.seeds.unwrap_or(SEEDS);
+    let drawn = numbers.map(|number| Seed { number, slices: cli.slices });
+    let seeds: Vec<Seed> = corpus.into_iter().chain(drawn).collect();
     let begun = Instant::now();
     let (mut passed, mut failed, mut operations) = (0, Vec::new(), 0);
     sweep::seeds(&seeds, jobs(cli), None, |seed, outcome| {
@@ -120,12 +129,14 @@ fn plant(cli: &Cli, name: &str, seed: Option<u64>) -> ExitCode {
         println!("there is no fault {name}; there are: {:?}", Bug::ALL);
         return ExitCode::FAILURE;
     }
-    if let (Some(seed), [bug]) = (seed, bugs.as_slice()) {
-        return one(seed, Some(*bug), cli.trace);
+    let slices = |bug: Bug| cli.slices.or(Some(if bug.is_across() { SLICES_FOR_A_FAULT } else { 1 }));
+    if let (Some(number), [bug]) = (seed, bugs.as_slice()) {
+        return one(Seed { number, slices: slices(*bug) }, Some(*bug), cli.trace);
     }
-    let seeds: Vec<u64> = (cli.first..cli.first + cli.seeds.unwrap_or(SEEDS_FOR_A_FAULT)).collect();
+    let numbers = cli.first..cli.first + cli.seeds.unwrap_or(SEEDS_FOR_A_FAULT);
     let (all, mut missed) = (bugs.len(), 0);
     for bug in bugs {
+        let seeds: Vec<Seed> = numbers.clone().map(|number| Seed { number, slices: slices(bug) }).collect();
         let mut tried = 0;
         let mut found = None;
         sweep::seeds(&seeds, jobs(cli), Some(bug), |seed, outcome| {

@@ -46,8 +46,8 @@ pub struct Surroundings<'a> {
     pub now: Time,
     /// What was asked and heard.
     pub history: &'a mut History,
-    /// The last record that was acknowledged.
-    pub floor: u64,
+    /// The number of the last record of a request's slice that was acknowledged.
+    pub floor: &'a dyn Fn(&Request) -> u64,
     /// The machines that there are.
     pub machines: &'a [usize],
     /// Where each volcano is.
@@ -109,7 +109,8 @@ pub struct Client {
     /// Numbers above the low-water mark whose answers it has.
     answered: BTreeSet<u64>,
     acknowledged: u64,
-    primary: Option<usize>,
+    /// Where each slice is served, unless it turned out not to be.
+    primaries: BTreeMap<SliceId, usize>,
     version: u64,
     slices: Vec<Slice>,
     /// To which reign of each slice it has said what is open, or is about to.
@@ -140,7 +141,7 @@ impl Client {
             sequence: 0,
             answered: BTreeSet::new(),
             acknowledged: 0,
-            primary: None,
+            primaries: BTreeMap::new(),
             version: 0,
             slices: Vec::new(),
             told: BTreeMap::new(),
@@ -208,6 +209,11 @@ impl Client {
         self.slices.iter().filter(|slice| self.told.get(&slice.id) != Some(&slice.reign))
     }
 
+    /// Whether it is about to tell a slice what it has open.
+    fn is_telling(&self) -> bool {
+        self.tasks.iter().any(|task| matches!(task.wish.request, Request::ReclaimOpens(_)))
+    }
+
     /// Does what is due: what is to be sent now.
     pub fn act(&mut self, world: &mut Surroundings<'_>) -> Vec<Try> {
         if self.phase == Phase::Gone {
@@ -218,7 +224,11 @@ impl Client {
             self.next_wish = world.now + self.dice.below(2 * self.pace) + 1;
             let number = world.history.operations.len();
             let wish = workload::wish(&self.mix, &self.known, self.index, number, &mut self.dice);
-            self.begin(world, wish);
+            // A primary that is being told what is open takes that for all of it: what is opened or given back meanwhile might be
+            // heard of first.
+            if !(is_about_opens(&wish.request) && self.is_telling()) {
+                self.begin(world, wish);
+            }
         }
         if let Some(to_read) = &mut self.to_read
             && self.session.is_some()
@@ -265,10 +275,8 @@ impl Client {
             self.next_alive = world.now + ALIVE_INTERVAL;
             self.begin(world, plain(KeepAlive { acknowledged: self.acknowledged }.into()));
         }
-        let is_settling = |request: &Request| {
-            matches!(request, Request::ReclaimOpens(_) | Request::Open(_) | Request::Release(_))
-                || matches!(request, Request::Create(create) if create.open)
-        };
+        let is_settling =
+            |request: &Request| matches!(request, Request::ReclaimOpens(_)) || is_about_opens(request);
         if !has(&self.tasks, is_settling) {
             for slice in self.untold().cloned().collect::<Vec<_>>() {
                 self.told.insert(slice.id, slice.reign);
@@ -308,7 +316,8 @@ impl Client {
             payload: wish.payload.clone(),
             durability: wish.durability,
         };
-        let operation = world.history.begin(asked, world.now, world.floor);
+        let floor = (world.floor)(&asked.request);
+        let operation = world.history.begin(asked, world.now, floor);
         let (tries, place, due, begun) = (Vec::new(), 0, world.now, world.now);
         self.tasks.push(Task { operation, wish, session, sequence, call, tries, place, due, begun });
     }
@@ -316,6 +325,8 @@ impl Client {
     fn send_due(&mut self, world: &mut Surroundings<'_>) -> Vec<Try> {
         let mut sent = Vec::new();
         let (now, machines) = (world.now, world.machines);
+        let (slices, primaries) = (&self.slices, &self.primaries);
+        let primary = |request: &Request| primaries.get(&slice_of(slices, request)?).copied();
         self.tasks.retain(|task| {
             let is_given_up =
                 task.call.is_some() && now.saturating_sub(task.begun) > CALL_PATIENCE && task.due <= now;
@@ -327,7 +338,7 @@ impl Client {
         for task in self.tasks.iter_mut().filter(|task| task.due <= now) {
             self.next_tag += 1;
             let anywhere = *self.dice.pick(machines);
-            let to = self.primary.filter(|_| !self.dice.one_in(4)).unwrap_or(anywhere);
+            let to = primary(&task.wish.request).filter(|_| !self.dice.one_in(4)).unwrap_or(anywhere);
             let before = task.tries.last().map(|(tag, _)| (*tag, task.place));
             task.place = to;
             task.tries.push((self.next_tag, now));
@@ -383,8 +394,11 @@ impl Client {
         let answer = match arrival.answer {
             Some(answer) if !is_passing(&answer) => answer,
             _ => {
-                if self.primary == Some(self.tasks[at].place) {
-                    self.primary = None;
+                let task = &self.tasks[at];
+                if let Some(slice) = slice_of(&self.slices, &task.wish.request)
+                    && self.primaries.get(&slice) == Some(&task.place)
+                {
+                    self.primaries.remove(&slice);
                 }
                 self.tasks[at].due = self.tasks[at].due.min(world.now + pause);
                 return;
@@ -463,9 +477,20 @@ impl Client {
         }
         self.version = topology.version;
         self.slices.clone_from(&topology.slices);
-        let primary = topology.slices.first().map(|slice| slice.primary.volcano);
-        self.primary = primary.and_then(|primary| (world.places)(primary));
+        let place = |slice: &Slice| Some((slice.id, (world.places)(slice.primary.volcano)?));
+        self.primaries = topology.slices.iter().filter_map(place).collect();
     }
+}
+
+/// Whether it changes what its client has open.
+fn is_about_opens(request: &Request) -> bool {
+    request.opens() || matches!(request, Request::Release(_))
+}
+
+/// The slice that drives a request.
+fn slice_of(slices: &[Slice], request: &Request) -> Option<SliceId> {
+    let key = request.key().unwrap_or(Handle::root().key);
+    slices.iter().find(|slice| slice.range.contains(&key)).map(|slice| slice.id)
 }
 
 fn plain(request: Request) -> Wish {

@@ -8,8 +8,10 @@
 
 use std::collections::BTreeSet;
 
-use magma_common::topology::{Replica, VolcanoId};
+use magma_common::key::Key;
+use magma_common::topology::{Replica, Slice as Config, SliceId, VolcanoId};
 use magma_volcano::coordinator::Change;
+use magma_volcano::slice::across::message::AcrossMessage;
 
 use super::clock::{MILLISECOND, SECOND, Time};
 use super::dice::Dice;
@@ -39,8 +41,9 @@ pub(super) enum Trouble {
     Mend(usize),
     /// The administrator wants so many copies.
     Copies(u8),
-    /// A copy that is new in sync is compared with the primary's, as soon as both stand at the same record; so many tries are left.
-    Compare(Replica, u32),
+    /// A copy of a slice that is new in sync is compared with the primary's, as soon as both stand at the same record; so many tries
+    /// are left.
+    Compare(SliceId, Replica, u32),
     /// The administrator looks after who leaves and who is lost.
     Administrate,
 }
@@ -56,11 +59,38 @@ pub(super) struct Faults {
     leaving: BTreeSet<VolcanoId>,
     /// A volcano whose disk was lost.
     lost: Option<VolcanoId>,
+    /// Somebody is to die when such a message is sent.
+    moment: Option<Moment>,
+}
+
+/// What slices say to each other in the course of an operation across them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    Prepare,
+    Prepared,
+    Commit,
+    Applied,
+    Settled,
+}
+
+impl Moment {
+    const ALL: [Self; 5] = [Self::Prepare, Self::Prepared, Self::Commit, Self::Applied, Self::Settled];
+
+    fn of(message: &AcrossMessage) -> Option<Self> {
+        match message {
+            AcrossMessage::Prepare(_) => Some(Self::Prepare),
+            AcrossMessage::Prepared { .. } => Some(Self::Prepared),
+            AcrossMessage::Commit { .. } => Some(Self::Commit),
+            AcrossMessage::Applied { .. } => Some(Self::Applied),
+            AcrossMessage::Settled { .. } => Some(Self::Settled),
+            _ => None,
+        }
+    }
 }
 
 impl Faults {
     pub(super) fn new(dice: Dice) -> Self {
-        Self { dice, is_over: false, cuts: 0, leaving: BTreeSet::new(), lost: None }
+        Self { dice, is_over: false, cuts: 0, leaving: BTreeSet::new(), lost: None, moment: None }
     }
 }
 
@@ -77,6 +107,7 @@ impl World {
     pub fn end_troubles(&mut self) {
         self.trace.say(self.now, || "faults are over".into());
         self.faults.is_over = true;
+        self.faults.moment = None;
         self.note_fault();
         self.network.calm();
         for place in 0..self.volcanos.len() {
@@ -112,7 +143,7 @@ impl World {
                 self.mend(place);
             }
             Trouble::Copies(copies) => self.put(0, Input::Wanted(Change::Copies(copies))),
-            Trouble::Compare(copy, tries) => return self.compare(copy, tries),
+            Trouble::Compare(slice, copy, tries) => return self.compare(slice, copy, tries),
             Trouble::Administrate => self.administrate(),
         }
         Ok(())
@@ -152,7 +183,7 @@ impl World {
             Err(error) => return violation(format!("restart: volcano {place} does not start: {error}")),
         };
         self.trace.say(self.now, || format!("volcano {place} starts, life {}", life.boot.0 >> 32));
-        self.oracle.begins(life);
+        self.oracle.lives.begins(life);
         let run = self.volcanos[place].run;
         self.after(MILLISECOND, Event::Tick(place, run));
         self.settle(place)
@@ -167,7 +198,7 @@ impl World {
         self.note_fault();
         self.volcanos[place].end();
         if let Some(life) = self.volcanos[place].life {
-            self.oracle.ends(life, self.now);
+            self.oracle.lives.ends(life, self.now);
         }
         self.start_later(place);
     }
@@ -184,11 +215,46 @@ impl World {
         let was_up = self.volcanos[place].is_up();
         self.volcanos[place].cut_power(self.now);
         if let Some(life) = self.volcanos[place].life {
-            self.oracle.ends(life, self.now);
-            self.oracle.loses(life.volcano);
+            self.oracle.lives.ends(life, self.now);
+            self.oracle.lives.loses(life.volcano);
         }
         if was_up {
             self.start_later(place);
+        }
+    }
+
+    /// All in-sync copies of a slice lose power.
+    fn cut_slice(&mut self, slice: SliceId) {
+        let copies: Vec<Replica> = self.oracle.config(slice).into_iter().flat_map(Config::in_sync).collect();
+        for place in 0..self.volcanos.len() {
+            if self.volcanos[place].life.is_some_and(|life| copies.contains(&life)) {
+                self.cut_power(place);
+            }
+        }
+    }
+
+    /// A message to the slice of this flare has left a volcano: it may be the moment for somebody to die.
+    pub(super) fn strike(&mut self, place: usize, to: &Key, message: &AcrossMessage) {
+        if self.faults.moment.is_none() || self.faults.moment != Moment::of(message) {
+            return;
+        }
+        self.trace.say(self.now, || format!("the moment: {:?} of volcano {place}", Moment::of(message)));
+        self.faults.moment = None;
+        match self.faults.dice.below(5) {
+            0 if self.may_go(place) => self.crash(place, "in the middle of an operation across slices"),
+            1 if self.may_go(place) => self.cut_power(place),
+            2 if self.faults.lost.is_none() => {
+                let driven = self.oracle.configs().find(|config| config.range.contains(to));
+                if let Some(slice) = driven.map(|config| config.id) {
+                    self.cut_slice(slice);
+                }
+            }
+            3 if self.faults.lost.is_none() => {
+                for place in 0..self.volcanos.len() {
+                    self.cut_power(place);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -199,7 +265,7 @@ impl World {
             return violation(format!("stop: volcano {place} stops without need: {reason}"));
         }
         if let Some(life) = self.volcanos[place].life {
-            self.oracle.loses(life.volcano);
+            self.oracle.lives.loses(life.volcano);
         }
         self.crash(place, &format!("by itself: {reason}"));
         Ok(())
@@ -214,7 +280,7 @@ impl World {
         let failed = closed.is_err() && !self.volcanos[place].disk.is_killed();
         self.volcanos[place].end();
         if let Some(life) = self.volcanos[place].life {
-            self.oracle.ends(life, self.now);
+            self.oracle.lives.ends(life, self.now);
         }
         self.note_fault();
         self.start_later(place);
@@ -244,6 +310,12 @@ impl World {
 
     // ---- choosing ----
 
+    /// The volcanos that serve something.
+    fn serving(&self) -> Vec<usize> {
+        let serving = self.volcanos.iter().filter(|volcano| !volcano.serves.is_empty());
+        serving.map(|volcano| volcano.place).collect()
+    }
+
     fn running(&self, copy: Replica) -> bool {
         let of_copy = |volcano: &super::volcano::Volcano| {
             volcano.life == Some(copy) && volcano.is_up() && volcano.paused.is_none()
@@ -259,11 +331,13 @@ impl World {
         if !self.scenario.is_careful {
             return true;
         }
-        let Some(config) = self.oracle.config() else { return false };
         let life = self.volcanos[place].life;
-        let is_copy = config.in_sync().any(|copy| Some(copy) == life);
-        let others = config.in_sync().filter(|copy| Some(*copy) != life && self.running(*copy)).count();
-        !is_copy || others > 0
+        let mut configs = self.oracle.configs().peekable();
+        configs.peek().is_some()
+            && configs.all(|config| {
+                let is_copy = config.in_sync().any(|copy| Some(copy) == life);
+                !is_copy || config.in_sync().any(|copy| Some(copy) != life && self.running(copy))
+            })
     }
 
     fn any_place(&mut self) -> usize {
@@ -304,7 +378,12 @@ impl World {
                 }
             }
             Kind::CrashPrimary => {
-                let serving = self.volcanos.iter().position(|volcano| volcano.serves.is_some());
+                let serving = self.serving();
+                let serving = match serving.as_slice() {
+                    [] => None,
+                    [one] => Some(*one),
+                    several => Some(*self.faults.dice.pick(several)),
+                };
                 if let Some(place) = serving.filter(|place| self.may_go(*place)) {
                     if self.faults.dice.one_in(2) {
                         self.crash(place, "of a crash")
@@ -318,6 +397,14 @@ impl World {
                     self.cut_power(place);
                 }
             }
+            Kind::PowerCutSlice if self.faults.lost.is_none() => {
+                let slices: Vec<SliceId> = self.oracle.configs().map(|config| config.id).collect();
+                if !slices.is_empty() {
+                    let slice = *self.faults.dice.pick(&slices);
+                    self.cut_slice(slice);
+                }
+            }
+            Kind::Moment => self.faults.moment = Some(*self.faults.dice.pick(&Moment::ALL)),
             Kind::CrashAll if self.faults.lost.is_none() => {
                 for place in 0..self.volcanos.len() {
                     self.crash(place, "with all others");
@@ -388,12 +475,15 @@ impl World {
 
     fn lose_disk(&mut self, place: usize) {
         let Some(id) = self.volcanos[place].life.map(|life| life.volcano) else { return };
-        let serving = self.volcanos.iter().position(|volcano| volcano.serves.is_some());
         // One that is stopped may find, when it goes on, that it has been asked to make the lost one primary.
-        let runs = |primary: &usize| *primary != place && self.volcanos[*primary].paused.is_none();
-        let Some(primary) = serving.filter(|primary| runs(primary) && self.faults.lost.is_none()) else {
-            return;
+        let runs = |slice: SliceId| {
+            let is_serving = |volcano: &&super::volcano::Volcano| volcano.serves.contains_key(&slice);
+            let serving = self.volcanos.iter().find(is_serving);
+            serving.is_some_and(|primary| primary.place != place && primary.paused.is_none())
         };
+        let are_all_served = self.oracle.configs().all(|config| runs(config.id));
+        let primary = self.serving().first().copied().filter(|_| are_all_served);
+        let Some(primary) = primary.filter(|_| self.faults.lost.is_none()) else { return };
         let Some(topology) = self.volcanos[primary].topology().cloned() else { return };
         let is_known = topology.version == self.oracle.version();
         let is_up = |voter: &VolcanoId| {
@@ -410,8 +500,8 @@ impl World {
         self.trace.say(self.now, || format!("volcano {place} loses its disk"));
         self.note_fault();
         if let Some(life) = self.volcanos[place].life {
-            self.oracle.ends(life, self.now);
-            self.oracle.loses(life.volcano);
+            self.oracle.lives.ends(life, self.now);
+            self.oracle.lives.loses(life.volcano);
         }
         self.network.heal();
         self.volcanos[place].lose_disk();
@@ -483,7 +573,7 @@ impl World {
                     self.volcanos[place].end();
                     self.volcanos[place].is_gone = true;
                     if let Some(life) = self.volcanos[place].life {
-                        self.oracle.ends(life, self.now);
+                        self.oracle.lives.ends(life, self.now);
                     }
                 }
                 continue;

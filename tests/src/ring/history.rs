@@ -68,7 +68,7 @@ pub struct Operation {
     pub sent: Time,
     /// The answer that counts; an operation without one may have been done or not.
     pub answered: Option<Answered>,
-    /// What had been acknowledged when it was sent: the number of the last record.
+    /// What had been acknowledged when it was sent: the number of the last record of its slice.
     pub floor: u64,
     /// The client was told that nobody knows what became of it.
     pub in_doubt: bool,

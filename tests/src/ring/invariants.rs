@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use magma_common::attr::Kind;
 use magma_common::handle::Handle;
+use magma_common::key::{Key, KeyRange};
 use magma_common::name::Name;
-use magma_common::topology::{Replica, Slice as Config, Topology};
+use magma_common::topology::{Replica, Slice as Config, SliceId};
 use magma_volcano::rows::{FlareRow, Life};
 use magma_volcano::store::Store;
 use magma_volcano::view::{ReadError, View};
 
 use super::history::{Violation, violation};
-use super::volcano::{SLICE, Volcano};
+use super::volcano::Volcano;
 
 /// Entries that are looked at together.
 const PAGE: usize = 1000;
@@ -32,16 +33,28 @@ pub fn unrest(volcanos: &[Volcano]) -> Option<String> {
     if topology.members.iter().any(|member| member.leaving) {
         return Some("somebody is leaving".into());
     }
-    let Some(config) = topology.slices.first() else { return Some("there is no slice".into()) };
+    if topology.slices.is_empty() {
+        return Some("there is no slice".into());
+    }
+    topology.slices.iter().find_map(|config| {
+        let unrest = unrest_of_slice(&up, usize::from(topology.copies), config)?;
+        Some(format!("slice {}: {unrest}", config.id.0))
+    })
+}
+
+fn unrest_of_slice(up: &[&Volcano], copies: usize, config: &Config) -> Option<String> {
+    if config.recalling {
+        return Some("it has not asked the others what it lost".into());
+    }
     if !config.joining.is_empty() {
         return Some(format!("{} copies are joining", config.joining.len()));
     }
-    let wanted = usize::from(topology.copies).min(up.len());
+    let wanted = copies.min(up.len());
     let in_sync = config.in_sync().count();
     if in_sync != wanted {
         return Some(format!("{in_sync} copies are in sync, and {wanted} have to be"));
     }
-    unrest_of_copies(&up, config)
+    unrest_of_copies(up, config)
 }
 
 fn unrest_of_copies(up: &[&Volcano], config: &Config) -> Option<String> {
@@ -50,13 +63,13 @@ fn unrest_of_copies(up: &[&Volcano], config: &Config) -> Option<String> {
         let Some(volcano) = up.iter().find(|volcano| volcano.life == Some(copy)) else {
             return Some(format!("{copy:?} is a copy and does not run"));
         };
-        let Some(slice) = volcano.slice() else {
+        let Some(slice) = volcano.slice(config.id) else {
             return Some(format!("volcano {} has no copy", volcano.place));
         };
         if copy == config.primary && !slice.is_serving() {
             return Some(format!("volcano {} does not serve", volcano.place));
         }
-        let position = slice.store().position(SLICE);
+        let position = slice.store().position(config.id);
         if last.is_some_and(|last| last != position) {
             return Some(format!(
                 "volcano {} stands at {position:?}, another copy at {last:?}",
@@ -67,10 +80,15 @@ fn unrest_of_copies(up: &[&Volcano], config: &Config) -> Option<String> {
         if copy == config.primary {
             let (_, held, waits) = slice.held();
             let store = slice.store();
-            let (sessions, orphans) = (store.sessions().ok()?.len(), store.orphans(None, PAGE).ok()?.len());
-            if held + waits + sessions + orphans > 0 {
+            let sessions = store.sessions_of(config.id).ok()?.len();
+            let orphans = store.orphans(None, PAGE).ok()?;
+            let orphans = orphans.iter().filter(|key| config.range.contains(key)).count();
+            let transactions = store.transactions(config.id).ok()?;
+            if held + waits + sessions + orphans + transactions.len() > 0 {
                 return Some(format!(
-                    "{held} answers are held, {waits} wait for locks, {sessions} sessions and {orphans} flares without a name are left"
+                    "{held} answers are held, {waits} wait for locks, {sessions} sessions, {orphans} flares without a name and {} transactions are left: {:?}",
+                    transactions.len(),
+                    transactions.first()
                 ));
             }
         }
@@ -80,42 +98,45 @@ fn unrest_of_copies(up: &[&Volcano], config: &Config) -> Option<String> {
 
 /// Checks what must hold at rest.
 pub fn check(volcanos: &[Volcano]) -> Result<(), Violation> {
-    let copies = copies(volcanos);
     let failed = |error: ReadError| Violation(format!("at rest: a store cannot be read: {error}"));
-    if let Some((left, others)) = copies.split_first() {
-        others.iter().try_for_each(|right| same(*left, *right))?;
+    let topology = volcanos.iter().filter_map(Volcano::topology).max_by_key(|topology| topology.version);
+    let Some(topology) = topology else { return violation("at rest: there is no topology") };
+    let mut whole = Whole { parts: Vec::new() };
+    for config in &topology.slices {
+        let copies = copies(volcanos, config);
+        let Some((left, others)) = copies.split_first() else {
+            return violation(format!("at rest: there is no copy of slice {}", config.id.0));
+        };
+        others.iter().try_for_each(|right| same(config.id, *left, *right))?;
+        if let Some((place, _)) = copies.iter().find(|(_, store)| store.checksum_failures() > 0) {
+            return violation(format!("checksums: blocks of volcano {place} fail them"));
+        }
+        whole.parts.push((config.id, config.range, left.1));
     }
-    if let Some((place, _)) = copies.iter().find(|(_, store)| store.checksum_failures() > 0) {
-        return violation(format!("checksums: blocks of volcano {place} fail them"));
-    }
-    let Some((_, store)) = copies.first() else { return violation("at rest: there is no copy") };
-    tree(store).map_err(failed)?
+    tree(&whole).map_err(failed)?
 }
 
-/// Checks that two copies that stand at the same record hold the same.
-pub fn equal(left: &Volcano, right: &Volcano) -> Result<(), Violation> {
+/// Checks that two copies of a slice that stand at the same record hold the same.
+pub fn equal(slice: SliceId, left: &Volcano, right: &Volcano) -> Result<(), Violation> {
     let (Some(a), Some(b)) = (left.node.as_ref(), right.node.as_ref()) else { return Ok(()) };
-    same((left.place, a.store()), (right.place, b.store()))
+    same(slice, (left.place, a.store()), (right.place, b.store()))
 }
 
-fn same(left: (usize, &Store), right: (usize, &Store)) -> Result<(), Violation> {
+fn same(slice: SliceId, left: (usize, &Store), right: (usize, &Store)) -> Result<(), Violation> {
     let failed = |error: ReadError| Violation(format!("equal copies: a store cannot be read: {error}"));
-    if left.1.fingerprint(SLICE).map_err(failed)? == right.1.fingerprint(SLICE).map_err(failed)? {
+    if left.1.fingerprint(slice).map_err(failed)? == right.1.fingerprint(slice).map_err(failed)? {
         return Ok(());
     }
     violation(format!(
-        "equal copies: volcanos {} and {} hold different things: {}",
+        "equal copies: volcanos {} and {} hold different things of slice {}: {}",
         left.0,
         right.0,
-        difference(left.1, right.1).unwrap_or_else(|error| error.to_string())
+        slice.0,
+        difference(slice, left.1, right.1).unwrap_or_else(|error| error.to_string())
     ))
 }
 
-fn copies(volcanos: &[Volcano]) -> Vec<(usize, &Store)> {
-    let topology = volcanos.iter().filter_map(Volcano::topology).max_by_key(|topology| topology.version);
-    let Some(config) = topology.and_then(|topology: &Topology| topology.slices.first()) else {
-        return Vec::new();
-    };
+fn copies<'a>(volcanos: &'a [Volcano], config: &Config) -> Vec<(usize, &'a Store)> {
     let of_copy = |copy: Replica| {
         let volcano = volcanos.iter().find(|volcano| volcano.life == Some(copy))?;
         Some((volcano.place, volcano.node.as_ref()?.store()))
@@ -123,8 +144,30 @@ fn copies(volcanos: &[Volcano]) -> Vec<(usize, &Store)> {
     config.in_sync().filter_map(of_copy).collect()
 }
 
+/// All slices, each in the store of one of its copies.
+struct Whole<'a> {
+    parts: Vec<(SliceId, KeyRange, &'a Store)>,
+}
+
+impl<'a> Whole<'a> {
+    /// The store with the flare of this key.
+    fn of(&self, key: &Key) -> Result<&'a Store, ReadError> {
+        let part = self.parts.iter().find(|(_, range, _)| range.contains(key));
+        part.map(|(.., store)| *store).ok_or(ReadError::Elsewhere)
+    }
+
+    /// All flares.
+    fn handles(&self) -> Result<BTreeSet<Handle>, ReadError> {
+        let mut handles = BTreeSet::new();
+        for (slice, _, store) in &self.parts {
+            handles.extend(store.handles_of(*slice)?);
+        }
+        Ok(handles)
+    }
+}
+
 /// Directories form a tree; entries, references and numbers of names agree.
-fn tree(store: &Store) -> Result<Result<(), Violation>, ReadError> {
+fn tree(whole: &Whole<'_>) -> Result<Result<(), Violation>, ReadError> {
     let mut names: BTreeMap<Handle, Vec<(Handle, Name)>> = BTreeMap::new();
     let mut kinds = BTreeMap::from([(Handle::root(), Kind::Directory)]);
     let mut subdirectories: BTreeMap<Handle, u32> = BTreeMap::new();
@@ -134,7 +177,7 @@ fn tree(store: &Store) -> Result<Result<(), Violation>, ReadError> {
         if !seen.insert(dir) {
             return Ok(violation(format!("the tree: the directory {dir:?} has two names")));
         }
-        for entry in store.entries_after(&dir.key, 0, PAGE)? {
+        for entry in whole.of(&dir.key)?.entries_after(&dir.key, 0, PAGE)? {
             if entry.kind == Kind::Directory {
                 next.push(entry.child);
                 *subdirectories.entry(dir).or_default() += 1;
@@ -143,14 +186,20 @@ fn tree(store: &Store) -> Result<Result<(), Violation>, ReadError> {
             names.entry(entry.child).or_default().push((dir, entry.name));
         }
     }
-    let total = store.space().flares;
-    if total != kinds.len() as u64 {
-        return Ok(violation(format!("the tree: {} of {total} flares can be reached", kinds.len())));
+    let all = whole.handles()?;
+    if let Some(lost) = all.iter().find(|handle| !kinds.contains_key(*handle)) {
+        let row = whole.of(&lost.key)?.flare(&lost.key)?;
+        let (reached, total) = (kinds.len(), all.len());
+        return Ok(violation(format!(
+            "the tree: {reached} of {total} flares can be reached, and not {row:?}"
+        )));
     }
     for (handle, kind) in kinds {
+        let store = whole.of(&handle.key)?;
         let Some(row) = store.flare(&handle.key)?.filter(|row| row.handle == handle && row.kind == kind)
         else {
-            return Ok(violation(format!("the tree: an entry leads to {handle:?}, which is not there")));
+            let names = names.remove(&handle).unwrap_or_default();
+            return Ok(violation(format!("the tree: {names:?} lead to {handle:?}, which is not there")));
         };
         let mut expected = names.remove(&handle).unwrap_or_default();
         let mut found: Vec<(Handle, Name)> = store
@@ -186,13 +235,14 @@ fn wrong_numbers(store: &Store, row: &FlareRow, names: u32, below: u32) -> Resul
 }
 
 /// What two stores differ in, for people.
-fn difference(left: &Store, right: &Store) -> Result<String, ReadError> {
-    let mut next = vec![(Handle::root(), String::new())];
-    let mut seen = BTreeSet::new();
-    while let Some((handle, path)) = next.pop() {
-        if !seen.insert(handle) {
-            continue;
-        }
+fn difference(slice: SliceId, left: &Store, right: &Store) -> Result<String, ReadError> {
+    let transactions = (left.transactions(slice)?, right.transactions(slice)?);
+    if transactions.0 != transactions.1 {
+        return Ok(format!("transactions: {transactions:?}"));
+    }
+    let all: BTreeSet<Handle> = left.handles_of(slice)?.into_iter().chain(right.handles_of(slice)?).collect();
+    for handle in all {
+        let path = format!("{handle:?}");
         let (a, b) = (left.flare(&handle.key)?, right.flare(&handle.key)?);
         if a != b {
             return Ok(format!("{path}: {a:?} and {b:?}"));
@@ -201,7 +251,6 @@ fn difference(left: &Store, right: &Store) -> Result<String, ReadError> {
         if a != b {
             return Ok(format!("entries of {path}/: {a:?} and {b:?}"));
         }
-        next.extend(a.into_iter().map(|entry| (entry.child, format!("{path}/{}", entry.name))));
         let (a, b) = (left.references(&handle.key)?, right.references(&handle.key)?);
         if a != b {
             return Ok(format!("references of {path}: {a:?} and {b:?}"));
@@ -225,5 +274,5 @@ fn difference(left: &Store, right: &Store) -> Result<String, ReadError> {
             }
         }
     }
-    Ok("nothing that a walk through the tree shows (sessions, orphans)".into())
+    Ok("nothing of flares and transactions (sessions)".into())
 }

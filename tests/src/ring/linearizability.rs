@@ -2,21 +2,26 @@
 //! memory of dead ends).
 //!
 //! The whole namespace is one object: a rename touches two names. Whatever a client heard counts, errors and reads too. What it
-//! did not hear may have been done if a record of it was ever made. The order of the log is tried first, which makes the search
+//! did not hear may have been done if a record of it was ever made. The order of the records is tried first, which makes the search
 //! fast; it proves nothing.
+//!
+//! When all power of a slice is lost, so may be what was done last in it, with all that its operations did elsewhere. Then the namespace
+//! is what the records make of it that were kept, of all slices, in their order.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
+use magma_common::key::KeyRange;
 use magma_common::proto::{OpId, Reply, Request, SessionId};
 
+use super::chronicle::{Cut, Fate, Made};
 use super::clock::Time;
-use super::history::{Asked, History, Violation, describe, describe_answer, violation};
-use super::namespace::Namespace;
-use super::oracle::Segment;
+use super::history::{Asked, History, Operation, Violation, describe, describe_answer, violation};
+use super::namespace::{Mismatch, Namespace};
+use super::oracle::Oracle;
 
 /// So many tries of an operation at a place are made before the search gives up.
 const PATIENCE: usize = 3_000_000;
@@ -31,8 +36,10 @@ struct Item {
     begun: Time,
     /// The end of time if nobody heard of it.
     ended: Time,
-    /// Its record.
+    /// Its place in the order of the records.
     hint: Option<u64>,
+    /// With which loss its effect was gone.
+    lost: Option<usize>,
     what: What,
 }
 
@@ -41,158 +48,175 @@ enum What {
     Answered(Result<(Reply, Bytes), FlareError>),
     /// The session does not rely on its opens any more.
     ForgetsOpens,
+    /// The session ends for these keys.
+    EndsSession(KeyRange),
+    /// A slice loses what was not on disk: this one of the losses.
+    Cut(usize),
+}
+
+/// The place of a record, by its number in the chronicle.
+fn place_of_record(number: usize) -> u64 {
+    2 * number as u64 + 1
+}
+
+/// The place of a loss before which so many records had been made.
+fn place_of_cut(before: usize) -> u64 {
+    2 * before as u64
 }
 
 /// Checks everything that clients heard.
-pub fn check(history: &History, segments: &[Segment]) -> Result<usize, Violation> {
-    let mut state = Namespace::default();
-    let mut checked = 0;
-    for number in 0..segments.len() {
-        let items = items(history, segments, number)?;
-        checked += items.len();
-        Search::new(&items).run(state.clone())?;
-        state = survivors(&items, &segments[number], state)?;
-    }
-    Ok(checked)
+pub fn check(history: &History, oracle: &Oracle) -> Result<usize, Violation> {
+    let items = items(history, oracle)?;
+    Search::new(&items, &oracle.chronicle.cuts).run(Namespace::default())?;
+    Ok(items.len())
 }
 
-/// The state that the next segment begins with.
-fn survivors(items: &[Item], segment: &Segment, mut state: Namespace) -> Result<Namespace, Violation> {
-    let mut recorded: Vec<&Item> =
-        items.iter().filter(|item| item.hint.is_some_and(|seq| seq <= segment.survived)).collect();
-    recorded.sort_by_key(|item| item.hint);
-    for item in recorded {
-        if let What::Answered(Ok(answer)) = &item.what
-            && let Err(mismatch) = state.step_unheard(&item.asked, &answer.0)
-        {
-            return violation(format!(
-                "the log: in its order {} is not possible: {mismatch}",
-                describe(&item.asked)
-            ));
+fn items(history: &History, oracle: &Oracle) -> Result<Vec<Item>, Violation> {
+    let mut records: BTreeMap<OpId, Vec<usize>> = BTreeMap::new();
+    for (number, made) in oracle.chronicle.made.iter().enumerate() {
+        if let Some(id) = made.id.filter(|_| made.fate != Fate::Unheard) {
+            records.entry(id).or_default().push(number);
         }
     }
-    state.lose_power(&segment.unsynced);
-    Ok(state)
-}
-
-/// Where the operation's record is, if it has one: the segment and the number.
-fn record_of(segments: &[Segment], id: OpId, upto: usize) -> Option<(usize, u64)> {
-    let places = segments.iter().enumerate().take(upto + 1);
-    let mut found = places.filter_map(|(number, segment)| {
-        let entry = segment.line.iter().find(|(_, entry)| entry.id == Some(id))?;
-        Some((number, *entry.0))
-    });
-    found.next_back()
-}
-
-fn items(history: &History, segments: &[Segment], number: usize) -> Result<Vec<Item>, Violation> {
-    let segment = &segments[number];
-    let start = number.checked_sub(1).map_or(0, |before| segments[before].ended);
-    let index: std::collections::BTreeMap<OpId, u64> =
-        segment.line.iter().filter_map(|(seq, entry)| Some((entry.id?, *seq))).collect();
     let mut items = Vec::new();
     for operation in &history.operations {
         let asked = &operation.asked;
-        let record = asked.id.and_then(|id| index.get(&id)).copied();
-        let answered = operation.answered.as_ref();
-        let here =
-            answered.filter(|answered| start <= answered.released && answered.released < segment.ended);
-        let mut item = Item {
+        let item = |begun: Time, what: What| Item {
             asked: asked.clone(),
-            begun: operation.sent,
+            begun,
             ended: Time::MAX,
-            hint: record,
-            what: What::ForgetsOpens,
+            hint: None,
+            lost: None,
+            what,
         };
-        match (&asked.request, here, record) {
-            (
-                Request::OpenSession(_)
-                | Request::KeepAlive(_)
-                | Request::ReclaimOpens(_)
-                | Request::FetchTopology(_),
-                ..,
-            ) => {}
-            (Request::EndSession(_), ..) => {
-                if operation.sent < segment.ended {
-                    items.push(item.clone());
-                }
+        match &asked.request {
+            Request::OpenSession(_)
+            | Request::KeepAlive(_)
+            | Request::ReclaimOpens(_)
+            | Request::FetchTopology(_) => {}
+            Request::EndSession(_) => items.push(item(operation.sent, What::ForgetsOpens)),
+            Request::Release(_) => {
+                let released = Ok((Reply::Release(()), Bytes::new()));
+                items.push(item(operation.sent, What::Answered(released)));
             }
-            (Request::Release(_), ..) if operation.sent < segment.ended => {
-                item.what = What::Answered(Ok((Reply::Release(()), Bytes::new())));
-                items.push(item);
+            _ => {
+                let records = asked.id.and_then(|id| records.get(&id)).map_or(&[][..], Vec::as_slice);
+                of_operation(operation, records, oracle, &mut items)?;
             }
-            (_, Some(answered), record) => {
-                let elsewhere = || asked.id.and_then(|id| record_of(segments, id, number));
-                if record.is_none()
-                    && elsewhere().is_some_and(|(of, seq)| is_kept(&segments[of..number], seq))
-                {
-                    continue;
-                }
-                if answered.answer.is_err() && record.is_some_and(|seq| seq <= segment.survived) {
-                    return violation(format!(
-                        "refusals: {} was {} and has been carried out all the same",
-                        describe(asked),
-                        describe_answer(&answered.answer)
-                    ));
-                }
-                if !asked.request.mutates() {
-                    item.begun = answered.sent;
-                }
-                item.ended = answered.at;
-                item.what = What::Answered(answered.answer.clone());
-                items.push(item);
-            }
-            (_, None, Some(seq)) => {
-                item.what = unheard(segment, seq)?;
-                items.push(item);
-            }
-            (_, None, None) => {}
         }
     }
-    items.extend(ended_sessions(segment));
-    items.sort_by_key(|item| item.begun);
+    items.extend(ended_sessions(oracle));
+    items.extend(cuts(&oracle.chronicle.cuts));
+    items.sort_by_key(|item| (item.begun, item.hint));
     Ok(items)
 }
 
-/// Whether a record of the first of these segments was still there at the end of the last.
-fn is_kept(segments: &[Segment], seq: u64) -> bool {
-    segments.iter().all(|segment| seq <= segment.survived)
+/// What an operation did: with each of its records, of which all but the last were lost, and perhaps without one.
+fn of_operation(
+    operation: &Operation,
+    records: &[usize],
+    oracle: &Oracle,
+    items: &mut Vec<Item>,
+) -> Result<(), Violation> {
+    let chronicle = &oracle.chronicle;
+    let slice = oracle.slice_of(&operation.asked.request);
+    let cuts = || chronicle.cuts.iter().filter(|cut| cut.slice == slice);
+    let item = |hint, lost, what| Item {
+        asked: operation.asked.clone(),
+        begun: operation.sent,
+        ended: Time::MAX,
+        hint,
+        lost,
+        what,
+    };
+    let mut is_heard = false;
+    for &number in records {
+        let made = &chronicle.made[number];
+        let lost = if let Fate::Cut(cut) = made.fate { Some(cut) } else { None };
+        let lost_at = lost.map_or(Time::MAX, |cut| chronicle.cuts[cut].time);
+        let answered = operation.answered.as_ref();
+        let answered = answered.filter(|answered| (made.made..lost_at).contains(&answered.released));
+        let mut item = item(Some(place_of_record(number)), lost, unheard(made)?);
+        match answered {
+            Some(answered) if answered.answer.is_ok() => {
+                is_heard = true;
+                item.ended = answered.at.min(lost_at);
+                item.what = What::Answered(answered.answer.clone());
+            }
+            Some(answered) if lost.is_none() => {
+                return violation(format!(
+                    "refusals: {} was {} and has been carried out all the same",
+                    describe(&operation.asked),
+                    describe_answer(&answered.answer)
+                ));
+            }
+            _ => {}
+        }
+        items.push(item);
+    }
+    if let Some(answered) = operation.answered.as_ref().filter(|_| !is_heard) {
+        let mut item = item(None, None, What::Answered(answered.answer.clone()));
+        if !operation.asked.request.mutates() {
+            item.begun = answered.sent;
+        }
+        // It was evaluated by somebody who served between two losses of the slice.
+        let before = cuts().map(|cut| cut.time).filter(|time| *time <= answered.released).max();
+        let after = cuts().map(|cut| cut.time).find(|time| *time > answered.released);
+        item.begun = item.begun.max(before.map_or(0, |time| time + 1));
+        item.ended = answered.at.min(after.unwrap_or(Time::MAX));
+        items.push(item);
+    }
+    Ok(())
 }
 
-fn unheard(segment: &Segment, seq: u64) -> Result<What, Violation> {
-    let reply = segment.line.get(&seq).and_then(|entry| entry.reply.as_ref());
-    match reply.map(|(opcode, reply)| Reply::decode(*opcode, reply)) {
+fn unheard(made: &Made) -> Result<What, Violation> {
+    match made.reply.as_ref().map(|(opcode, reply)| Reply::decode(*opcode, reply)) {
         Some(Ok(reply)) => Ok(What::Answered(Ok((reply, Bytes::new())))),
-        _ => violation(format!("the log: record {seq} carries no reply that can be read")),
+        _ => violation(format!(
+            "the log: record {} of slice {} carries no reply that can be read",
+            made.seq, made.slice.0
+        )),
     }
 }
 
-/// Sessions end by records, whoever wanted it.
-fn ended_sessions(segment: &Segment) -> Vec<Item> {
-    let item = |session: SessionId, seq: u64, begun: Time, what: What| Item {
-        asked: Asked {
-            client: usize::MAX,
-            session,
-            id: None,
-            request: magma_common::proto::operation::EndSession.into(),
-            payload: Bytes::new(),
-            durability: magma_common::proto::Durability::Replicated,
-        },
-        begun,
-        ended: Time::MAX,
-        hint: matches!(what, What::Answered(_)).then_some(seq),
-        what,
+/// What the volcanos do by themselves.
+fn own(session: SessionId, begun: Time, what: What) -> Item {
+    let asked = Asked {
+        client: usize::MAX,
+        session,
+        id: None,
+        request: magma_common::proto::operation::EndSession.into(),
+        payload: Bytes::new(),
+        durability: magma_common::proto::Durability::Replicated,
     };
-    let ended = segment
-        .line
-        .iter()
-        .flat_map(|(seq, entry)| entry.ended.iter().map(move |of| (*seq, *of, entry.made)));
-    ended
-        .flat_map(|(seq, session, made)| {
-            let done = What::Answered(Ok((Reply::EndSession(()), Bytes::new())));
-            [item(session, seq, 0, done), item(session, seq, made, What::ForgetsOpens)]
-        })
-        .collect()
+    Item { asked, begun, ended: Time::MAX, hint: None, lost: None, what }
+}
+
+/// Sessions end by records, whoever wanted it, in each slice by one of its own.
+fn ended_sessions(oracle: &Oracle) -> Vec<Item> {
+    let mut items = Vec::new();
+    for (number, made) in oracle.chronicle.made.iter().enumerate() {
+        let lost = match made.fate {
+            Fate::Unheard => continue,
+            Fate::Cut(cut) => Some(cut),
+            Fate::Kept => None,
+        };
+        for session in &made.ended {
+            let ends = What::EndsSession(oracle.range_of(made.slice));
+            let hint = Some(place_of_record(number));
+            items.push(Item { hint, lost, ..own(*session, made.made, ends) });
+            items.push(own(*session, made.made, What::ForgetsOpens));
+        }
+    }
+    items
+}
+
+fn cuts(cuts: &[Cut]) -> impl Iterator<Item = Item> {
+    cuts.iter().enumerate().map(|(number, cut)| Item {
+        ended: cut.time,
+        hint: Some(place_of_cut(cut.before)),
+        ..own(SessionId::NONE, cut.time, What::Cut(number))
+    })
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -229,6 +253,11 @@ struct Choice {
 
 struct Search<'a> {
     items: &'a [Item],
+    losses: &'a [Cut],
+    /// The items with records, in the records' order.
+    recorded: Vec<usize>,
+    /// Why the records that were kept do not fit together, if they did not.
+    unkept: Option<Mismatch>,
     tries: usize,
     dead: HashSet<u64>,
     /// The furthest place from which nothing leads on.
@@ -236,8 +265,12 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(items: &'a [Item]) -> Self {
-        Self { items, tries: 0, dead: HashSet::new(), deepest: None }
+    fn new(items: &'a [Item], losses: &'a [Cut]) -> Self {
+        let mut recorded: Vec<usize> = (0..items.len())
+            .filter(|at| items[*at].hint.is_some() && !matches!(items[*at].what, What::Cut(_)))
+            .collect();
+        recorded.sort_by_key(|at| items[*at].hint);
+        Self { items, losses, recorded, unkept: None, tries: 0, dead: HashSet::new(), deepest: None }
     }
 
     fn run(mut self, state: Namespace) -> Result<(), Violation> {
@@ -369,6 +402,7 @@ impl<'a> Search<'a> {
                     return false;
                 }
             }
+            What::EndsSession(_) | What::Cut(_) => return false,
         }
         self.mark(place, at);
         true
@@ -378,13 +412,55 @@ impl<'a> Search<'a> {
         self.tries += 1;
         let Choice { at, victim } = choice;
         let item = &self.items[at];
-        let What::Answered(answer) = &item.what else { return false };
         if let Some(victim) = victim {
             place.state.bury(victim);
         }
-        if place.state.step(&item.asked, answer).is_err() {
-            return false;
+        match &item.what {
+            What::Answered(answer) if place.state.step(&item.asked, answer).is_ok() => {}
+            What::EndsSession(keys) => {
+                place.state.end_session(item.asked.session, *keys);
+                place.state.forget_opens(item.asked.session);
+            }
+            What::Cut(cut) => return self.lose(place, at, *cut),
+            What::Answered(_) | What::ForgetsOpens => return false,
         }
+        self.mark(place, at);
+        true
+    }
+
+    /// A slice loses what was not on disk. What was made before and kept has happened by now, whether anybody heard of it or not.
+    fn lose(&mut self, place: &mut Place, at: usize, cut: usize) -> bool {
+        let mut state = Namespace::default();
+        for number in 0..self.recorded.len() {
+            let record = self.recorded[number];
+            let item = &self.items[record];
+            let (is_done, is_before) = (place.done.has(record), item.hint < self.items[at].hint);
+            match item.lost {
+                Some(lost) if lost <= cut => {
+                    if lost == cut && !is_done {
+                        if item.ended != Time::MAX {
+                            return false;
+                        }
+                        self.mark(place, record);
+                    }
+                }
+                _ if is_done || is_before => {
+                    if let Err(mismatch) = redo(&mut state, item) {
+                        let what = describe(&item.asked);
+                        self.unkept = Some(format!("of what was kept, {what} is not possible: {mismatch}"));
+                        return false;
+                    }
+                    if !is_done {
+                        self.mark(place, record);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for loss in &self.losses[..=cut] {
+            state.lose_power(&loss.unsynced);
+        }
+        place.state = state;
         self.mark(place, at);
         true
     }
@@ -420,9 +496,22 @@ impl<'a> Search<'a> {
         let (count, explanation) =
             self.deepest.as_ref().map_or((0, String::new()), |place| (place.count, self.explain(place)));
         violation(format!(
-            "linearizability: {why}. {count} of {} can be explained, then none of these fits:\n{explanation}",
-            self.items.len()
+            "linearizability: {why}. {count} of {} can be explained, then none of these fits:\n{explanation}{}",
+            self.items.len(),
+            self.unkept.as_ref().map_or(String::new(), |unkept| format!("\n    {unkept}"))
         ))
+    }
+}
+
+/// A record does what it did.
+fn redo(state: &mut Namespace, item: &Item) -> Result<(), Mismatch> {
+    match &item.what {
+        What::Answered(Ok((reply, _))) => state.step_unheard(&item.asked, reply).map(drop),
+        What::EndsSession(keys) => {
+            state.end_session(item.asked.session, *keys);
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -9,7 +9,8 @@
 //! | `client`, `workload` | who asks, and for what |
 //! | `network`, `clock`, `dice` | how messages travel, what time it is, chance |
 //! | `faults` | what goes wrong |
-//! | `history`, `oracle` | what clients heard; every record, every life, and what may be lost |
+//! | `history` | what clients heard |
+//! | `oracle`, `line`, `chronicle`, `lives` | every record, and what may be lost: as a whole, of one slice; in their order; every life |
 //! | `namespace`, `linearizability` | whether what clients heard makes sense |
 //! | `watch` | what must hold at every moment |
 //! | `invariants` | what must hold at rest |
@@ -21,6 +22,7 @@
     reason = "a simulation for tests: it converts its own small numbers freely and hands its events on by value"
 )]
 
+pub mod chronicle;
 pub mod client;
 pub mod clock;
 pub mod dice;
@@ -28,7 +30,9 @@ pub mod digest;
 mod faults;
 pub mod history;
 pub mod invariants;
+pub mod line;
 pub mod linearizability;
+pub mod lives;
 pub mod namespace;
 pub mod network;
 pub mod oracle;
@@ -67,20 +71,23 @@ pub struct Summary {
     pub events: u64,
     /// Simulated time, in seconds.
     pub seconds: u64,
-    /// Times that all power was lost with something that was acknowledged.
+    /// Times that a slice lost what was not on disk.
     pub losses: usize,
+    /// Slices.
+    pub slices: u32,
 }
 
-/// Runs the world of a seed. Its databases lie in this folder.
-pub fn run(seed: u64, folder: &Path, trace: Trace) -> (Summary, Result<(), Violation>) {
-    let mut world = World::new(seed, folder, trace);
+/// Runs the world of a seed, with so many slices unless that is left to the seed. Its databases lie in this folder.
+pub fn run(seed: u64, slices: Option<u32>, folder: &Path, trace: Trace) -> (Summary, Result<(), Violation>) {
+    let mut world = World::new(seed, slices, folder, trace);
     let outcome = go_through(&mut world);
     let summary = Summary {
         digest: world.digest(),
         operations: world.history().operations.len(),
         events: world.events,
         seconds: world.now / SECOND,
-        losses: world.oracle.segments.len(),
+        losses: world.oracle.chronicle.cuts.len(),
+        slices: world.scenario.slices,
     };
     (summary, outcome)
 }
@@ -108,7 +115,7 @@ fn go_through(world: &mut World) -> Result<(), Violation> {
         let stays = |client: &&client::Client| client.phase == Phase::Leaving && !client.is_done();
         world.clients.iter().find(stays).map(|client| format!("client {} is still there", client.index))
     })?;
-    let checked = linearizability::check(world.history(), &world.oracle.all_segments())?;
+    let checked = linearizability::check(world.history(), &world.oracle)?;
     world.trace.say(world.now, || format!("{checked} operations make sense"));
     wait(world, SETTLING, "rest", |world| invariants::unrest(&world.volcanos))?;
     invariants::check(&world.volcanos)

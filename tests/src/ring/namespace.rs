@@ -13,6 +13,7 @@ use bytes::Bytes;
 use magma_common::attr::{Attr, Kind};
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
+use magma_common::key::KeyRange;
 use magma_common::name::Name;
 use magma_common::proto::operation::{CreateHow, LockKind, LockOwner, Rename, RenameHow, WriteAt};
 use magma_common::proto::{Reply, Request, SessionId};
@@ -339,7 +340,7 @@ impl Namespace {
     }
 
     fn granted(&mut self, asked: &Asked, answer: Option<(&Reply, &Bytes)>) -> Step {
-        if !matches!(asked.request, Request::Release(_) | Request::EndSession(_)) {
+        if !matches!(asked.request, Request::Release(_)) {
             self.expected(asked)
                 .map_err(|error| format!("it succeeds, and has to be refused as \"{error}\""))?;
         }
@@ -499,17 +500,17 @@ impl Namespace {
                 locks.sort_unstable_by_key(|(of, owner, _)| (*of, *owner));
                 Ok(Effect::Changed)
             }
-            (Request::EndSession(_), Reply::EndSession(())) => {
-                self.forget_opens(asked.session);
-                let locked = |node: &Node| node.locks.iter().any(|(of, ..)| *of == asked.session);
-                let locked: Vec<Handle> =
-                    self.nodes.iter().filter(|(_, node)| locked(node)).map(|(handle, _)| *handle).collect();
-                for handle in locked {
-                    self.change(handle).locks.retain(|(of, ..)| *of != asked.session);
-                }
-                Ok(Effect::Changed)
-            }
             (request, reply) => Err(format!("{} is answered as something else: {reply:?}", request.name())),
+        }
+    }
+
+    /// The session has ended for the flares of these keys: nobody holds a lock there for it any more.
+    pub fn end_session(&mut self, session: SessionId, keys: KeyRange) {
+        let locked = |node: &Node| node.locks.iter().any(|(of, ..)| *of == session);
+        let is_there = |(handle, node): &(&Handle, &Rc<Node>)| keys.contains(&handle.key) && locked(node);
+        let locked: Vec<Handle> = self.nodes.iter().filter(is_there).map(|(handle, _)| *handle).collect();
+        for handle in locked {
+            self.change(handle).locks.retain(|(of, ..)| *of != session);
         }
     }
 

@@ -51,6 +51,10 @@ pub enum Kind {
     Client,
     /// Clients are idle for a while.
     Idle,
+    /// All copies of a slice lose power, whatever becomes of the others. Of several slices only.
+    PowerCutSlice,
+    /// Somebody dies in the middle of an operation across slices. Of several slices only.
+    Moment,
 }
 
 /// All of them, with how often they are chosen in an ordinary world.
@@ -79,6 +83,9 @@ const KINDS: [(Kind, u32); 22] = [
     (Kind::Idle, 3),
 ];
 
+/// Those of several slices.
+const KINDS_OF_SEVERAL: [(Kind, u32); 2] = [(Kind::PowerCutSlice, 4), (Kind::Moment, 16)];
+
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -86,6 +93,8 @@ pub struct Scenario {
     pub volcanos: usize,
     /// Copies wanted at first.
     pub copies: u8,
+    /// Into so many slices the keyspace is cut.
+    pub slices: u32,
     /// Clients.
     pub clients: usize,
     /// How long faults go on.
@@ -104,6 +113,8 @@ pub struct Scenario {
     pub longest_outage: Time,
 }
 
+/// Into how many slices worlds are cut, each as often as the others.
+const SLICES: [u32; 10] = [1, 1, 1, 1, 1, 1, 2, 2, 3, 4];
 /// One world of so many is fickle.
 const FICKLE: u64 = 6;
 /// How often a message arrives once more, much later, in such a world.
@@ -122,6 +133,18 @@ impl Scenario {
             self.faults = vec![(Split, 4), (OneWay, 3), (Holes, 2), (Pause, 4), (Idle, 1)];
             self.weather.late = MUCH_LATE;
             self.frozen_clocks = false;
+        }
+        self
+    }
+
+    /// Cuts the keyspace into so many slices; some worlds into several, if that is left open.
+    #[must_use]
+    pub fn cut(mut self, slices: Option<u32>, dice: &mut Dice) -> Self {
+        let drawn = *dice.pick(&SLICES);
+        self.slices = slices.unwrap_or(drawn);
+        let is_fickle = self.faults.iter().all(|(kind, _)| *kind != Kind::PowerCut);
+        if self.slices > 1 && !is_fickle {
+            self.faults.extend(KINDS_OF_SEVERAL);
         }
         self
     }
@@ -150,6 +173,7 @@ impl Scenario {
         Self {
             volcanos,
             copies,
+            slices: 1,
             clients: dice.range(3, 7) as usize,
             duration: dice.range(40, 160) * SECOND,
             pause: if is_calm { 1000 * SECOND } else { dice.magnitude(2 * SECOND, 20 * SECOND) },

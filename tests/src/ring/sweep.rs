@@ -1,5 +1,6 @@
 //! Many seeds, and faults that are planted to see whether they are found.
 
+use std::fmt::{Display, Formatter};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -22,12 +23,28 @@ fn scratch() -> std::io::Result<tempfile::TempDir> {
     builder.prefix("magma-ring-").tempdir_in(&memory).or_else(|_| builder.prefix("magma-ring-").tempdir())
 }
 
+/// A world to be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// What decides everything.
+    pub number: u64,
+    /// So many slices, unless that is left to the seed.
+    pub slices: Option<u32>,
+}
+
+impl Display for Seed {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.number)?;
+        self.slices.map_or(Ok(()), |slices| write!(f, " --slices {slices}"))
+    }
+}
+
 /// Runs one seed with this fault planted, if any.
-pub fn seed(seed: u64, bug: Option<Bug>, trace: Trace) -> Outcome {
+pub fn seed(seed: Seed, bug: Option<Bug>, trace: Trace) -> Outcome {
     let folder = scratch().map_err(|error| format!("there is no place for databases: {error}"))?;
     plant(bug);
     drop(observed::taken());
-    let ran = catch_unwind(AssertUnwindSafe(|| super::run(seed, folder.path(), trace)));
+    let ran = catch_unwind(AssertUnwindSafe(|| super::run(seed.number, seed.slices, folder.path(), trace)));
     plant(None);
     match ran {
         Ok((summary, Ok(()))) => Ok(summary),
@@ -41,7 +58,12 @@ pub fn seed(seed: u64, bug: Option<Bug>, trace: Trace) -> Outcome {
 }
 
 /// Runs seeds on so many threads; `heard` is told of each.
-pub fn seeds(seeds: &[u64], jobs: usize, bug: Option<Bug>, heard: impl FnMut(u64, &Outcome) -> bool + Send) {
+pub fn seeds(
+    seeds: &[Seed],
+    jobs: usize,
+    bug: Option<Bug>,
+    heard: impl FnMut(Seed, &Outcome) -> bool + Send,
+) {
     let next = AtomicU64::new(0);
     let heard = Mutex::new((heard, false));
     std::thread::scope(|scope| {
@@ -62,8 +84,13 @@ pub fn seeds(seeds: &[u64], jobs: usize, bug: Option<Bug>, heard: impl FnMut(u64
     });
 }
 
-/// The seeds that once failed: one a line, with what they found behind a `#`.
-pub fn corpus(text: &str) -> Vec<u64> {
-    let number = |line: &str| line.split('#').next().unwrap_or_default().trim().parse().ok();
-    text.lines().filter_map(number).collect()
+/// The seeds that once failed: one a line, with the number of slices if there are several, and what they found behind a `#`.
+pub fn corpus(text: &str) -> Vec<Seed> {
+    let seed = |line: &str| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let number = words.next()?.parse().ok()?;
+        let slices = words.next().map_or(Some(1), |word| word.parse().ok())?;
+        Some(Seed { number, slices: Some(slices) })
+    };
+    text.lines().filter_map(seed).collect()
 }

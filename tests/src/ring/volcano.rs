@@ -11,7 +11,7 @@ use magma_common::error::FlareError;
 use magma_common::proto::Reply;
 use magma_common::topology::{DEFAULT_PORT, Epoch, NODE_PORT_OFFSET, Replica, Seq, SliceId, Topology};
 use magma_volcano::coordinator::Change;
-use magma_volcano::life::{self, FIRST_SLICE, Origin, Profile};
+use magma_volcano::life::{self, Origin, Profile};
 use magma_volcano::node::Node;
 use magma_volcano::slice::{Call, SliceRef, SyncFor, Ticket};
 use magma_volcano::store::simulated::{Dice as DiskDice, SimDisk};
@@ -21,8 +21,6 @@ use magma_volcano::view::ReadError;
 use super::clock::{Clock, MICROSECOND, MILLISECOND, SECOND, Time};
 use super::dice::Dice;
 
-/// The slice that there is.
-pub const SLICE: SliceId = FIRST_SLICE;
 /// What may wait for a process that does not run, in messages; the rest is lost.
 const BACKLOG: usize = 500;
 
@@ -35,9 +33,11 @@ pub struct Route {
     pub tag: u64,
     /// Its operation.
     pub operation: usize,
+    /// The slice that it is for.
+    pub slice: SliceId,
     /// Through which volcano, in which run of its process, and its number for the request.
     pub through: Option<(usize, u64, u64)>,
-    /// The last record that there was when the request was evaluated, or, of one that had to wait, a little earlier.
+    /// The last record of its slice that there was when the request was evaluated, or, of one that had to wait, a little earlier.
     pub at: Seq,
 }
 
@@ -74,12 +74,27 @@ pub struct Passed {
 /// How a volcano begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
-    /// It founds the network.
-    Found,
+    /// It founds the network, with so many slices.
+    Found(u32),
     /// It asks others to take it in.
     Join,
     /// It was a member before.
     Resume,
+}
+
+/// What is known of a copy of a slice in this life of its volcano.
+#[derive(Debug, Default)]
+pub struct Copy {
+    /// This life has synced its log up to this record since it began.
+    pub synced: Seq,
+    /// When the newest sync that another copy has asked for, and that has ended, was begun.
+    pub synced_for_primary: Time,
+    /// The newest beacon of each other volcano that it was to answer.
+    pub heard: BTreeMap<usize, u64>,
+    /// The epoch under which it has proposed itself as primary.
+    pub proposed_itself: Option<Epoch>,
+    /// The copies that it has proposed as in sync, and the epoch under which it has.
+    pub proposed_copies: (Epoch, Vec<Replica>),
 }
 
 /// See the module's documentation.
@@ -110,8 +125,8 @@ pub struct Volcano {
     pub is_called: bool,
     /// It was to be told the time while it was stopped.
     pub missed_tick: bool,
-    /// The reign under which it serves.
-    pub serves: Option<Epoch>,
+    /// The slices that it serves, and under which reigns.
+    pub serves: BTreeMap<SliceId, Epoch>,
     /// Where the answers go.
     pub waiting: BTreeMap<Ticket, Route>,
     next_ticket: u64,
@@ -132,16 +147,8 @@ pub struct Volcano {
     pub is_failing: bool,
     /// Its disk is full.
     pub is_full: bool,
-    /// This life has synced its log up to this record since it began.
-    pub synced: Seq,
-    /// When the newest sync that another copy has asked for, and that has ended, was begun.
-    pub synced_for_primary: Time,
-    /// The newest beacon of each other volcano that it was to answer.
-    pub heard: BTreeMap<usize, u64>,
-    /// The epoch under which it has proposed itself as primary.
-    pub proposed_itself: Option<Epoch>,
-    /// The copies that it has proposed as in sync, and the epoch under which it has.
-    pub proposed_copies: (Epoch, Vec<Replica>),
+    /// Of each slice.
+    pub copies: BTreeMap<SliceId, Copy>,
 }
 
 /// Where the volcano at this place listens for the flare protocol.
@@ -176,7 +183,7 @@ impl Volcano {
             inbox: Vec::new(),
             is_called: false,
             missed_tick: false,
-            serves: None,
+            serves: BTreeMap::new(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
             forwards: BTreeMap::new(),
@@ -188,11 +195,7 @@ impl Volcano {
             shown: 0,
             is_failing: false,
             is_full: false,
-            synced: Seq(0),
-            synced_for_primary: 0,
-            heard: BTreeMap::new(),
-            proposed_itself: None,
-            proposed_copies: (Epoch(0), Vec::new()),
+            copies: BTreeMap::new(),
         }
     }
 
@@ -215,7 +218,7 @@ impl Volcano {
             ..OpenOptions::default()
         };
         let origin = match self.beginning {
-            Beginning::Found => Origin::Found { slices: 1 },
+            Beginning::Found(slices) => Origin::Found { slices },
             Beginning::Join => Origin::Join(contacts.iter().map(|place| node_address(*place)).collect()),
             Beginning::Resume => Origin::Resume,
         };
@@ -239,7 +242,7 @@ impl Volcano {
         self.node = Some(node);
         self.life = Some(life);
         self.run += 1;
-        if self.beginning == Beginning::Found {
+        if matches!(self.beginning, Beginning::Found(_)) {
             self.beginning = Beginning::Resume;
         }
         Ok(life)
@@ -253,14 +256,10 @@ impl Volcano {
         self.inbox.clear();
         self.is_called = false;
         self.missed_tick = false;
-        self.serves = None;
+        self.serves.clear();
         self.waiting.clear();
         self.forwards.clear();
-        self.synced = Seq(0);
-        self.synced_for_primary = 0;
-        self.heard.clear();
-        self.proposed_itself = None;
-        self.proposed_copies.1.clear();
+        self.copies.clear();
         self.disk.revive();
     }
 
@@ -290,20 +289,42 @@ impl Volcano {
         }
     }
 
-    /// The last record that its copy has.
-    pub fn last_record(&self) -> Seq {
-        let position = self.node.as_ref().and_then(|node| node.store().position(SLICE));
+    /// The last record that its copy of this slice has.
+    pub fn last_record(&self, slice: SliceId) -> Seq {
+        let position = self.node.as_ref().and_then(|node| node.store().position(slice));
         position.unwrap_or_default().seq
     }
 
-    /// A sync has ended that was begun at this time, when this was the last record.
-    pub fn has_synced(&mut self, purposes: &[SyncFor], begun: (Time, Seq)) {
-        // Upkeep syncs what it likes.
+    /// The last records of all its copies.
+    pub fn last_records(&self) -> BTreeMap<SliceId, Seq> {
+        let copies = self.node.iter().flat_map(|node| node.slices().iter());
+        copies.map(|copy| copy.identity().slice).map(|slice| (slice, self.last_record(slice))).collect()
+    }
+
+    /// What is known of its copy of this slice.
+    pub fn copy(&mut self, slice: SliceId) -> &mut Copy {
+        self.copies.entry(slice).or_default()
+    }
+
+    /// This life has synced its log up to this record.
+    pub fn synced(&self, slice: SliceId) -> Seq {
+        self.copies.get(&slice).map_or(Seq(0), |copy| copy.synced)
+    }
+
+    /// A sync has ended that was begun at this time, when these were the last records.
+    pub fn has_synced(&mut self, purposes: &[SyncFor], begun: (Time, &BTreeMap<SliceId, Seq>)) {
+        // Upkeep syncs what it likes. The others sync the log, which is that of all slices.
         if purposes.iter().any(|purpose| *purpose != SyncFor::Upkeep) {
-            self.synced = self.synced.max(begun.1);
+            for (slice, last) in begun.1 {
+                let copy = self.copy(*slice);
+                copy.synced = copy.synced.max(*last);
+            }
         }
-        if purposes.iter().any(|purpose| matches!(purpose, SyncFor::Primary(..))) {
-            self.synced_for_primary = self.synced_for_primary.max(begun.0);
+        for purpose in purposes {
+            if let SyncFor::Primary(slice, ..) = purpose {
+                let copy = self.copy(*slice);
+                copy.synced_for_primary = copy.synced_for_primary.max(begun.0);
+            }
         }
     }
 
@@ -342,9 +363,9 @@ impl Volcano {
         }
     }
 
-    /// The copy of the slice that the process has, if it has one.
-    pub fn slice(&self) -> Option<SliceRef<'_>> {
-        self.node.as_ref()?.slice(SLICE)
+    /// The copy of a slice that the process has, if it has one.
+    pub fn slice(&self, slice: SliceId) -> Option<SliceRef<'_>> {
+        self.node.as_ref()?.slice(slice)
     }
 
     /// The topology that the process knows; the newest one that its coordinator knows if that is newer.

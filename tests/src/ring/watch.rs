@@ -4,15 +4,16 @@
 //! The oracle sees that something was lost, and the search that an answer makes no sense. For either something must go wrong
 //! after the mistake, within moments, and somebody must have looked. These checks see the mistake itself.
 
-use magma_common::topology::{Replica, Seq, Slice as Config};
+use magma_common::topology::{Epoch, Replica, Seq, Slice as Config, SliceId};
 use magma_volcano::coordinator::{Change, SliceChange};
 use magma_volcano::node::message::{Message, SliceMessage};
+use magma_volcano::slice::across::message::AcrossMessage;
 
 use super::clock::{MILLISECOND, Time};
 use super::faults::Trouble;
 use super::history::{Violation, describe, violation};
 use super::invariants;
-use super::volcano::{Route, SLICE, Volcano};
+use super::volcano::{Route, Volcano};
 use super::world::{Event, World};
 
 /// Clients and copies are given this time before a new copy is looked at.
@@ -39,19 +40,22 @@ impl World {
             return Ok(());
         }
         let is_stable = is_success && asked.is_stable();
-        let known = node.topology().slices.first();
-        let newest = self.oracle.config();
+        let slice = route.slice;
+        let known = node.topology().slices.iter().find(|config| config.id == slice);
+        let newest = self.oracle.config(slice);
         let configs = known.into_iter().chain(newest).filter(|config| config.primary == life);
-        let (epoch, proposed) = &volcano.proposed_copies;
-        let proposed =
-            proposed.iter().filter(|_| Some(*epoch) == node.slice(SLICE).map(|slice| slice.known_epoch()));
+        let epoch = node.slice(slice).map(|slice| slice.known_epoch());
+        let proposed = volcano.copies.get(&slice).map(|copy| &copy.proposed_copies);
+        let proposed = proposed.filter(|(under, _)| Some(*under) == epoch);
+        let proposed = proposed.into_iter().flat_map(|(_, copies)| copies);
         let copies = configs.flat_map(Config::in_sync).chain(proposed.copied());
         for copy in copies.filter_map(|copy| self.process_of(copy)) {
-            let (last, on_disk) = (copy.last_record(), copy.synced);
+            let (last, on_disk) = (copy.last_record(slice), copy.synced(slice));
             if last < route.at {
                 return violation(format!(
-                    "answers: volcano {place} answers what saw record {}, and the copy of volcano {} ends at {}: {}",
+                    "answers: volcano {place} answers what saw record {} of slice {}, and the copy of volcano {} ends at {}: {}",
                     route.at.0,
+                    slice.0,
                     copy.place,
                     last.0,
                     describe(asked)
@@ -59,8 +63,9 @@ impl World {
             }
             if is_stable && on_disk < route.at {
                 return violation(format!(
-                    "stable answers: volcano {place} calls record {} durable, and volcano {} has synced up to {}: {}",
+                    "stable answers: volcano {place} calls record {} of slice {} durable, and volcano {} has synced up to {}: {}",
                     route.at.0,
+                    slice.0,
                     copy.place,
                     on_disk.0,
                     describe(asked)
@@ -71,33 +76,36 @@ impl World {
     }
 
     /// A copy begins to serve: nobody else may answer, and all other in-sync copies stand where it does.
-    pub(super) fn check_reign(&mut self, place: usize) -> Done {
+    pub(super) fn check_reign(&mut self, place: usize, slice: SliceId, reign: Epoch) -> Done {
         let volcano = &self.volcanos[place];
-        let (Some(node), Some(reign)) = (&volcano.node, volcano.serves) else { return Ok(()) };
+        let Some(node) = &volcano.node else { return Ok(()) };
         // Whose clock stood still while it was stopped cannot know, and may answer readers for a moment.
         let others =
             self.volcanos.iter().filter(|other| other.place != place && !self.scenario.frozen_clocks);
         for other in others {
             let Some(answering) = &other.node else { continue };
-            if answering.slice(SLICE).is_some_and(|slice| slice.may_answer(other.clock.now(self.now))) {
+            let answering = answering.slice(slice);
+            if let Some(answering) = answering.filter(|slice| slice.may_answer(other.clock.now(self.now))) {
                 return violation(format!(
-                    "one primary: volcano {place} begins to serve, reign {}, while volcano {} may answer under {}",
+                    "one primary: volcano {place} begins to serve slice {}, reign {}, while volcano {} may answer under {}",
+                    slice.0,
                     reign.0,
                     other.place,
-                    answering.slice(SLICE).map_or(0, |slice| slice.reign().0)
+                    answering.reign().0
                 ));
             }
         }
         let store = node.store();
-        let history = store.history(SLICE);
+        let history = store.history(slice);
         let Some(first) = history.iter().find(|first| first.epoch == reign) else { return Ok(()) };
-        let config = node.topology().slices.first().filter(|config| config.epoch == reign);
+        let is_of_reign = |config: &&Config| config.id == slice && config.epoch == reign;
+        let config = node.topology().slices.iter().find(is_of_reign);
         for copy in config.into_iter().flat_map(Config::in_sync).filter_map(|copy| self.process_of(copy)) {
-            let found = copy.node.as_ref().and_then(|node| node.store().position_at(SLICE, first.seq));
+            let found = copy.node.as_ref().and_then(|node| node.store().position_at(slice, first.seq));
             if found != Some(*first) {
                 return violation(format!(
-                    "leveling: volcano {place} serves, reign {}, and volcano {} does not have its first record, {}",
-                    reign.0, copy.place, first.seq.0
+                    "leveling: volcano {place} serves slice {}, reign {}, and volcano {} does not have its first record, {}",
+                    slice.0, reign.0, copy.place, first.seq.0
                 ));
             }
         }
@@ -105,18 +113,17 @@ impl World {
     }
 
     /// A copy that is new in sync holds what the primary holds.
-    pub(super) fn compare(&mut self, copy: Replica, tries: u32) -> Done {
-        let Some(config) = self.oracle.config().filter(|config| config.mirrors.contains(&copy)) else {
-            return Ok(());
-        };
+    pub(super) fn compare(&mut self, slice: SliceId, copy: Replica, tries: u32) -> Done {
+        let config = self.oracle.config(slice).filter(|config| config.mirrors.contains(&copy));
+        let Some(config) = config else { return Ok(()) };
         let (Some(new), Some(primary)) = (self.process_of(copy), self.process_of(config.primary)) else {
             return Ok(());
         };
-        if new.last_record() == primary.last_record() {
-            return invariants::equal(primary, new);
+        if new.last_record(slice) == primary.last_record(slice) {
+            return invariants::equal(slice, primary, new);
         }
         if tries > 0 {
-            self.after(COMPARE_AGAIN, Event::Trouble(Trouble::Compare(copy, tries - 1)));
+            self.after(COMPARE_AGAIN, Event::Trouble(Trouble::Compare(slice, copy, tries - 1)));
         }
         Ok(())
     }
@@ -127,27 +134,35 @@ impl World {
         if before.epoch == config.epoch {
             return Ok(());
         }
+        let slice = config.id;
         for copy in config.mirrors.iter().filter(|copy| before.joining.contains(copy)) {
-            self.after(COMPARE_AFTER, Event::Trouble(Trouble::Compare(*copy, COMPARE_TRIES)));
+            self.after(COMPARE_AFTER, Event::Trouble(Trouble::Compare(slice, *copy, COMPARE_TRIES)));
             let Some(process) = self.process_of(*copy) else { continue };
-            let joined = self.oracle.joined(*copy).unwrap_or(0);
-            if process.synced_for_primary < joined || process.synced < Seq(self.oracle.stable) {
+            let Some(line) = self.oracle.line(slice) else { continue };
+            let joined = line.joined(*copy).unwrap_or(0);
+            let synced_for_primary = process.copies.get(&slice).map_or(0, |copy| copy.synced_for_primary);
+            if synced_for_primary < joined || process.synced(slice) < Seq(line.stable) {
                 return violation(format!(
-                    "new copies: volcano {} counts as in sync in epoch {}, has synced up to {}, and all up to {} is called durable",
-                    process.place, config.epoch.0, process.synced.0, self.oracle.stable
+                    "new copies: volcano {} counts as in sync with slice {} in epoch {}, has synced up to {}, and all up to {} is called durable",
+                    process.place,
+                    slice.0,
+                    config.epoch.0,
+                    process.synced(slice).0,
+                    line.stable
                 ));
             }
         }
         let is_cold = before.in_sync().all(|copy| copy != config.primary);
         let Some(primary) = self.process_of(config.primary).filter(|_| is_cold) else { return Ok(()) };
         let stands = |volcano: &Volcano| {
-            volcano.node.as_ref().and_then(|node| node.store().position(SLICE)).unwrap_or_default()
+            volcano.node.as_ref().and_then(|node| node.store().position(slice)).unwrap_or_default()
         };
         for mirror in config.mirrors.iter().filter_map(|copy| self.process_of(*copy)) {
             if stands(mirror) > stands(primary) {
                 return violation(format!(
-                    "cold start: volcano {} is to serve from {:?}, and volcano {} stands at {:?}",
+                    "cold start: volcano {} is to serve slice {} from {:?}, and volcano {} stands at {:?}",
                     primary.place,
+                    slice.0,
                     stands(primary),
                     mirror.place,
                     stands(mirror)
@@ -162,53 +177,75 @@ impl World {
     /// And nobody answers what was said to it under another epoch.
     pub(super) fn check_message(&mut self, place: usize, target: usize, message: &Message) -> Done {
         let volcano = &mut self.volcanos[place];
+        let life = volcano.life;
         match message {
-            Message::Propose(Change::Slice(_, epoch, SliceChange::Promote(who)))
-                if Some(*who) == volcano.life =>
+            Message::Propose(Change::Slice(slice, epoch, SliceChange::Promote(who)))
+                if Some(*who) == life =>
             {
-                volcano.proposed_itself = Some(*epoch);
+                volcano.copy(*slice).proposed_itself = Some(*epoch);
             }
-            Message::Propose(Change::Slice(_, epoch, SliceChange::InSync(who))) => {
-                let (under, copies) = &mut volcano.proposed_copies;
+            Message::Propose(Change::Slice(slice, epoch, SliceChange::InSync(who))) => {
+                let (under, copies) = &mut volcano.copy(*slice).proposed_copies;
                 if *under != *epoch {
                     copies.clear();
                 }
                 *under = *epoch;
                 copies.push(*who);
             }
-            Message::Slice(_, epoch, SliceMessage::Standing { .. })
-                if volcano.proposed_itself == Some(*epoch) =>
-            {
-                return violation(format!(
-                    "promises: volcano {place} has proposed itself in epoch {}, and answers beacons",
-                    epoch.0
-                ));
+            Message::Slice(slice, epoch, SliceMessage::Standing { beacon, .. }) => {
+                let copy = volcano.copy(*slice);
+                if copy.proposed_itself == Some(*epoch) {
+                    return violation(format!(
+                        "promises: volcano {place} has proposed itself for slice {} in epoch {}, and answers beacons",
+                        slice.0, epoch.0
+                    ));
+                }
+                if *beacon > copy.heard.get(&target).copied().unwrap_or(0) {
+                    return violation(format!(
+                        "epochs: volcano {place} answers beacon {beacon} of volcano {target} for slice {} in epoch {}, and was not asked under an epoch of its own",
+                        slice.0, epoch.0
+                    ));
+                }
             }
-            Message::Slice(_, epoch, SliceMessage::Standing { beacon, .. })
-                if *beacon > volcano.heard.get(&target).copied().unwrap_or(0) =>
-            {
-                return violation(format!(
-                    "epochs: volcano {place} answers beacon {beacon} of volcano {target} in epoch {}, and was not asked under an epoch of its own",
-                    epoch.0
-                ));
-            }
+            Message::Across(_, message) => return self.check_commit(place, message),
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// A participant hears that a transaction has happened when all copies of the driver have its record.
+    fn check_commit(&self, place: usize, message: &AcrossMessage) -> Done {
+        let AcrossMessage::Commit { transaction, .. } = message else { return Ok(()) };
+        let life = self.volcanos[place].life;
+        let configs = self.oracle.configs().filter(|config| Some(config.primary) == life);
+        let driver = transaction.attempt.driver;
+        let Some(config) = configs.into_iter().find(|config| config.range.contains(&driver)) else {
+            return Ok(());
+        };
+        for copy in config.in_sync().filter_map(|copy| self.process_of(copy)) {
+            let last = copy.last_record(config.id);
+            if last < transaction.committed.seq {
+                return violation(format!(
+                    "commits: volcano {place} tells of {:?}, which is record {} of slice {}, and the copy of volcano {} ends at {}",
+                    transaction.attempt, transaction.committed.seq.0, config.id.0, copy.place, last.0
+                ));
+            }
         }
         Ok(())
     }
 
     /// A message arrives: a beacon is to be answered if it comes under the epoch that its hearer knows.
     pub(super) fn note_beacon(&mut self, place: usize, from: usize, message: &Message) {
+        let Message::Slice(slice, epoch, message) = message else { return };
         let volcano = &mut self.volcanos[place];
-        let known = volcano.node.as_ref().and_then(|node| node.slice(SLICE)).map(|slice| slice.known_epoch());
-        let Message::Slice(_, epoch, message) = message else { return };
+        let known = volcano.slice(*slice).map(|slice| slice.known_epoch());
         if let SliceMessage::Records { beacon, .. }
         | SliceMessage::WhereAreYou { beacon }
         | SliceMessage::Rewind { beacon, .. }
         | SliceMessage::Place { beacon, .. } = message
             && Some(*epoch) == known
         {
-            let heard = volcano.heard.entry(from).or_default();
+            let heard = volcano.copy(*slice).heard.entry(from).or_default();
             *heard = (*heard).max(*beacon);
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::proto::Reply;
-use magma_common::topology::{Seq, Topology, VolcanoId};
+use magma_common::topology::{Epoch, Seq, Slice as Config, SliceId, Topology, VolcanoId};
 use magma_volcano::node::Effect;
 use magma_volcano::node::message::{Envelope, Message};
 use magma_volcano::observed;
@@ -26,7 +26,7 @@ use super::oracle::Oracle;
 use super::scenario::Scenario;
 use super::trace::Trace;
 use super::volcano::{
-    Beginning, Input, PATIENCE_OF_FORWARDS, Passed, Route, SLICE, Volcano, node_address, place_of,
+    Beginning, Input, PATIENCE_OF_FORWARDS, Passed, Route, Volcano, node_address, place_of,
 };
 
 /// Something that happens at a time.
@@ -45,8 +45,8 @@ pub(super) enum Event {
     Call(usize, u64),
     /// A process is told the time.
     Tick(usize, u64),
-    /// A sync ends that was begun at this time, when this was the last record.
-    Sync(usize, u64, SyncJob, Vec<SyncFor>, (Time, Seq)),
+    /// A sync ends that was begun at this time, when these were the last records.
+    Sync(usize, u64, SyncJob, Vec<SyncFor>, (Time, BTreeMap<SliceId, Seq>)),
     /// A read ends.
     Read(usize, u64, Ticket, BodyRead),
     /// A client has something to do.
@@ -80,10 +80,11 @@ pub struct World {
 type Done = Result<(), Violation>;
 
 impl World {
-    /// The world of a seed, whose databases lie in this folder.
-    pub fn new(seed: u64, folder: &Path, trace: Trace) -> Self {
+    /// The world of a seed, with so many slices unless that is left to the seed; its databases lie in this folder.
+    pub fn new(seed: u64, slices: Option<u32>, folder: &Path, trace: Trace) -> Self {
         let scenario = Scenario::draw(&mut Dice::new(seed, "scenario"));
         let scenario = scenario.seasoned(&mut Dice::new(seed, "seasoning"));
+        let scenario = scenario.cut(slices, &mut Dice::new(seed, "slices"));
         trace.say(0, || format!("seed {seed}: {scenario:?}"));
         let clients = (0..scenario.clients)
             .map(|index| Client::new(index, Dice::new(seed, &format!("client {index}"))));
@@ -111,7 +112,8 @@ impl World {
             scenario,
         };
         for place in 0..world.scenario.volcanos {
-            let beginning = if place == 0 { Beginning::Found } else { Beginning::Join };
+            let beginning =
+                if place == 0 { Beginning::Found(world.scenario.slices) } else { Beginning::Join };
             world.add_volcano(beginning);
             world.after(place as Time * 300 * MILLISECOND, Event::Trouble(Trouble::Start(place)));
         }
@@ -192,7 +194,7 @@ impl World {
             Event::Sync(place, run, job, purpose, begun) => {
                 if self.volcanos[place].run == run {
                     let done = job.run();
-                    self.volcanos[place].has_synced(&purpose, begun);
+                    self.volcanos[place].has_synced(&purpose, (begun.0, &begun.1));
                     self.put(place, Input::Synced(Box::new(done), purpose));
                     if self.volcanos[place].disk.is_killed() {
                         self.crash(place, "in the middle of a sync");
@@ -224,7 +226,7 @@ impl World {
         client: usize,
         act: impl FnOnce(&mut Client, &mut Surroundings<'_>) -> T,
     ) -> T {
-        let volcanos = &self.volcanos;
+        let (volcanos, oracle) = (&self.volcanos, &self.oracle);
         let places = |id: VolcanoId| {
             volcanos.iter().rposition(|volcano| volcano.life.is_some_and(|life| life.volcano == id))
         };
@@ -233,7 +235,7 @@ impl World {
         let mut surroundings = Surroundings {
             now: self.now,
             history: &mut self.history,
-            floor: self.oracle.acknowledged,
+            floor: &|request| oracle.floor(request),
             machines: &machines,
             places: &places,
         };
@@ -267,7 +269,8 @@ impl World {
         {
             self.after(*delay, Event::Cancel(place, client, before));
         }
-        let route = Route { client, tag, operation, through: None, at: Seq(0) };
+        let slice = self.oracle.slice_of(&request);
+        let route = Route { client, tag, operation, slice, through: None, at: Seq(0) };
         let call = Box::new(Call { header, deadline: None, request, payload });
         if let Some(delay) = self.network.carry(Host::Client(client), Host::Volcano(to)).first() {
             self.after(*delay, Event::Request(to, route, patience, call));
@@ -388,7 +391,7 @@ impl World {
                 let ticket = volcano.take_in(route);
                 node.request(now, ticket, *call);
                 if let Some(route) = volcano.waiting.get_mut(&ticket) {
-                    route.at = node.store().position(SLICE).unwrap_or_default().seq;
+                    route.at = node.store().position(route.slice).unwrap_or_default().seq;
                 }
             }
             Input::Cancel(client, tag) => {
@@ -456,27 +459,42 @@ impl World {
             if version > self.oracle.version() {
                 self.trace.say(self.now, || format!("volcano {place} knows {}", show_topology(&topology)));
             }
-            let before = self.oracle.config().filter(|_| version > self.oracle.version()).cloned();
+            let is_new = version > self.oracle.version();
+            let before: Vec<Config> = self.oracle.configs().filter(|_| is_new).cloned().collect();
             self.oracle.topology(self.now, &topology, is_any_paused)?;
-            if let (Some(before), Some(config)) = (before, topology.slices.first()) {
-                self.check_change(&before, config)?;
+            for before in before {
+                if let Some(config) = topology.slices.iter().find(|slice| slice.id == before.id) {
+                    self.check_change(&before, config)?;
+                }
             }
         }
+        self.watch_reigns(place)
+    }
+
+    /// Who serves what.
+    fn watch_reigns(&mut self, place: usize) -> Done {
         let volcano = &mut self.volcanos[place];
         let (Some(node), Some(life)) = (&volcano.node, volcano.life) else { return Ok(()) };
-        let serves = volcano.slice().filter(SliceRef::is_serving).map(|slice| slice.reign());
-        if serves != volcano.serves {
-            volcano.serves = serves;
-            let store = node.store();
-            let last = store.position(SLICE).unwrap_or_default();
-            self.trace.say(self.now, || match serves {
-                Some(reign) => format!("volcano {place} serves, reign {}, last record {last:?}", reign.0),
-                None => format!("volcano {place} serves no more"),
-            });
-            if let Some(reign) = serves {
-                self.oracle.serves(self.now, life, reign, |seq| store.position_at(SLICE, seq), last.seq)?;
-                self.check_reign(place)?;
+        let serving = node.slices().iter().filter(SliceRef::is_serving);
+        let serves: BTreeMap<SliceId, Epoch> =
+            serving.map(|slice| (slice.identity().slice, slice.reign())).collect();
+        let before = std::mem::replace(&mut volcano.serves, serves.clone());
+        for slice in before.keys().filter(|slice| !serves.contains_key(slice)) {
+            self.trace.say(self.now, || format!("volcano {place} serves slice {} no more", slice.0));
+        }
+        for (slice, reign) in serves {
+            if before.get(&slice) == Some(&reign) {
+                continue;
             }
+            let Some(node) = &self.volcanos[place].node else { return Ok(()) };
+            let store = node.store();
+            let last = store.position(slice).unwrap_or_default();
+            self.trace.say(self.now, || {
+                format!("volcano {place} serves slice {}, reign {}, last record {last:?}", slice.0, reign.0)
+            });
+            let name = |seq| store.position_at(slice, seq);
+            self.oracle.serves(self.now, slice, (life, reign), name, last.seq)?;
+            self.check_reign(place, slice, reign)?;
         }
         Ok(())
     }
@@ -490,7 +508,7 @@ impl World {
             }
             Effect::Sync(job, purpose) => {
                 let delay = self.volcanos[place].next_sync_time();
-                let begun = (self.now, self.volcanos[place].last_record());
+                let begun = (self.now, self.volcanos[place].last_records());
                 self.after(delay, Event::Sync(place, self.volcanos[place].run, job, purpose, begun));
                 Ok(())
             }
@@ -518,6 +536,9 @@ impl World {
         for delay in self.network.carry(Host::Volcano(place), Host::Volcano(target)) {
             self.after(delay, Event::Deliver(target, from, bytes.clone()));
         }
+        if let Message::Across(to, message) = &envelope.message {
+            self.strike(place, to, message);
+        }
         Ok(())
     }
 
@@ -527,7 +548,7 @@ impl World {
             return violation(format!("answers: volcano {place} answers {ticket:?} twice, or nobody asked"));
         };
         let answer = answer.map_err(|failure| failure.error);
-        let reign = volcano.slice().map(|slice| slice.reign()).unwrap_or_default();
+        let reign = volcano.slice(route.slice).map(|slice| slice.reign()).unwrap_or_default();
         let version = volcano.node.as_ref().map_or(0, |node| node.topology().version);
         self.trace.say(self.now, || {
             format!(
@@ -591,27 +612,29 @@ pub(super) fn show_topology(topology: &Topology) -> String {
         let member = topology.member(volcano).map(|member| member.nickname.clone());
         member.unwrap_or_else(|| format!("{:x}", volcano.0))
     };
-    let slice = topology.slices.first().map(|slice| {
+    let slices = topology.slices.iter().map(|slice| {
         let life =
             |copy: &magma_common::topology::Replica| format!("{}/{}", name(copy.volcano), copy.boot.0 >> 32);
         let list = |copies: &[magma_common::topology::Replica]| {
             copies.iter().map(life).collect::<Vec<_>>().join(" ")
         };
         format!(
-            "epoch {}: primary {}, mirrors [{}], joining [{}]",
+            "slice {}, epoch {}{}: primary {}, mirrors [{}], joining [{}]",
+            slice.id.0,
             slice.epoch.0,
+            if slice.recalling { " (recalling)" } else { "" },
             life(&slice.primary),
             list(&slice.mirrors),
             list(&slice.joining)
         )
     });
+    let slices = slices.collect::<Vec<_>>().join("; ");
     format!(
-        "topology {} (loss {}, copies {}, voters {:?}): {}",
+        "topology {} (loss {}, copies {}, voters {:?}): {slices}",
         topology.version,
         topology.loss_counter,
         topology.copies,
         topology.voters.iter().map(|voter| name(*voter)).collect::<Vec<_>>(),
-        slice.unwrap_or_default()
     )
 }
 

@@ -6,7 +6,7 @@ use magma_common::error::FlareError;
 use magma_common::handle::{BirthNumber, Handle};
 use magma_common::proto::operation::{Outcome, WriteReply};
 use magma_common::proto::{Durability, OpId, Reply, Request};
-use magma_common::topology::Seq;
+use magma_common::topology::{Position, Seq};
 
 use super::across::facts::Known;
 use super::across::view::AcrossView;
@@ -280,6 +280,12 @@ impl Slice<'_> {
     pub(super) fn next_record(&self, now: Now, changes: Vec<Change>, outcome: Option<Outcome>) -> Record {
         let Moment { now: time, seq, epoch, .. } = self.moment(now, Self::OWN_OPERATION);
         Record { slice: self.identity.slice, epoch, seq, time, changes, outcome }
+    }
+
+    /// The name of the record that comes next.
+    pub(super) fn next_position(&self, now: Now) -> Position {
+        let Moment { seq, epoch, .. } = self.moment(now, Self::OWN_OPERATION);
+        Position { epoch, seq }
     }
 
     /// The time, place and id of the record that comes next. Times of a slice never go back, whatever the clock does.

@@ -8,6 +8,7 @@ use magma_common::error::FlareError;
 use magma_common::key::Key;
 use magma_common::proto::{OpId, Reply};
 use magma_common::time::Timestamp;
+use magma_common::topology::Position;
 
 use super::facts::{Facts, Known, Want, Wanted};
 use super::message::{AcrossMessage, Objection};
@@ -16,6 +17,7 @@ use super::settle::Driven;
 use super::view::AcrossView;
 use super::{MAX_ATTEMPTS, MAX_UNSETTLED, SAY_AGAIN};
 use crate::namespace::{self, Caller, Moment, Plan, Planned, Steps, Stop};
+use crate::planted::{Bug, planted};
 use crate::record::Change;
 use crate::slice::gate::Need;
 use crate::slice::perform::set_verifier;
@@ -318,6 +320,7 @@ impl Slice<'_> {
             own: Vec::new(),
             participants: Vec::new(),
             outcome: None,
+            committed: Position::default(),
         };
         let unprepared = running.asked.values().filter(|asked| !asked.is_prepared);
         let messages: Vec<_> = unprepared.map(|asked| transaction.only(&asked.part)).collect();
@@ -329,10 +332,16 @@ impl Slice<'_> {
     }
 
     /// A participant is prepared.
-    pub(super) fn hear_prepared(&mut self, now: Now, attempt: Attempt, key: Key) -> Result<(), Trouble> {
+    pub(super) fn hear_prepared(
+        &mut self,
+        now: Now,
+        attempt: Attempt,
+        key: Key,
+        facts: Option<Box<Facts>>,
+    ) -> Result<(), Trouble> {
         let Some(number) = self.number_of(attempt) else {
             if !self.across.driven.contains_key(&attempt) {
-                self.say_safely(key, AcrossMessage::Gone { attempt, key }, Need::Logged);
+                self.say_safely(key, AcrossMessage::Dead { attempt, key }, Need::Logged);
             }
             return Ok(());
         };
@@ -344,6 +353,9 @@ impl Slice<'_> {
         if asked.part.moves_directory() {
             // What was told before somebody else may have moved a directory.
             running.known.forget_flares();
+        } else if let Some(facts) = facts {
+            // It may have changed since its facts were told, in what the operation does not depend on but its answer shows.
+            running.known.learn_held(key, *facts);
         }
         let is_ready = running.questions.is_empty() && running.asked.values().all(|asked| asked.is_prepared);
         if is_ready { self.drive(now, number) } else { Ok(()) }
@@ -397,7 +409,7 @@ impl Slice<'_> {
         }
         self.across.running.insert(next, running);
         for key in prepared {
-            self.say(key, AcrossMessage::Gone { attempt, key });
+            self.say(key, AcrossMessage::Dead { attempt, key });
         }
         if pauses { Ok(()) } else { self.drive(now, next) }
     }
@@ -423,7 +435,9 @@ impl Slice<'_> {
         set_verifier(&mut reply, self.topology.write_verifier());
         let outcome = Self::outcome(&call, op, &reply)?;
         let own = participants_here(&planned.here);
-        let transaction = Transaction { attempt, op, time, own, participants, outcome: outcome.clone() };
+        let committed = self.next_position(now);
+        let transaction =
+            Transaction { attempt, op, time, own, participants, outcome: outcome.clone(), committed };
         let row =
             TransactionRow { key: attempt.driver, part: Part::Driven, transaction: transaction.clone() };
         let mut planned = planned;
@@ -447,7 +461,12 @@ impl Slice<'_> {
         }
         for key in keys {
             let transaction = Box::new(transaction.clone());
-            self.say_safely(key, AcrossMessage::Commit { transaction, key, secure: false }, Need::Logged);
+            let commit = AcrossMessage::Commit { transaction, key, secure: false };
+            if planted(Bug::CommitBeforeMirrors) {
+                self.say(key, commit);
+            } else {
+                self.say_safely(key, commit, Need::Logged);
+            }
         }
         Ok(())
     }
@@ -491,7 +510,7 @@ impl Slice<'_> {
         }
         if let Some(attempt) = attempt {
             for key in running.asked.into_keys() {
-                self.say(key, AcrossMessage::Gone { attempt, key });
+                self.say(key, AcrossMessage::Dead { attempt, key });
             }
         }
     }
@@ -505,7 +524,7 @@ impl Slice<'_> {
         }
         if let Some(attempt) = attempt {
             for key in running.asked.into_keys() {
-                self.say(key, AcrossMessage::Gone { attempt, key });
+                self.say(key, AcrossMessage::Dead { attempt, key });
             }
         }
     }

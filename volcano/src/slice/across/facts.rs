@@ -71,6 +71,14 @@ impl Known {
         self.flares.insert(key, KnownFlare { facts, because });
     }
 
+    /// This is what the flare is until the outcome of the operation is known; of its entries it depends on those that were told before.
+    pub(crate) fn learn_held(&mut self, key: Key, facts: Facts) {
+        if let Some(known) = self.flares.get_mut(&key).and_then(|known| known.facts.as_mut()) {
+            let entries = std::mem::take(&mut known.entries);
+            *known = Facts { entries, ..facts };
+        }
+    }
+
     /// The key is taken.
     pub(crate) fn learn_taken(&mut self, key: Key) {
         self.taken.insert(key.ino());

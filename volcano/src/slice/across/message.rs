@@ -3,7 +3,7 @@
 use magma_common::error::FlareError;
 use magma_common::key::{Key, KeyRange};
 use magma_common::proto::SessionId;
-use magma_common::topology::Epoch;
+use magma_common::topology::{Epoch, Position};
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Facts, Want};
@@ -39,6 +39,8 @@ pub enum AcrossMessage {
         attempt: Attempt,
         /// Which participant.
         key: Key,
+        /// What it is until the outcome is known, without entries; none if there is no such flare yet.
+        facts: Option<Box<Facts>>,
     },
     /// A participant cannot be prepared, and will not be for this attempt.
     Unfit {
@@ -73,9 +75,18 @@ pub enum AcrossMessage {
         attempt: Attempt,
         /// Which participant asks.
         key: Key,
+        /// It has carried out its steps.
+        applied: bool,
     },
-    /// The driver knows nothing of the attempt any more: who is prepared forgets it, since it is dead; who has applied it, too, since it is settled.
-    Gone {
+    /// The driver has not committed the attempt, and never will: who is prepared forgets it.
+    Dead {
+        /// Which one.
+        attempt: Attempt,
+        /// Which participant this is for.
+        key: Key,
+    },
+    /// All of the transaction is on disk everywhere, and that the driver does not keep it any more is, too: who has applied it forgets it.
+    Settled {
         /// Which one.
         attempt: Attempt,
         /// Which participant this is for.
@@ -100,6 +111,8 @@ pub enum AcrossMessage {
         from: Key,
         /// Transactions that have happened.
         transactions: Vec<Transaction>,
+        /// Which records the slice that answers has: the first one of each epoch, and the last one.
+        history: Vec<Position>,
         /// Which part this is, from 0.
         part: u32,
         /// How many there are.

@@ -19,7 +19,7 @@ mod settle;
 mod strangers;
 pub(crate) mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use magma_common::key::{Ino, Key, KeyRange};
@@ -34,6 +34,7 @@ use self::strangers::Strangers;
 use self::view::Holding;
 use super::gate::Need;
 use super::{Effect, Held, Now, Slice, Trouble};
+use crate::planted::{Bug, planted};
 use crate::transaction::{Attempt, Part, Participant, Step, TransactionRow};
 
 /// What was not answered is said again after this time.
@@ -66,7 +67,7 @@ pub(super) struct Across {
     applied: BTreeMap<(Key, Attempt), Applied>,
     driven: BTreeMap<Attempt, Driven>,
     /// Rows that are to be forgotten in the next record.
-    settled: Vec<(Key, Attempt, bool)>,
+    settled: BTreeSet<(Key, Attempt, bool)>,
     parked: Parked,
     recall: Option<Recall>,
     strangers: Strangers,
@@ -79,19 +80,27 @@ impl Across {
     fn from_rows(rows: Vec<TransactionRow>, now: Duration) -> Self {
         let mut across = Self::default();
         for row in rows {
-            across.take_row(row, now);
+            across.know(row, now, true);
         }
         across
     }
 
     /// A row was put.
     fn take_row(&mut self, row: TransactionRow, now: Duration) {
+        self.know(row, now, false);
+    }
+
+    /// Knows of a row, which may be from before this primary.
+    fn know(&mut self, row: TransactionRow, now: Duration, is_old: bool) {
         let TransactionRow { key, part, transaction } = row;
         let attempt = transaction.attempt;
         match part {
             Part::Prepared => {
                 let Some(part) = transaction.part_of(&key).cloned() else { return };
-                if part.holds_flare() {
+                if planted(Bug::ForgetPreparedAtFailover) && is_old {
+                    return;
+                }
+                if part.holds_flare() && !planted(Bug::ShowPrepared) {
                     self.held.insert(key, attempt);
                 }
                 if part.moves_directory() {
@@ -175,26 +184,30 @@ impl Slice<'_> {
     pub fn across(&mut self, now: Now, message: AcrossMessage) {
         let done = match message {
             AcrossMessage::Recall { back, range, epoch } => self.answer_recall(now, back, range, epoch),
-            AcrossMessage::Recalled { range, epoch, from, transactions, part, parts } => {
-                self.hear_recalled((range, epoch), from, transactions, (part, parts));
+            AcrossMessage::Recalled { range, epoch, from, transactions, history, part, parts } => {
+                self.hear_recalled((range, epoch), from, (transactions, history), (part, parts));
                 Ok(())
             }
             _ if !self.is_serving() => Ok(()),
             AcrossMessage::Fetch { attempt, round, wants } => self.tell_facts(now, attempt, round, wants),
             AcrossMessage::Told { attempt, round, facts } => self.hear_facts(now, attempt, round, facts),
             AcrossMessage::Prepare(transaction) => self.prepare(now, *transaction),
-            AcrossMessage::Prepared { attempt, key } => self.hear_prepared(now, attempt, key),
+            AcrossMessage::Prepared { attempt, key, facts } => self.hear_prepared(now, attempt, key, facts),
             AcrossMessage::Unfit { attempt, key, why } => self.hear_unfit(now, attempt, key, why),
             AcrossMessage::Commit { transaction, key, secure } => self.apply(now, &transaction, key, secure),
             AcrossMessage::Applied { attempt, key, secured } => {
                 self.hear_applied(attempt, key, secured);
                 Ok(())
             }
-            AcrossMessage::Ask { attempt, key } => {
-                self.answer_ask(attempt, key);
+            AcrossMessage::Ask { attempt, key, applied } => {
+                self.answer_ask(attempt, key, applied);
                 Ok(())
             }
-            AcrossMessage::Gone { attempt, key } => self.hear_gone(now, attempt, key),
+            AcrossMessage::Dead { attempt, key } => self.hear_dead(now, attempt, key),
+            AcrossMessage::Settled { attempt, key } => {
+                self.hear_settled(attempt, key);
+                Ok(())
+            }
             AcrossMessage::AskSession { session, back } => {
                 self.answer_session(session, back);
                 Ok(())

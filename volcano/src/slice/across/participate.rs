@@ -8,6 +8,7 @@ use magma_common::proto::OpId;
 use super::facts::{Facts, Known, Want};
 use super::message::{AcrossMessage, Objection};
 use super::parked::Waiting;
+use super::settle::Applied;
 use super::view::AcrossView;
 use crate::namespace::{self, Moment, Plan, Planned, Stop, Unfit};
 use crate::record::Change;
@@ -99,8 +100,7 @@ impl Slice<'_> {
             return Ok(());
         }
         if self.across.prepared.contains_key(&(key, attempt)) {
-            self.say_safely(attempt.driver, AcrossMessage::Prepared { attempt, key }, Need::Logged);
-            return Ok(());
+            return self.say_prepared(now, attempt, key);
         }
         let is_held = self.across.held.contains_key(&key) && part.holds_flare();
         if is_held || part.moves_directory() && self.across.moving.is_some() {
@@ -111,11 +111,21 @@ impl Slice<'_> {
             return Ok(());
         }
         match self.prepare_part(now, &transaction, &part)? {
-            Ok(()) => self.say_safely(attempt.driver, AcrossMessage::Prepared { attempt, key }, Need::Logged),
+            Ok(()) => self.say_prepared(now, attempt, key)?,
             Err(why) => {
                 self.say_safely(attempt.driver, AcrossMessage::Unfit { attempt, key, why }, Need::Logged);
             }
         }
+        Ok(())
+    }
+
+    fn say_prepared(&mut self, now: Now, attempt: Attempt, key: Key) -> Result<(), Trouble> {
+        let gather = |plan: &mut Plan<'_>| Facts::gather(plan, &key, &Want::default());
+        let facts = match self.plan_for(now, attempt, (Self::OWN_OPERATION, now.wall), gather)? {
+            Planning::Done(facts, _) => facts.map(Box::new),
+            Planning::Held(_) | Planning::Refused(_) => None,
+        };
+        self.say_safely(attempt.driver, AcrossMessage::Prepared { attempt, key, facts }, Need::Logged);
         Ok(())
     }
 
@@ -155,7 +165,11 @@ impl Slice<'_> {
         if !self.range().contains(&key) {
             return Ok(());
         }
-        if self.across.prepared.contains_key(&(key, attempt)) {
+        // A driver that lost its record has another one now, and whoever tells it of the transaction must be able to say which.
+        let is_outdated = |applied: &Applied| applied.transaction.committed != transaction.committed;
+        if self.across.prepared.contains_key(&(key, attempt))
+            || self.across.applied.get(&(key, attempt)).is_some_and(is_outdated)
+        {
             self.carry_out(now, transaction, key, Part::Applied)?;
             self.wake_parked(now, &key);
         }
@@ -213,16 +227,21 @@ impl Slice<'_> {
         }
     }
 
-    /// The driver knows nothing of the attempt: it is dead, or settled.
-    pub(super) fn hear_gone(&mut self, now: Now, attempt: Attempt, key: Key) -> Result<(), Trouble> {
+    /// The driver has given the attempt up.
+    pub(super) fn hear_dead(&mut self, now: Now, attempt: Attempt, key: Key) -> Result<(), Trouble> {
         if self.across.prepared.contains_key(&(key, attempt)) {
             self.record(now, vec![Change::DeleteTransaction { key, attempt, driven: false }], None)?;
             self.across.forget_prepared(key, attempt);
             self.wake_parked(now, &key);
-        } else if self.across.applied.remove(&(key, attempt)).is_some() {
-            self.across.settled.push((key, attempt, false));
         }
         Ok(())
+    }
+
+    /// Nobody needs to remember the transaction any more.
+    pub(super) fn hear_settled(&mut self, attempt: Attempt, key: Key) {
+        if self.across.applied.remove(&(key, attempt)).is_some() {
+            self.across.settled.insert((key, attempt, false));
+        }
     }
 
     /// Drivers that have not been heard of are asked what became of their attempts.
@@ -231,17 +250,16 @@ impl Slice<'_> {
         for ((key, attempt), prepared) in &mut self.across.prepared {
             if now.monotonic.saturating_sub(prepared.asked) >= ASK_AFTER {
                 prepared.asked = now.monotonic;
-                asking.push((*key, *attempt));
+                asking.push((*key, *attempt, false));
             }
         }
-        asking.extend(
-            self.across
-                .applied
-                .iter_mut()
-                .filter_map(|(name, applied)| applied.is_to_be_asked_about(now.monotonic).then_some(*name)),
-        );
-        for (key, attempt) in asking {
-            self.say_safely(attempt.driver, AcrossMessage::Ask { attempt, key }, Need::Logged);
+        for ((key, attempt), applied) in &mut self.across.applied {
+            if applied.is_to_be_asked_about(now.monotonic) {
+                asking.push((*key, *attempt, true));
+            }
+        }
+        for (key, attempt, applied) in asking {
+            self.say_safely(attempt.driver, AcrossMessage::Ask { attempt, key, applied }, Need::Logged);
         }
     }
 }

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use magma_common::key::{Key, KeyRange};
-use magma_common::topology::{Epoch, SliceId};
+use magma_common::topology::{Epoch, Position, SliceId};
 
 use super::SAY_AGAIN;
 use super::message::AcrossMessage;
+use crate::planted::{Bug, planted};
 use crate::record::Change;
 use crate::slice::gate::Need;
 use crate::slice::{Now, Slice, Trouble};
@@ -27,13 +28,17 @@ pub(super) struct Recall {
     /// Which parts of each slice's answer have come, and how many there are.
     heard: BTreeMap<SliceId, (BTreeSet<u32>, u32)>,
     transactions: BTreeMap<Attempt, Transaction>,
+    /// What the driver itself has told, of which it has not settled anything.
+    unsettled: BTreeSet<Attempt>,
+    /// Which records each slice has.
+    histories: BTreeMap<SliceId, Vec<Position>>,
 }
 
 impl Slice<'_> {
     /// Asks all other slices what they know; true if everything that was known has been done here, too.
     pub(in crate::slice) fn recall(&mut self, now: Now) -> Result<bool, Trouble> {
         let unheard = self.unheard();
-        if unheard.is_empty() {
+        if unheard.is_empty() || planted(Bug::SkipRecall) {
             self.do_again(now)?;
             self.across.recall = None;
             return Ok(true);
@@ -83,9 +88,11 @@ impl Slice<'_> {
         } else {
             known.chunks(PER_MESSAGE).map(<[_]>::to_vec).collect()
         };
+        let history = self.own_history();
         let parts = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         for (part, transactions) in (0..).zip(chunks) {
-            let recalled = AcrossMessage::Recalled { range, epoch, from, transactions, part, parts };
+            let history = history.clone();
+            let recalled = AcrossMessage::Recalled { range, epoch, from, transactions, history, part, parts };
             self.say_safely(back, recalled, Need::Logged);
         }
         Ok(())
@@ -96,7 +103,7 @@ impl Slice<'_> {
         &mut self,
         asked: (KeyRange, Epoch),
         from: Key,
-        transactions: Vec<Transaction>,
+        (transactions, history): (Vec<Transaction>, Vec<Position>),
         (part, parts): (u32, u32),
     ) {
         if asked != (self.range(), *self.reign) {
@@ -109,15 +116,25 @@ impl Slice<'_> {
             *heard = (BTreeSet::new(), parts);
         }
         heard.0.insert(part);
+        recall.histories.insert(slice, history);
         for transaction in transactions {
+            let driver = self.topology.slice_of(&transaction.attempt.driver).map(|slice| slice.id);
+            if driver == Some(slice) {
+                recall.unsettled.insert(transaction.attempt);
+            }
             recall.transactions.insert(transaction.attempt, transaction);
         }
     }
 
     /// Does again what was lost here, in the order in which it happened.
     fn do_again(&mut self, now: Now) -> Result<(), Trouble> {
-        let Some(recall) = &mut self.across.recall else { return Ok(()) };
-        let mut transactions: Vec<_> = std::mem::take(&mut recall.transactions).into_values().collect();
+        let Some(recall) = self.across.recall.take() else { return Ok(()) };
+        let mut transactions: Vec<_> = recall
+            .transactions
+            .values()
+            .filter(|transaction| !self.is_settled(&recall, transaction))
+            .cloned()
+            .collect();
         transactions.sort_by_key(|transaction| (transaction.time, transaction.attempt));
         let range = self.range();
         let mut count = 0_usize;
@@ -144,8 +161,33 @@ impl Slice<'_> {
         Ok(())
     }
 
+    /// Which records this slice has: the first one of each epoch, and the last one.
+    fn own_history(&self) -> Vec<Position> {
+        let mut history = self.store.history(self.identity.slice);
+        history.push(self.position());
+        history
+    }
+
+    /// Whether a transaction that a participant still knows of has been settled: the driver has the record that committed it, and
+    /// keeps it no more. What was done since then must not be undone by doing it again.
+    fn is_settled(&self, recall: &Recall, transaction: &Transaction) -> bool {
+        let attempt = transaction.attempt;
+        if planted(Bug::DoSettledAgain) {
+            return false;
+        }
+        if self.range().contains(&attempt.driver) {
+            return !self.across.driven.contains_key(&attempt)
+                && has(&self.own_history(), transaction.committed);
+        }
+        let driver = self.topology.slice_of(&attempt.driver).map(|slice| slice.id);
+        let history = driver.and_then(|driver| recall.histories.get(&driver));
+        !recall.unsettled.contains(&attempt)
+            && history.is_some_and(|history| has(history, transaction.committed))
+    }
+
     /// The driver's own part, with the answer for whoever still asks.
     fn commit_again(&mut self, now: Now, transaction: &Transaction) -> Result<(), Trouble> {
+        let transaction = &Transaction { committed: self.next_position(now), ..transaction.clone() };
         let mut planned = self.plan_parts(now, transaction, &transaction.own)?;
         let row = TransactionRow {
             key: transaction.attempt.driver,
@@ -156,5 +198,34 @@ impl Slice<'_> {
         self.record_planned(now, planned, transaction.outcome.clone())?;
         self.across.take_row(row, now.monotonic);
         Ok(())
+    }
+}
+
+/// Whether a record is part of a history that consists of the first record of each epoch, and the last one. What is older than it tells is.
+fn has(history: &[Position], record: Position) -> bool {
+    let Some(last) = history.last() else { return false };
+    let begun = history.iter().rev().find(|first| first.seq <= record.seq);
+    record.seq <= last.seq && begun.is_none_or(|first| first.epoch == record.epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use magma_common::topology::Seq;
+
+    fn at(epoch: u64, seq: u64) -> Position {
+        Position { epoch: Epoch(epoch), seq: Seq(seq) }
+    }
+
+    #[test]
+    fn a_history_has_the_records_up_to_its_last_one_under_their_epochs() {
+        let history = [at(3, 10), at(5, 20), at(5, 25)];
+        let all =
+            [(3, 12, true), (5, 25, true), (2, 9, true), (3, 21, false), (5, 26, false), (5, 12, false)];
+        for (epoch, seq, there) in all {
+            assert_eq!(has(&history, at(epoch, seq)), there, "{epoch} {seq}");
+        }
+        assert!(!has(&[], at(1, 1)));
     }
 }

@@ -7,6 +7,7 @@ use magma_common::key::Key;
 
 use super::SAY_AGAIN;
 use super::message::AcrossMessage;
+use crate::planted::{Bug, planted};
 use crate::record::Change;
 use crate::slice::gate::Need;
 use crate::slice::{Held, Now, Slice, Trouble};
@@ -67,6 +68,9 @@ impl Driven {
     }
 
     fn is_settled(&self) -> bool {
+        if planted(Bug::SettleBeforeDisk) {
+            return self.unapplied.is_empty();
+        }
         self.is_secured_here && self.unsecured.is_empty()
     }
 }
@@ -92,13 +96,23 @@ impl Slice<'_> {
     }
 
     /// A participant asks what became of an attempt.
-    pub(super) fn answer_ask(&mut self, attempt: Attempt, key: Key) {
+    pub(super) fn answer_ask(&mut self, attempt: Attempt, key: Key, applied: bool) {
         if let Some(driven) = self.across.driven.get(&attempt) {
             let transaction = Box::new(driven.transaction.clone());
             self.say_safely(key, AcrossMessage::Commit { transaction, key, secure: false }, Need::Logged);
-        } else if self.number_of(attempt).is_none() {
-            self.say_safely(key, AcrossMessage::Gone { attempt, key }, Need::Logged);
+        } else if applied {
+            self.say_settled(attempt, key);
+        } else if self.number_of(attempt).is_none() || planted(Bug::GiveUpRunning) {
+            self.say_safely(key, AcrossMessage::Dead { attempt, key }, Need::Logged);
         }
+    }
+
+    /// A participant may forget what is settled, when it is certain that the driver does not come back to it: one that loses power and then
+    /// still has the transaction would have it done again wherever it is not known any more.
+    fn say_settled(&mut self, attempt: Attempt, key: Key) {
+        let is_early = planted(Bug::SettleBeforeDisk);
+        let need = if is_early { Need::Logged } else { Need::OnDisk(Vec::new()) };
+        self.say_safely(key, AcrossMessage::Settled { attempt, key }, need);
     }
 
     /// Tells participants again what they have not answered, and forgets what is settled.
@@ -160,19 +174,21 @@ impl Slice<'_> {
         if self.across.settled.is_empty() {
             return Ok(());
         }
-        let count = self.across.settled.len().min(FORGOTTEN_AT_ONCE);
-        let forgotten: Vec<_> = self.across.settled.drain(..count).collect();
+        let forgotten: Vec<_> = self.across.settled.iter().take(FORGOTTEN_AT_ONCE).copied().collect();
         let delete = |(key, attempt, driven): &(Key, Attempt, bool)| Change::DeleteTransaction {
             key: *key,
             attempt: *attempt,
             driven: *driven,
         };
+        // As long as that is refused, on a full disk, it is to be done.
         self.record(now, forgotten.iter().map(delete).collect(), None)?;
+        for name in &forgotten {
+            self.across.settled.remove(name);
+        }
         for (_, attempt, _) in forgotten.into_iter().filter(|(.., driven)| *driven) {
             let Some(driven) = self.across.driven.remove(&attempt) else { continue };
             for part in driven.transaction.participants {
-                let gone = AcrossMessage::Gone { attempt, key: part.key };
-                self.say_safely(part.key, gone, Need::Logged);
+                self.say_settled(attempt, part.key);
             }
         }
         Ok(())

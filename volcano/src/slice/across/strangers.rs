@@ -112,6 +112,23 @@ impl Slice<'_> {
             return Ok(());
         }
         let waiting = self.across.strangers.asked.remove(&session).map(|stranger| stranger.waiting);
+        let waiting: Vec<_> = waiting.into_iter().flatten().collect();
+        if let Err(trouble) = self.take_session(now, session, row) {
+            waiting.into_iter().for_each(|(ticket, _)| self.tell_later(ticket));
+            return Err(trouble);
+        }
+        for (ticket, call) in waiting {
+            if self.sessions.knows(session) {
+                self.evaluate(now, ticket, call);
+            } else {
+                self.hold(ticket, Err(FlareError::SessionEnded.into()), Need::Logged);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a session of the home slice, or ends one that has ended there.
+    fn take_session(&mut self, now: Now, session: SessionId, row: Option<SessionRow>) -> Result<(), Trouble> {
         match row {
             Some(row) if !self.sessions.hear(session, now.monotonic) => {
                 self.record(now, vec![Change::PutSession(row.clone())], None)?;
@@ -119,13 +136,6 @@ impl Slice<'_> {
             }
             None if self.sessions.knows(session) => self.end_session(now, session)?,
             Some(_) | None => {}
-        }
-        for (ticket, call) in waiting.into_iter().flatten() {
-            if self.sessions.knows(session) {
-                self.evaluate(now, ticket, call);
-            } else {
-                self.hold(ticket, Err(FlareError::SessionEnded.into()), Need::Logged);
-            }
         }
         Ok(())
     }

@@ -36,6 +36,21 @@ impl Store {
         Ok(*hash.finalize().as_bytes())
     }
 
+    /// The handles of all flares of a slice, in the order of inode numbers.
+    #[cfg(feature = "simulation")]
+    pub fn handles_of(&self, slice: SliceId) -> Result<Vec<magma_common::handle::Handle>, ReadError> {
+        let mut handles = Vec::new();
+        let mut left = self.range(slice);
+        while let Some(range) = left {
+            let inos = self.db.inos(range, PAGE)?;
+            left = inos.last().and_then(|&last| after(range, last));
+            for ino in inos {
+                handles.extend(self.db.flare_by_ino(ino)?.map(|flare| flare.row.handle));
+            }
+        }
+        Ok(handles)
+    }
+
     fn add_flare(&self, hash: &mut blake3::Hasher, flare: &Flare) -> Result<(), ReadError> {
         let key = flare.row.key();
         add(hash, &flare.row)?;

@@ -172,6 +172,7 @@ pub(super) fn transaction(number: u64, part: transaction::Part, size: usize) -> 
         own: vec![Participant { key: dir.key(), seen: None, steps: vec![Step::AddEntry(link)] }],
         participants,
         outcome: None,
+        committed: Position { epoch: Epoch(number), seq: Seq(number) },
     };
     TransactionRow { key: file.key(), part, transaction }
 }

@@ -1,0 +1,145 @@
+//! The records that primaries have made, of all slices, in the order in which they were made, and when what was lost.
+//!
+//! This order is one in which the operations can have happened: an operation happens when its driver's record is made, and whoever
+//! would see a part of it elsewhere waits until it is there.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use magma_common::handle::Handle;
+use magma_common::proto::{OpId, SessionId};
+use magma_common::topology::{Epoch, SliceId};
+use magma_volcano::record::{Change, Record};
+use magma_volcano::transaction::{Attempt, Part};
+
+use super::clock::Time;
+use super::history::{Violation, violation};
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is part of its slice's history.
+    Kept,
+    /// It was lost before anybody could have heard of it.
+    Unheard,
+    /// It was lost with all power of its slice: in this one of the cuts.
+    Cut(usize),
+}
+
+/// A record that a primary has made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Of which slice.
+    pub slice: SliceId,
+    /// Under which epoch.
+    pub epoch: Epoch,
+    /// Its place in its slice's history.
+    pub seq: u64,
+    /// The operation that made it.
+    pub id: Option<OpId>,
+    /// The reply to that.
+    pub reply: Option<(u16, Bytes)>,
+    /// The attempt that it commits.
+    attempt: Option<Attempt>,
+    /// Sessions that it ends.
+    pub ended: Vec<SessionId>,
+    /// When it was made.
+    pub made: Time,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// A slice has lost what was not on disk.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// Which slice.
+    pub slice: SliceId,
+    /// When its history goes on.
+    pub time: Time,
+    /// How many records had been made, of all slices.
+    pub before: usize,
+    /// What was written last and was not on disk.
+    pub unsynced: Vec<(Handle, Range<usize>)>,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Chronicle {
+    /// All records.
+    pub made: Vec<Made>,
+    /// All losses.
+    pub cuts: Vec<Cut>,
+    by_id: BTreeMap<OpId, usize>,
+    by_attempt: BTreeMap<Attempt, usize>,
+}
+
+impl Chronicle {
+    /// A primary has made a record: its number here.
+    pub fn note(&mut self, now: Time, record: &Record) -> Result<usize, Violation> {
+        let ended = record.changes.iter().filter_map(|change| match change {
+            Change::EndSession(session) => Some(*session),
+            _ => None,
+        });
+        let attempt = record.changes.iter().find_map(|change| match change {
+            Change::PutTransaction(row) if row.part == Part::Driven => Some(row.transaction.attempt),
+            _ => None,
+        });
+        let made = Made {
+            slice: record.slice,
+            epoch: record.epoch,
+            seq: record.seq.0,
+            id: record.outcome.as_ref().map(|outcome| outcome.id),
+            reply: record.outcome.as_ref().map(|outcome| (outcome.opcode, outcome.reply.clone())),
+            attempt,
+            ended: ended.collect(),
+            made: now,
+            fate: Fate::Kept,
+        };
+        let number = self.place_of(made);
+        let made = &self.made[number];
+        if let Some(id) = made.id
+            && let Some(first) = self.by_id.insert(id, number)
+        {
+            let first = &self.made[first];
+            return violation(format!(
+                "exactly once: {id:?} is done by record {} of slice {} and again by record {} of slice {}",
+                first.seq, first.slice.0, made.seq, made.slice.0
+            ));
+        }
+        Ok(number)
+    }
+
+    /// A transaction that its driver has lost, and was told of by the other slices, has the place that it had: it was done all the time.
+    fn place_of(&mut self, made: Made) -> usize {
+        let again = made.attempt.and_then(|attempt| self.by_attempt.get(&attempt)).copied();
+        if let Some(number) = again.filter(|number| matches!(self.made[*number].fate, Fate::Cut(_))) {
+            let first = &mut self.made[number];
+            (first.epoch, first.seq, first.fate) = (made.epoch, made.seq, Fate::Kept);
+            return number;
+        }
+        let number = self.made.len();
+        self.by_attempt.extend(made.attempt.map(|attempt| (attempt, number)));
+        self.made.push(made);
+        number
+    }
+
+    /// This record is lost.
+    pub fn lose(&mut self, number: usize, fate: Fate) {
+        self.made[number].fate = fate;
+        if let Some(id) = self.made[number].id {
+            self.by_id.remove(&id);
+        }
+    }
+
+    /// A slice has lost what was not on disk; the number of the cut.
+    pub fn cut(&mut self, slice: SliceId, time: Time, unsynced: Vec<(Handle, Range<usize>)>) -> usize {
+        self.cuts.push(Cut { slice, time, before: self.made.len(), unsynced });
+        self.cuts.len() - 1
+    }
+
+    /// The record of this operation, if there is one.
+    pub fn of(&self, id: OpId) -> Option<&Made> {
+        self.by_id.get(&id).map(|number| &self.made[*number])
+    }
+}
