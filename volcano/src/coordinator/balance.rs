@@ -5,6 +5,9 @@
 //! move pushes one of the cuts back by one slice. So it is enough to know where the cuts belong: at equal distances, as far on as
 //! possible without pushing any of them forward, each then at the end of the slice that it would go through. A cut that is in the right
 //! place stays there whatever the others do, so that the plan, carried out step by step and made anew after each step, only gets shorter.
+//!
+//! A slice that is too heavy for that is divided first, which moves nothing. Where all volcanos have copies of everything, nothing is
+//! divided: an operation across slices costs more than one inside of one, and nothing would be won.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +16,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use magma_common::topology::{Slice, SliceId, Topology, VolcanoId};
+use magma_common::key::Ino;
+use magma_common::topology::{MAX_SLICES, Slice, SliceId, Topology, VolcanoId};
 use serde::{Deserialize, Serialize};
 
 use super::{Change, SliceChange};
@@ -26,6 +30,10 @@ const BYTES_TO_COME: u64 = 1 << 30;
 /// Nothing is moved for less than this part of an even share.
 const LEAST_GAIN: u128 = 10;
 
+/// A slice that weighs more than this part of an even share is divided.
+const HEAVY: u128 = 2;
+/// A slice that covers no more than this part of the keyspace is not divided: what makes it heavy is a few large files.
+const NARROWEST: u64 = 1024;
 /// Who was not heard from for so long may be about to come back with what it owns: nothing is moved meanwhile.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// Who was not heard from for so long is not reckoned with any more.
@@ -65,6 +73,13 @@ pub enum Step {
         /// Who is to own it.
         to: VolcanoId,
     },
+    /// The slice is divided in two.
+    Divide {
+        /// Which slice.
+        slice: SliceId,
+        /// Where the other one begins.
+        at: Ino,
+    },
 }
 
 /// A step, and why.
@@ -81,9 +96,13 @@ pub struct Planned {
 impl Step {
     /// What to ask the coordinator for, by this topology; none if there is no such slice.
     pub fn change(&self, topology: &Topology) -> Option<Change> {
-        let Self::Assign { slice, to, .. } = self;
-        let known = topology.slices.iter().find(|known| known.id == *slice)?;
-        Some(Change::Slice(known.id, known.epoch, SliceChange::Assign(*to)))
+        match self {
+            Self::Assign { slice, to, .. } => {
+                let known = topology.slices.iter().find(|known| known.id == *slice)?;
+                Some(Change::Slice(known.id, known.epoch, SliceChange::Assign(*to)))
+            }
+            Self::Divide { slice, at } => Change::division(topology, *slice, *at),
+        }
     }
 }
 
@@ -138,6 +157,9 @@ pub fn due(plan: &[Planned]) -> &[Planned] {
 /// All that is to be done, in order; nothing if it is even enough.
 pub fn plan(situation: &Situation) -> Vec<Planned> {
     let (mut circle, mut steps) = Circle::new(situation);
+    if steps.is_empty() {
+        steps.extend(circle.division(situation.topology));
+    }
     let passing = circle.passing();
     if !steps.is_empty() || !circle.is_worth(&passing) {
         return steps;
@@ -210,6 +232,26 @@ impl Circle {
             holder.is_new = holder.run.is_empty();
         }
         (Self { holders, last: None }, steps)
+    }
+
+    /// Halves the heaviest slice if it cannot be evened out as it is.
+    fn division(&self, topology: &Topology) -> Option<Planned> {
+        let volcanos = self.holders.len();
+        if volcanos <= usize::from(topology.copies) || topology.slices.len() >= MAX_SLICES as usize {
+            return None;
+        }
+        let all = self.holders.iter().flat_map(|holder| &holder.run);
+        let (id, weight) = all.max_by_key(|(id, weight)| (*weight, Reverse(*id)))?;
+        let share = self.holders.iter().map(Holder::weight).sum::<u128>() / volcanos as u128;
+        let range = topology.slices.iter().find(|slice| slice.id == *id)?.range;
+        let width = range.stop().0 - range.start().0;
+        if u128::from(*weight) * HEAVY <= share || width <= u64::MAX / NARROWEST {
+            return None;
+        }
+        let at = Ino(range.start().0 + width / 2 + 1);
+        let percent = u128::from(*weight) * 100 / share.max(1);
+        let why = format!("it holds {percent} % of an even share, too much to be moved as a whole");
+        Some(Planned { step: Step::Divide { slice: *id, at }, why, at_once: false })
     }
 
     /// How many slices each volcano passes on to the next one.

@@ -177,3 +177,90 @@ pub struct Part {
     /// The bytes of the appends among them.
     pub appended: Vec<Bytes>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of `docs/NODE-PROTOCOL.md`: the rows `| number | name | ...` of the table that begins with this name.
+    fn documented(first: &str) -> Vec<(u8, &'static str)> {
+        let document = include_str!("../../../docs/NODE-PROTOCOL.md");
+        let start = format!("| 0 | {first} |");
+        let rows = document
+            .lines()
+            .skip_while(|line| !line.starts_with(&start))
+            .take_while(|line| line.starts_with('|'));
+        let row = |line: &'static str| {
+            let mut cells = line.split(" | ");
+            let number = cells.next()?.trim_start_matches("| ").parse().ok()?;
+            Some((number, cells.next()?))
+        };
+        rows.map(|line| row(line).unwrap()).collect()
+    }
+
+    fn encoded<T: Serialize + std::fmt::Debug>(messages: &[T]) -> Vec<(u8, String)> {
+        let one = |message: &T| {
+            let debug = format!("{message:?}");
+            let name = debug.split(|letter: char| !letter.is_alphanumeric()).next().unwrap().to_owned();
+            (postcard::to_stdvec(message).unwrap()[0], name)
+        };
+        messages.iter().map(one).collect()
+    }
+
+    fn check<T: Serialize + std::fmt::Debug>(messages: &[T]) {
+        let encoded = encoded(messages);
+        let documented = documented(&encoded[0].1);
+        let encoded: Vec<_> = encoded.iter().map(|(number, name)| (*number, name.as_str())).collect();
+        assert_eq!(encoded, documented);
+    }
+
+    #[test]
+    fn messages_have_the_numbers_of_the_document() {
+        let member = Member {
+            id: VolcanoId(1),
+            boot: BootId(1),
+            nickname: String::new(),
+            servername: String::new(),
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            port: 0,
+            bandwidth: 0,
+            witness: false,
+            leaving: false,
+        };
+        let (epoch, at) = (Epoch(0), Position::default());
+        let key = magma_common::handle::Handle::root().key;
+        let attempt = crate::transaction::Attempt { driver: key, reign: epoch, number: 0 };
+        check(&[
+            Message::Alive(Box::default()),
+            Message::Topology(Box::default()),
+            Message::FetchTopology,
+            Message::Consensus(Bytes::new()),
+            Message::Propose(TopologyChange::Copies(1)),
+            Message::Refused(TopologyChange::Copies(1), Refusal::Stale),
+            Message::Join(Box::new(member)),
+            Message::NotTaken(String::new()),
+            Message::Shutdown,
+            Message::Slice(SliceId(1), epoch, SliceMessage::WhereAreYou { beacon: 0 }),
+            Message::Across(key, Box::new(AcrossMessage::Dead { attempt, key })),
+        ]);
+        let part = Part { range: KeyRange::ALL, first: true, last: true, changes: vec![], appended: vec![] };
+        check(&[
+            SliceMessage::Records { beacon: 0, after: at, records: vec![] },
+            SliceMessage::Standing {
+                beacon: 0,
+                position: at,
+                synced: 0,
+                incomplete: false,
+                refreshed: 0,
+                space: 0,
+            },
+            SliceMessage::Sync { number: 0, through: Seq(0), bodies: None },
+            SliceMessage::WhereAreYou { beacon: 0 },
+            SliceMessage::Stand(Box::default()),
+            SliceMessage::Rewind { beacon: 0, to: at },
+            SliceMessage::Place { beacon: 0, position: at, history: vec![], outcomes: vec![] },
+            SliceMessage::Refresh { number: 0, at, part: Box::new(part) },
+            SliceMessage::Acknowledged(vec![]),
+        ]);
+    }
+}

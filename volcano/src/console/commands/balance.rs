@@ -128,7 +128,7 @@ pub(super) fn place(lava: &Lava, who: &Member, after: &Member) -> Result<Wish, S
 pub(super) fn share(lava: &Lava, who: &Member) -> Wish {
     let (_, plan) = judged(lava);
     let is_its = |planned: &&Planned| {
-        let Step::Assign { slice, from, to } = planned.step;
+        let Step::Assign { slice, from, to } = planned.step else { return false };
         let owner = lava.topology.slices.iter().find(|known| known.id == slice);
         to == who.id && owner.and_then(|slice| lava.topology.assignee(slice)) == Some(from)
     };
@@ -162,6 +162,12 @@ fn loads(lava: &Lava) -> BTreeMap<SliceId, Load> {
 
 fn sentence(lava: &Lava, planned: &Planned) -> String {
     let name = |id| lava.topology.member(id).map_or_else(|| "?".to_owned(), called);
-    let Step::Assign { slice, from, to } = planned.step;
-    format!("Slice {} goes from {} to {}: {}.", slice.0, name(from), name(to), planned.why)
+    match planned.step {
+        Step::Assign { slice, from, to } => {
+            format!("Slice {} goes from {} to {}: {}.", slice.0, name(from), name(to), planned.why)
+        }
+        Step::Divide { slice, at } => {
+            format!("Slice {} is divided at {:016x}: {}.", slice.0, at.0, planned.why)
+        }
+    }
 }

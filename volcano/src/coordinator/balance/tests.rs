@@ -72,7 +72,7 @@ fn plan_of(topology: &Topology, loads: &BTreeMap<SliceId, Load>) -> Vec<Planned>
 
 fn moves(plan: &[Planned]) -> Vec<(u32, u64, u64)> {
     let parts = |planned: &Planned| {
-        let Step::Assign { slice, from, to } = planned.step;
+        let Step::Assign { slice, from, to } = planned.step else { panic!("{planned:?}") };
         (slice.0, from.0, to.0)
     };
     plan.iter().map(parts).collect()
@@ -83,7 +83,56 @@ fn carry_out(topology: &mut Topology, planned: &Planned) {
     settle(topology);
 }
 
+/// Divides slices until none is to be divided; how often that was.
+fn divide(topology: &mut Topology, loads: &mut BTreeMap<SliceId, Load>) -> usize {
+    let mut times = 0;
+    while let [Planned { step: step @ Step::Divide { slice, .. }, .. }] = plan_of(topology, loads)[..] {
+        let new = topology.unused_slice().unwrap();
+        assert_eq!(step.change(topology).unwrap().apply(topology), Ok(true));
+        let epoch = topology.slices.iter().find(|known| known.id == slice).unwrap().epoch;
+        assert_eq!(Change::Slice(slice, epoch, SliceChange::Divided).apply(topology), Ok(true));
+        let Load { keys, bytes } = loads[&slice];
+        let half = Load { keys: keys / 2, bytes: bytes / 2 };
+        loads.extend([(slice, half), (new, half)]);
+        times += 1;
+    }
+    times
+}
+
 const GIB: u64 = 1 << 30;
+
+#[test]
+fn slices_are_divided_where_that_lets_a_volcano_store_less_than_everything() {
+    let (mut one, mut known) = (network(3, &[1]), loads(&[GIB]));
+    let plan = plan_of(&one, &known);
+    assert_eq!(plan[0].why, "it holds 300 % of an even share, too much to be moved as a whole");
+    assert_eq!(plan[0].step, Step::Divide { slice: SliceId(1), at: Ino(1 << 63) });
+    assert_eq!(divide(&mut one, &mut known), 7);
+    let covered: Vec<u64> = one.slices.iter().map(|slice| slice.range.start().0 >> 61).collect();
+    assert_eq!(covered, [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(moves(&plan_of(&one, &known)).len(), 7, "what the last one gets goes through the one between");
+
+    let (mut pair, mut known) = (network(2, &[1]), loads(&[GIB]));
+    assert_eq!(divide(&mut pair, &mut known), 0, "both have copies of everything");
+    pair.copies = 1;
+    assert_eq!(divide(&mut pair, &mut known), 3);
+}
+
+#[test]
+fn what_a_single_file_makes_heavy_is_not_divided_for_ever() {
+    let (mut topology, mut known) = (network(3, &[1; 6]), loads(&[GIB, GIB, GIB, GIB, GIB, 100 * GIB]));
+    let mut times = 0;
+    while let [Planned { step: step @ Step::Divide { slice, .. }, .. }] = plan_of(&topology, &known)[..] {
+        let new = topology.unused_slice().unwrap();
+        step.change(&topology).unwrap().apply(&mut topology).unwrap();
+        let epoch = topology.slices.iter().find(|known| known.id == slice).unwrap().epoch;
+        Change::Slice(slice, epoch, SliceChange::Divided).apply(&mut topology).unwrap();
+        // The file stays where it is.
+        known.insert(new, Load::default());
+        times += 1;
+    }
+    assert!((5..=10).contains(&times), "{times}");
+}
 
 #[test]
 fn a_new_volcano_gets_its_share_at_once() {
@@ -191,11 +240,14 @@ proptest! {
     #[test]
     fn plans_come_to_an_end((volcanos, slices) in owners_and_bytes()) {
         let (owners, bytes): (Vec<u64>, Vec<u64>) = slices.into_iter().unzip();
-        let (mut topology, loads) = (network(volcanos, &owners), loads(&bytes));
+        let (mut topology, mut loads) = (network(volcanos, &owners), loads(&bytes));
+        divide(&mut topology, &mut loads);
+        prop_assert!(topology.slices.len() <= MAX_SLICES as usize);
+        let slices = topology.slices.len();
         let mut plan = plan_of(&topology, &loads);
-        prop_assert!(plan.len() <= owners.len() * volcanos as usize);
+        prop_assert!(plan.len() <= slices * volcanos as usize);
         while let Some(planned) = plan.first() {
-            let Step::Assign { slice, from, to } = planned.step;
+            let Step::Assign { slice, from, to } = planned.step else { panic!("{planned:?}") };
             let known = topology.slices.iter().find(|known| known.id == slice).unwrap();
             prop_assert_eq!(known.owner, from);
             prop_assert_eq!(topology.ring_from(from).nth(1).unwrap().id, to);
