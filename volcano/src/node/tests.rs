@@ -41,6 +41,11 @@ struct Ring {
     deaf: Option<u8>,
     /// This one's disk does nothing.
     stalled: Option<u8>,
+    /// Messages take so long, and time is told to volcanos when they want to be told. Otherwise messages arrive at once.
+    pace: Option<Duration>,
+    /// From whom, where to.
+    under_way: Vec<(u8, SocketAddr, Envelope)>,
+    ticked: BTreeMap<u8, Duration>,
     now: Now,
     seed: u64,
 }
@@ -66,6 +71,9 @@ impl Ring {
             is_lost: |_| false,
             deaf: None,
             stalled: None,
+            pace: None,
+            under_way: Vec::new(),
+            ticked: BTreeMap::new(),
             now,
             seed: 1,
         };
@@ -149,12 +157,20 @@ impl Ring {
     }
 
     fn step(&mut self) {
-        self.now.monotonic += STEP;
+        self.now.monotonic += self.pace.unwrap_or(STEP);
         self.now.wall =
             Timestamp::new(1_795_409_333 + self.now.monotonic.as_secs().cast_signed(), 0).unwrap();
         let numbers: Vec<u8> = self.running.keys().copied().collect();
+        for (from, to, envelope) in std::mem::take(&mut self.under_way) {
+            self.arrive(from, to, envelope);
+        }
         for number in &numbers {
-            self.running.get_mut(number).unwrap().tick(self.now);
+            let node = self.running.get_mut(number).unwrap();
+            let last = self.ticked.get(number).copied().unwrap_or_default();
+            if self.pace.is_none() || self.now.monotonic.saturating_sub(last) >= node.next_tick() {
+                self.ticked.insert(*number, self.now.monotonic);
+                node.tick(self.now);
+            }
         }
         while numbers.iter().any(|number| self.carry_out(*number)) {}
     }
@@ -168,15 +184,11 @@ impl Ring {
             match effect {
                 Effect::Send(_, envelope) if (self.is_lost)(&envelope.message) => {}
                 Effect::Send(to, _) if self.deaf.is_some_and(|deaf| address(deaf) == to) => {}
-                Effect::Send(to, envelope) => {
-                    if let Some(other) =
-                        self.running.values_mut().find(|other| other.own.node_address() == to)
-                    {
-                        other.receive(self.now, address(number), *envelope);
-                        other.batch_end(self.now);
-                    }
+                Effect::Send(to, envelope) if self.pace.is_some() => {
+                    self.under_way.push((number, to, *envelope));
                 }
                 Effect::Sync(..) if self.stalled == Some(number) => {}
+                Effect::Send(to, envelope) => self.arrive(number, to, *envelope),
                 Effect::Sync(job, purpose) => {
                     if let Some(node) = self.running.get_mut(&number) {
                         node.synced(self.now, job.run(), purpose);
@@ -191,6 +203,13 @@ impl Ring {
             }
         }
         any
+    }
+
+    fn arrive(&mut self, from: u8, to: SocketAddr, envelope: Envelope) {
+        if let Some(other) = self.running.values_mut().find(|other| other.own.node_address() == to) {
+            other.receive(self.now, address(from), envelope);
+            other.batch_end(self.now);
+        }
     }
 
     fn deliver(&mut self, to: u8, envelope: Envelope) {

@@ -24,20 +24,18 @@ pub(super) fn report(lava: &Lava) -> String {
             name(topology, slice.primary.volcano),
             nicknames(topology, &slice.mirrors),
             nicknames(topology, &slice.joining),
+            name(topology, slice.owner),
         ]
     });
     let slices: Vec<Vec<String>> = slices.collect();
     let volcanos = topology.members.iter().map(|member| {
         let figures = lava.volcanos.iter().find(|(id, _)| *id == member.id).map(|(_, figures)| figures);
         let figure = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
-        let owned =
-            topology.slices.iter().filter(|slice| topology.assignee(slice) == Some(member.id)).count();
         vec![
             called(member),
             member.servername.escape_default().to_string(),
             member.flare_address().to_string(),
             figure(figures.map(|figures| format!("{:.2}", figures.load))),
-            owned.to_string(),
             figure(figures.map(|figures| figures.keys.to_string())),
             figure(figures.map(|figures| figures.bytes.to_string())),
             figure(figures.map(|figures| figures.total.to_string())),
@@ -58,11 +56,14 @@ pub(super) fn report(lava: &Lava) -> String {
         count(topology.slices.len(), "slice"),
         agreement(lava),
         table(
-            &["SLICE", "START", "STOP", "SHARE", "KEYS", "BYTES", "EPOCH", "PRIMARY", "MIRRORS", "JOINING"],
+            &[
+                "SLICE", "START", "STOP", "SHARE", "KEYS", "BYTES", "EPOCH", "PRIMARY", "MIRRORS", "JOINING",
+                "OWNER"
+            ],
             &slices
         ),
         table(
-            &["VOLCANO", "SERVERNAME", "ADDRESS", "LOAD", "SLICES", "KEYS", "BYTES", "DISK", "FREE", "STATE"],
+            &["VOLCANO", "SERVERNAME", "ADDRESS", "LOAD", "KEYS", "BYTES", "DISK", "FREE", "STATE"],
             &volcanos
         )
     )

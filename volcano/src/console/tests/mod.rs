@@ -203,11 +203,11 @@ fn the_network_is_shown_as_tables() {
 network 0000000000000abc, topology version 1, 1 volcano, 1 slice
 copies: 1 wanted, 1 in sync; coordinator: wallace; voters: wallace
 
-SLICE  START             STOP                SHARE  KEYS  BYTES  EPOCH  PRIMARY  MIRRORS  JOINING
-    1  0000000000000000  ffffffffffffffff  100.00%     4    100      1  wallace  -        -
+SLICE  START             STOP                SHARE  KEYS  BYTES  EPOCH  PRIMARY  MIRRORS  JOINING  OWNER
+    1  0000000000000000  ffffffffffffffff  100.00%     4    100      1  wallace  -        -        wallace
 
-VOLCANO  SERVERNAME        ADDRESS          LOAD  SLICES  KEYS  BYTES  DISK  FREE  STATE
-wallace  wallace.intranet  127.0.0.1:12000  0.25       1     4    100  1000   900  serving
+VOLCANO  SERVERNAME        ADDRESS          LOAD  KEYS  BYTES  DISK  FREE  STATE
+wallace  wallace.intranet  127.0.0.1:12000  0.25     4    100  1000   900  serving
 ";
     assert_eq!(answer(&small(), "lava"), expected);
 }
@@ -289,11 +289,17 @@ fn help_lists_every_command_on_a_line_of_its_own() {
         "exit",
         "help",
         "inspect",
+        "lava balance now",
+        "lava balance off",
+        "lava balance on",
+        "lava balance plan",
         "lava copies N",
         "lava divide SLICE|NICK [AT]",
         "lava evict NICK [--force]",
         "lava health",
         "lava leave [NICK]",
+        "lava load",
+        "lava move NICK after OTHER",
         "lava stay NICK",
         "ls",
         "print acl",
@@ -310,7 +316,7 @@ fn help_lists_every_command_on_a_line_of_its_own() {
         );
     }
     assert!(help.lines().all(|line| line.len() <= 100), "{help}");
-    assert_eq!(answer(&small(), "help lava").lines().count(), 7);
+    assert_eq!(answer(&small(), "help lava").lines().count(), 13);
     assert_eq!(answer(&small(), "help pwd"), "pwd                  show the directory we are in\n");
 }
 

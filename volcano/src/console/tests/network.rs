@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use magma_common::key::Ino;
-use magma_common::topology::{SliceId, VolcanoId};
+use magma_common::key::{Ino, KeyRange};
+use magma_common::topology::{Slice, SliceId, VolcanoId};
 
 use super::fake::{Tree, Volcano, Votes};
 use super::ring::ring;
 use super::{answer, transcript};
-use crate::console::admin::Lava;
+use crate::console::admin::{Lava, SliceFigures};
 use crate::coordinator::{Change, Refusal};
 
 fn volcano(lava: Lava, votes: Votes) -> Rc<Volcano> {
@@ -210,4 +210,79 @@ fn a_slice_is_divided_by_its_number_or_by_who_serves_it() {
     let refusal = Refusal::Unfit("that slice is being divided already".into());
     let volcano = volcano(ring(2, &[1]), Votes::Refuse(refusal));
     assert_eq!(answer(&volcano, "lava divide 1 8"), "refused: that slice is being divided already\n");
+}
+
+/// Volcanos 1 to 3, of which 1 owns all of six slices, and `wallace` is asked.
+fn six_slices() -> Lava {
+    let mut lava = ring(3, &[1, 2]);
+    lava.slices = (1..=6).map(|id| SliceFigures { slice: SliceId(id), keys: 10, bytes: 3 << 30 }).collect();
+    lava.change(|topology| {
+        let [slice] = &topology.slices[..] else { panic!("one slice") };
+        let sixth = u64::MAX / 6;
+        let part = |number: u64| Slice {
+            id: SliceId(number as u32 + 1),
+            range: KeyRange::new(Ino(sixth * number), Ino(sixth * (number + 1) - 1)).unwrap(),
+            ..slice.clone()
+        };
+        topology.slices = (0..6).map(part).collect();
+    })
+}
+
+#[test]
+fn the_load_of_the_volcanos_is_shown() {
+    let expected = "\
+VOLCANO  SLICES  SERVES  KEYS        BYTES  SHARE
+wallace       4       4    40  12884901888   100%
+gromit        0       0     0            0     0%
+shaun         0       0     0            0     0%
+
+The balancer is off.
+";
+    assert_eq!(refused(six_slices(), "lava load"), expected);
+    let mut unknown = six_slices();
+    unknown.slices.pop();
+    let said = refused(unknown, "lava load");
+    assert!(said.contains("wallace       6       6  ?     ?"), "{said}");
+}
+
+#[test]
+fn the_balancer_shows_its_plan_and_takes_its_next_step() {
+    let said = refused(six_slices(), "lava balance plan");
+    let first = "Slice 6 goes from wallace to gromit: wallace holds 300 % of an even share and gromit, which follows it, nothing.\n";
+    assert!(said.starts_with(&format!("The balancer is off.\n{first}")), "{said}");
+    let (said, proposed) = told(six_slices(), "lava balance now");
+    assert!(said.starts_with(first) && said.contains("left: `lava balance now` again"), "{said}");
+    assert!(
+        matches!(proposed[..], [Change::Slice(SliceId(6), ..), .., Change::Slice(SliceId(3), ..)]),
+        "{proposed:?}"
+    );
+    let (said, proposed) = told(six_slices(), "lava balance on");
+    assert!(said.starts_with("The balancer is on"), "{said}");
+    assert_eq!(proposed, [Change::Balance(true)]);
+    assert_eq!(refused(six_slices(), "lava balance off"), "the balancer is off already\n");
+    assert!(refused(ring(3, &[1, 2]), "lava balance now").starts_with("the slices lie evenly enough"));
+    assert!(
+        refused(six_slices().silent(2, 60), "lava balance now").starts_with("not now. gromit is silent.")
+    );
+}
+
+#[test]
+fn a_volcano_gets_another_place_and_its_share() {
+    let (said, proposed) = told(six_slices(), "lava move shaun after wallace");
+    assert!(
+        said.starts_with(
+            "shaun follows wallace now. What it owned is the next volcano's.\nshaun gets 4 slices"
+        ),
+        "{said}"
+    );
+    assert_eq!(proposed[0], Change::Place(VolcanoId(3), VolcanoId(1)));
+    assert!(
+        matches!(proposed[1..], [Change::Slice(SliceId(6), ..), .., Change::Slice(SliceId(3), ..)]),
+        "{proposed:?}"
+    );
+    assert_eq!(refused(six_slices(), "lava move gromit after wallace"), "gromit follows wallace already\n");
+    assert_eq!(refused(six_slices(), "lava move gromit after gromit"), "gromit cannot follow itself\n");
+    assert!(
+        refused(six_slices(), "lava move gromit after nobody").starts_with("there is no volcano nobody")
+    );
 }

@@ -500,9 +500,9 @@ fn a_slice_is_assigned_to_one_that_stays() {
     topology.members[3].leaving = true;
     let before = topology.clone();
     for (owner, why) in [
-        (1, "v1 is the owner of that slice already"),
-        (3, "v3 is a witness or leaving, and takes no slices"),
-        (4, "v4 is a witness or leaving, and takes no slices"),
+        (1, "volcano1 is the owner of that slice already"),
+        (3, "volcano3 is a witness or leaving, and takes no slices"),
+        (4, "volcano4 is a witness or leaving, and takes no slices"),
         (9, "the unknown volcano 0000000000000009 is not in the network"),
     ] {
         let change = Change::Slice(SliceId(1), Epoch(9), SliceChange::Assign(VolcanoId(owner)));
