@@ -232,7 +232,7 @@ fn six_slices() -> Lava {
 fn the_load_of_the_volcanos_is_shown() {
     let expected = "\
 VOLCANO  SLICES  SERVES  KEYS        BYTES  SHARE
-wallace       4       4    40  12884901888   100%
+wallace       6       6    60  19327352832   100%
 gromit        0       0     0            0     0%
 shaun         0       0     0            0     0%
 

@@ -139,9 +139,11 @@ pub(super) fn create(dir: Handle, child: &str) -> Create {
 /// Every copy's rows of transactions.
 fn remembered(ring: &Ring, part: Part) -> usize {
     let rows = |node: &Node| {
-        let slices = node.store().slices();
-        let of = |slice: &SliceId| node.store().transactions(*slice).unwrap();
-        slices.iter().flat_map(of).filter(|row| row.part == part).count()
+        // What is left of a copy that was taken out is nobody's.
+        let keeps = |slice: &&Slice| slice.in_sync().any(|copy| copy == node.replica());
+        let slices = ring.topology().slices.iter().filter(keeps);
+        let of = |slice: &Slice| node.store().transactions(slice.id).unwrap();
+        slices.flat_map(of).filter(|row| row.part == part).count()
     };
     ring.running.values().map(rows).sum()
 }

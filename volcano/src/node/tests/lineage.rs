@@ -69,17 +69,19 @@ fn who_was_forced_out_stops_when_it_comes_back_and_takes_nobody_with_it() {
 fn whoever_stays_follows_the_new_line_with_its_copies() {
     let mut ring = three_with(4);
     ring.join(4);
-    let lost: Vec<VolcanoId> =
-        ring.topology().voters.iter().copied().filter(|id| *id != ring.id(2)).collect();
-    let numbers: Vec<u8> = [1, 3, 4].into_iter().filter(|number| lost.contains(&ring.id(*number))).collect();
-    for number in &numbers {
-        ring.lose(*number);
+    let (primary, mirror) = (ring.topology().slices[0].primary, ring.topology().slices[0].mirrors[0]);
+    let voters = ring.topology().voters.clone();
+    let third = *voters.iter().find(|id| ![primary.volcano, mirror.volcano].contains(id)).unwrap();
+    let number = |ring: &Ring, id| (1..=4).find(|number| ring.id(*number) == id).unwrap();
+    let at = number(&ring, mirror.volcano);
+    for lost in [number(&ring, primary.volcano), number(&ring, third)] {
+        ring.lose(lost);
     }
     ring.pass(200);
     assert!(!ring.all_served(), "two of three votes are gone");
-    ring.force_out(2, lost[0]).unwrap();
+    ring.force_out(at, primary.volcano).unwrap();
     // The second one is taken out as usual, since the vote is here now.
-    ring.propose(2, &Change::Leave(lost[1], true));
+    ring.propose(at, &Change::Leave(third, true));
     ring.until(|ring| ring.topology().members.len() == 2 && ring.all_served() && ring.in_sync() == 2);
     let lines: BTreeSet<u64> = ring.running.values().map(|node| node.topology().lineage).collect();
     assert_eq!(lines.len(), 1);
