@@ -39,6 +39,8 @@ struct Ring {
     is_lost: fn(&Message) -> bool,
     /// Nothing that is sent to this one arrives.
     deaf: Option<u8>,
+    /// Names the run of the machines: who starts in another one has lost power.
+    boot: &'static str,
     /// This one's disk does nothing.
     stalled: Option<u8>,
     /// Messages take so long, and time is told to volcanos when they want to be told. Otherwise messages arrive at once.
@@ -70,6 +72,7 @@ impl Ring {
             forwards: BTreeMap::new(),
             is_lost: |_| false,
             deaf: None,
+            boot: "test",
             stalled: None,
             pace: None,
             under_way: Vec::new(),
@@ -84,7 +87,7 @@ impl Ring {
 
     fn start(&mut self, number: u8, origin: Origin) {
         let folder = self.folders.entry(number).or_insert_with(|| tempfile::tempdir().unwrap());
-        let node = begin(folder.path(), number, origin, &mut self.seed, self.now);
+        let node = begin(folder.path(), self.boot, number, origin, &mut self.seed, self.now);
         self.running.insert(number, node);
     }
 
@@ -230,7 +233,7 @@ fn serves(node: &Node, slice: SliceId) -> bool {
     node.slice(slice).is_some_and(|slice| slice.is_serving())
 }
 
-fn begin(folder: &Path, number: u8, origin: Origin, seed: &mut u64, now: Now) -> Node {
+fn begin(folder: &Path, boot: &str, number: u8, origin: Origin, seed: &mut u64, now: Now) -> Node {
     let profile = Profile {
         nickname: format!("v{number}"),
         servername: String::new(),
@@ -239,7 +242,7 @@ fn begin(folder: &Path, number: u8, origin: Origin, seed: &mut u64, now: Now) ->
         bandwidth: 0,
         witness: false,
     };
-    let options = OpenOptions { machine_boot: "test".to_owned(), ..OpenOptions::default() };
+    let options = OpenOptions { machine_boot: boot.to_owned(), ..OpenOptions::default() };
     let random = || -> Box<dyn FnMut() -> u64> {
         *seed += 1;
         let mut state = *seed;

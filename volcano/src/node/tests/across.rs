@@ -78,6 +78,17 @@ impl Caller {
 
     /// Sends a request under this operation id, and does not wait.
     pub(super) fn send(&self, ring: &mut Ring, request: impl Into<Request>, sequence: u64) -> Ticket {
+        self.send_with(ring, request, Bytes::new(), sequence)
+    }
+
+    /// The same with bytes.
+    pub(super) fn send_with(
+        &self,
+        ring: &mut Ring,
+        request: impl Into<Request>,
+        payload: Bytes,
+        sequence: u64,
+    ) -> Ticket {
         let request = request.into();
         let number = served_by(ring, &request.key().unwrap_or(Handle::root().key));
         let ticket = Ticket(ring.seed);
@@ -94,7 +105,7 @@ impl Caller {
             forwarded: false,
             credentials: Credentials::ROOT,
         };
-        let call = Call { header, deadline: None, request, payload: Bytes::new() };
+        let call = Call { header, deadline: None, request, payload };
         let now = ring.now;
         let node = ring.running.get_mut(&number).unwrap();
         node.request(now, ticket, call);

@@ -1,7 +1,7 @@
 //! A slice is divided while it serves, and whatever is lost meanwhile.
 
 use magma_common::key::{BirthString, Ino, KeyRange};
-use magma_common::proto::operation::{Link, Lookup, ReclaimOpens, Rename, RenameHow, Unlink};
+use magma_common::proto::operation::{Link, Lookup, ReclaimOpens, Rename, RenameHow, Unlink, Write, WriteAt};
 use magma_common::topology::Division;
 
 use super::across::{Caller, create, is_settled, name, served_by};
@@ -316,5 +316,61 @@ fn a_nameless_flare_that_is_open_outlives_the_division() {
         answered(&mut ring, &caller, &told.into(), 0);
         (0..5).for_each(|_| ring.step());
         assert_eq!(is_there(&ring), count == 1);
+    }
+}
+
+/// What was not on disk may be gone everywhere: the bytes of files are in doubt on all copies, and other slices are asked what was lost. Both
+/// concerns the slice that is not there yet as well.
+#[test]
+fn all_lose_power_in_the_middle_of_a_division() {
+    let mut ring = three_with(2);
+    let mut caller = Caller::new(&mut ring);
+    let (id, range) = (ring.topology().slices[1].id, ring.topology().slices[1].range);
+    let at = Ino(range.start().0.midpoint(range.stop().0));
+    let text = name_in(true, &BirthString::root(), 0);
+    let (dir, birth) =
+        (caller.mkdir(&mut ring, Handle::root(), &text), BirthString::root().child(text.as_bytes()));
+    // large files on both sides of the border to come, and none in the first slice
+    let is_there = |text: &String, half: bool| {
+        let ino = birth.child(text.as_bytes()).key().ino();
+        range.contains_ino(ino) && (ino >= at) == half
+    };
+    let texts =
+        [false, true].map(|half| (0..).map(|n| format!("f{n}")).find(|text| is_there(text, half)).unwrap());
+    let files = texts.map(|text| caller.ask(&mut ring, create(dir, &text)).unwrap().attr.handle);
+    for handle in files {
+        caller.sequence += 1;
+        let write = Write { handle, at: WriteAt::Offset(0), opened: true };
+        let data = Bytes::from(vec![7; 100_000]);
+        let ticket = caller.send_with(&mut ring, write, data, caller.sequence);
+        ring.until(|ring| ring.answers.contains_key(&ticket));
+        assert!(ring.answers[&ticket].is_ok());
+    }
+    let primary = serving(&ring, &range.first_key());
+    ring.stalled = Some(primary);
+    divide_at(&mut ring, id, at);
+    let new = SliceId(id.0 + 1);
+    ring.until(|ring| ring.running[&primary].store().parent(new).is_some());
+    let numbers: Vec<u8> = ring.running.keys().copied().collect();
+    ring.running.clear();
+    ring.stalled = None;
+    ring.boot = "after the power cut";
+    for number in &numbers {
+        ring.start(*number, Origin::Resume);
+    }
+    ring.until(|ring| ring.topology().slices.len() == 3 && ring.all_served());
+    assert!(ring.topology().slices.iter().all(|slice| !slice.recalling));
+    for handle in files {
+        let read = caller.ask(&mut ring, Getattr { handle }).unwrap();
+        assert_eq!(read.size, 100_000);
+    }
+    for number in 0..10 {
+        caller.ask(&mut ring, create(dir, &format!("after{number}"))).unwrap();
+    }
+    ring.until(|ring| is_settled(ring) && are_alike(ring));
+    for number in numbers {
+        let node = &ring.running[&number];
+        let doubts = node.store().meta("doubtful").map(|doubts| doubts.iter().any(|byte| *byte != 0));
+        assert!(doubts != Some(true), "volcano {number} is in doubt about nothing any more");
     }
 }
