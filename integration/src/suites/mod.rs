@@ -150,6 +150,12 @@ pub(crate) const ALL: &[Suite] = &[
         run: ring::grow::run,
     },
     Suite {
+        name: "ring-spread",
+        about: "a ring of one slice is divided and spread over its volcanos under load",
+        limit: minutes(10),
+        run: ring::spread::run,
+    },
+    Suite {
         name: "ring-pjdfstest-fuse",
         about: "POSIX cases through FUSE on a ring of three",
         limit: minutes(6),

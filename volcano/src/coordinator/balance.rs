@@ -30,8 +30,8 @@ const BYTES_TO_COME: u64 = 1 << 30;
 /// Nothing is moved for less than this part of an even share.
 const LEAST_GAIN: u128 = 10;
 
-/// A slice that weighs more than this part of an even share is divided.
-const HEAVY: u128 = 2;
+/// A slice that weighs more than so many percent of an even share is divided: a little more than half of one.
+const HEAVY: u128 = 55;
 /// A slice that covers no more than this part of the keyspace is not divided: what makes it heavy is a few large files.
 const NARROWEST: u64 = 1024;
 /// Who was not heard from for so long may be about to come back with what it owns: nothing is moved meanwhile.
@@ -245,7 +245,7 @@ impl Circle {
         let share = self.holders.iter().map(Holder::weight).sum::<u128>() / volcanos as u128;
         let range = topology.slices.iter().find(|slice| slice.id == *id)?.range;
         let width = range.stop().0 - range.start().0;
-        if u128::from(*weight) * HEAVY <= share || width <= u64::MAX / NARROWEST {
+        if u128::from(*weight) * 100 <= share * HEAVY || width <= u64::MAX / NARROWEST {
             return None;
         }
         let at = Ino(range.start().0 + width / 2 + 1);

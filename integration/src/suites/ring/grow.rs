@@ -1,22 +1,18 @@
 //! A network grows from one volcano to five and shrinks to two again, under load.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::pressure::{LONGEST_STALL, Pace, Pressure};
-use super::{Field, GOES_ON, SETTLES, check};
-use crate::error::{Doing, Result};
-use crate::suites::{Context, workloads};
+use super::{Field, GOES_ON, SETTLES, check, manifest, manifest_check};
+use crate::error::Result;
+use crate::suites::Context;
 use crate::tally::Tally;
-use crate::testing::command::{self, Show};
 use crate::testing::random;
 
 /// Files of the tree that must not change.
 const FILES: u64 = 250;
 /// The same in a soak.
 const SOAK_FILES: u64 = 800;
-/// Making the tree, and reading it, through FUSE and with all else that goes on.
-const READS: Duration = Duration::from_secs(300);
 /// The applications work at least so long after each step.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -74,13 +70,7 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
         if failed {
             break;
         }
-        let same = manifest(context, &["show"], &field.check.join("tree"), &[], "after")
-            .map(|after| after == before);
-        let same = same.map_err(|error| error.to_string());
-        let same = same.and_then(|same| {
-            if same { Ok(()) } else { Err(format!("see the logs in {}", context.folder.display())) }
-        });
-        tally.check("   the tree is as it was", same);
+        manifest_check(context, &field, &before, &mut tally);
         if context.time_is_up() {
             break;
         }
@@ -140,17 +130,4 @@ fn force_out(field: &mut Field, load: &mut Pressure) -> Result<std::result::Resu
     load.work_for(QUIET)?;
     load.goes_on(GOES_ON)?;
     Ok(Ok(format!("{}, all in sync after {:.1} s", load.slowest()?, settled.as_secs_f64())))
-}
-
-/// Runs the script on a tree and gives what it prints.
-fn manifest(context: &Context, before: &[&str], tree: &Path, after: &[&str], log: &str) -> Result<String> {
-    let mut command = workloads::python();
-    command
-        .arg(context.programs.integration().join("workloads/manifest.py"))
-        .args(before)
-        .arg(tree)
-        .args(after);
-    let log = context.log(&format!("manifest-{log}"))?;
-    command::succeed("manifest.py", &mut command, &log, Show::No, READS)?;
-    std::fs::read_to_string(&log).doing(|| format!("cannot read {}", log.display()))
 }

@@ -5,21 +5,26 @@ pub(super) mod failover;
 pub(super) mod grow;
 pub(super) mod power;
 mod pressure;
+pub(super) mod spread;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Context;
-use crate::error::Result;
+use super::{Context, workloads};
+use crate::error::{Doing, Result};
 use crate::lava::Lava;
 use crate::ring::Layout;
 use crate::tally::Tally;
+use crate::testing::command::{self, Show};
 use crate::testing::scratch::Scratch;
 
 /// How long copies may take to be in sync after volcanos have come or gone.
 const SETTLES: Duration = Duration::from_secs(60);
 /// How long every application may take to do one more thing, whatever has happened: that may be a `git clone` in the guest.
 const GOES_ON: Duration = Duration::from_secs(120);
+
+/// Making a tree, and reading it, through FUSE and with all else that goes on.
+const READS: Duration = Duration::from_secs(300);
 
 /// A mount that keeps nothing: what it shows is what the volcanos say.
 const UNCACHED: &str = "actimeo=0,negative_timeout=0,direct_io";
@@ -71,4 +76,27 @@ fn check(tally: &mut Tally, name: &str, outcome: Result<std::result::Result<Stri
         Ok(Err(said)) => tally.check(name, Err(said)),
         Err(error) => tally.check(name, Err(error.to_string())),
     }
+}
+
+/// The tree that must not change is as it was.
+fn manifest_check(context: &Context, field: &Field, before: &str, tally: &mut Tally) {
+    let outcome = match manifest(context, &["show"], &field.check.join("tree"), &[], "after") {
+        Ok(after) if after == before => Ok(()),
+        Ok(_) => Err(format!("see the logs in {}", context.folder.display())),
+        Err(error) => Err(error.to_string()),
+    };
+    tally.check("   the tree is as it was", outcome);
+}
+
+/// Runs the script on a tree and gives what it prints.
+fn manifest(context: &Context, before: &[&str], tree: &Path, after: &[&str], log: &str) -> Result<String> {
+    let mut command = workloads::python();
+    command
+        .arg(context.programs.integration().join("workloads/manifest.py"))
+        .args(before)
+        .arg(tree)
+        .args(after);
+    let log = context.log(&format!("manifest-{log}"))?;
+    command::succeed("manifest.py", &mut command, &log, Show::No, READS)?;
+    std::fs::read_to_string(&log).doing(|| format!("cannot read {}", log.display()))
 }

@@ -9,7 +9,7 @@ use super::fake::{Tree, Volcano, Votes};
 use super::ring::ring;
 use super::{answer, transcript};
 use crate::console::admin::{Lava, SliceFigures};
-use crate::coordinator::{Change, Refusal};
+use crate::coordinator::{Change, Refusal, SliceChange};
 
 fn volcano(lava: Lava, votes: Votes) -> Rc<Volcano> {
     Rc::new(Volcano { votes, lava: lava.into(), ..Volcano::new(Tree::new()) })
@@ -260,7 +260,10 @@ fn the_balancer_shows_its_plan_and_takes_its_next_step() {
     assert!(said.starts_with("The balancer is on"), "{said}");
     assert_eq!(proposed, [Change::Balance(true)]);
     assert_eq!(refused(six_slices(), "lava balance off"), "the balancer is off already\n");
-    assert!(refused(ring(3, &[1, 2]), "lava balance now").starts_with("the slices lie evenly enough"));
+    assert!(refused(ring(2, &[1, 2]), "lava balance now").starts_with("the slices lie evenly enough"));
+    let (said, proposed) = told(ring(3, &[1, 2]), "lava balance now");
+    assert!(said.starts_with("Slice 1 is divided at 8000000000000000: it holds 300 % of an even share"), "{said}");
+    assert!(matches!(proposed[..], [Change::Slice(SliceId(1), _, SliceChange::Divide(_))]), "{proposed:?}");
     assert!(
         refused(six_slices().silent(2, 60), "lava balance now").starts_with("not now. gromit is silent.")
     );

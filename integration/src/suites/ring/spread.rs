@@ -1,0 +1,110 @@
+//! A network of one slice is spread over all its volcanos, under load, and goes on being spread while volcanos come, go and are lost.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::failover::look_at_all_copies;
+use super::pressure::{LONGEST_STALL, Pace, Pressure};
+use super::{Field, GOES_ON, SETTLES, check, manifest, manifest_check};
+use crate::error::Result;
+use crate::ring::Ring;
+use crate::suites::Context;
+use crate::tally::Tally;
+use crate::testing::random;
+use crate::testing::wait;
+
+/// Volcanos and copies at the beginning.
+const RING: (usize, usize) = (3, 2);
+/// Files of the tree that must not change.
+const FILES: u64 = 150;
+/// How long dividing and moving may take until all volcanos serve their share.
+const SPREADS: Duration = Duration::from_secs(240);
+/// The applications work at least so long after each step.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// What is done to the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The balancer begins.
+    Balance,
+    /// One that serves some of the slices is killed, and comes back.
+    Kill(&'static str),
+    /// One more volcano joins, and gets its share.
+    Join,
+    /// One leaves; others get what it had.
+    Leave(&'static str),
+}
+
+const STEPS: &[Step] = &[Step::Balance, Step::Kill("gromit"), Step::Join, Step::Leave("wallace")];
+
+/// Runs it.
+pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
+    let mut random = random::announced();
+    let (volcanos, copies) = RING;
+    let mut field = Field::new(context, volcanos, copies)?;
+    let mut tally = Tally::default();
+    manifest(context, &["make"], &field.mount.join("tree"), &[&FILES.to_string()], "make")?;
+    let before = manifest(context, &["show"], &field.check.join("tree"), &[], "before")?;
+    let workers = &["append1", "storm1", "bank1", "bank2"];
+    let mut load = Pressure::start(context, field.mounts(), "load", (workers, Pace::Light), &mut random)?;
+    load.goes_on(GOES_ON)?;
+    for (number, step) in STEPS.iter().enumerate() {
+        let outcome = take(&mut field, &mut load, *step);
+        let failed = outcome.is_err();
+        check(&mut tally, &format!("{}. {step:?}", number + 1), outcome);
+        if failed {
+            break;
+        }
+        manifest_check(context, &field, &before, &mut tally);
+    }
+    tally.check("no application gets an error", load.end().map_err(|error| error.to_string()));
+    look_at_all_copies(context, &mut field, &load, &mut tally)?;
+    field.finish(&mut tally);
+    Ok(tally)
+}
+
+fn take(field: &mut Field, load: &mut Pressure, step: Step) -> Result<std::result::Result<String, String>> {
+    let _before = load.slowest()?;
+    let ring = field.lava.ring();
+    let began = Instant::now();
+    match step {
+        Step::Balance => {
+            ring.console(0, "lava balance on")?;
+        }
+        Step::Kill(name) => {
+            let number = ring.number(name)?;
+            ring.kill(number)?;
+            load.work_for(QUIET * 2)?;
+            load.goes_on(GOES_ON)?;
+            ring.start(number)?;
+        }
+        Step::Join => {
+            let number = ring.add(false)?;
+            ring.start(number)?;
+        }
+        Step::Leave(name) => ring.leave(ring.number(name)?)?,
+    }
+    ring.settle(SETTLES)?;
+    spread(ring)?;
+    let took = began.elapsed();
+    load.work_for(QUIET)?;
+    load.goes_on(GOES_ON)?;
+    let stall = load.slowest()?;
+    let slices = field.lava.ring().state()?.slices.len();
+    let said = format!("{stall}, {slices} slices spread after {:.1} s", took.as_secs_f64());
+    Ok(if stall.time < LONGEST_STALL { Ok(said) } else { Err(said) })
+}
+
+/// Waits until every volcano serves some of the slices, and the balancer has nothing left to do.
+fn spread(ring: &mut Ring) -> Result<()> {
+    wait::until("all volcanos to serve their share", SPREADS, || {
+        ring.must_run()?;
+        let Ok(state) = ring.state() else { return Ok(None) };
+        let serving: BTreeSet<&String> = state.slices.iter().map(|slice| &slice.primary).collect();
+        let all_serve = state.members.iter().all(|member| serving.contains(member));
+        let Some(asked) = (0..ring.len()).find(|&number| ring.runs(number)) else { return Ok(None) };
+        let is_even = ring.console(asked, "lava balance plan").is_ok_and(|plan| plan.contains("evenly enough"));
+        Ok((all_serve && is_even && state.is_in_sync(ring.copies())).then_some(()))
+    })?;
+    ring.settle(SETTLES).map(|_| ())
+}
