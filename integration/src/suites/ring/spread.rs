@@ -103,7 +103,8 @@ fn spread(ring: &mut Ring) -> Result<()> {
         let serving: BTreeSet<&String> = state.slices.iter().map(|slice| &slice.primary).collect();
         let all_serve = state.members.iter().all(|member| serving.contains(member));
         let Some(asked) = (0..ring.len()).find(|&number| ring.runs(number)) else { return Ok(None) };
-        let is_even = ring.console(asked, "lava balance plan").is_ok_and(|plan| plan.contains("evenly enough"));
+        let is_even =
+            ring.console(asked, "lava balance plan").is_ok_and(|plan| plan.contains("evenly enough"));
         Ok((all_serve && is_even && state.is_in_sync(ring.copies())).then_some(()))
     })?;
     ring.settle(SETTLES).map(|_| ())

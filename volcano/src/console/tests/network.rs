@@ -262,7 +262,10 @@ fn the_balancer_shows_its_plan_and_takes_its_next_step() {
     assert_eq!(refused(six_slices(), "lava balance off"), "the balancer is off already\n");
     assert!(refused(ring(2, &[1, 2]), "lava balance now").starts_with("the slices lie evenly enough"));
     let (said, proposed) = told(ring(3, &[1, 2]), "lava balance now");
-    assert!(said.starts_with("Slice 1 is divided at 8000000000000000: it holds 300 % of an even share"), "{said}");
+    assert!(
+        said.starts_with("Slice 1 is divided at 8000000000000000: it holds 300 % of an even share"),
+        "{said}"
+    );
     assert!(matches!(proposed[..], [Change::Slice(SliceId(1), _, SliceChange::Divide(_))]), "{proposed:?}");
     assert!(
         refused(six_slices().silent(2, 60), "lava balance now").starts_with("not now. gromit is silent.")
@@ -285,7 +288,5 @@ fn a_volcano_gets_another_place_and_its_share() {
     );
     assert_eq!(refused(six_slices(), "lava move gromit after wallace"), "gromit follows wallace already\n");
     assert_eq!(refused(six_slices(), "lava move gromit after gromit"), "gromit cannot follow itself\n");
-    assert!(
-        refused(six_slices(), "lava move gromit after nobody").starts_with("there is no volcano nobody")
-    );
+    assert!(refused(six_slices(), "lava move gromit after nobody").starts_with("there is no volcano nobody"));
 }

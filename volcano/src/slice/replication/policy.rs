@@ -72,6 +72,8 @@ impl Slice<'_> {
                 if let Role::Primary(primary) = &mut self.replication.role {
                     primary.phase = Phase::Giving(heir);
                 }
+                // Whoever has prepared for them would hold flares until it asks what has become of them.
+                self.give_up_attempts();
                 self.advance(now);
             }
         }
