@@ -41,9 +41,10 @@ impl Failed {
         Self { host: None, error: LinkError::Lost("no host was named".into()).into() }
     }
 
-    /// The later failure counts, unless the earlier one will not pass.
+    /// The failure that says most: one that will not pass, then that a volcano is there and does not serve yet, then the later one.
     fn or(self, later: Self) -> Self {
-        if self.error.is_final() { self } else { later }
+        let says = |failed: &Self| (failed.error.is_final(), failed.error.is_unavailable());
+        if says(&self) > says(&later) { self } else { later }
     }
 }
 
@@ -165,4 +166,27 @@ async fn dial_host(dialer: &Dialer, host: &HostPort, limit: Duration) -> Result<
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::error::FlareError;
+
+    fn failed(error: impl Into<Unready>) -> Failed {
+        Failed { host: None, error: error.into() }
+    }
+
+    /// While a mirror took over, the volcanos that were there said that nobody served yet, and the dead one's silence, which was noticed
+    /// last, made a mount give up.
+    #[test]
+    fn a_dead_volcano_does_not_hide_that_another_one_will_serve_in_a_moment() {
+        let silent = || failed(LinkError::Lost("no answer".into()));
+        let unserved = || failed(Unready::Refused(FlareError::Unavailable));
+        assert!(unserved().or(silent()).error.is_unavailable());
+        assert!(silent().or(unserved()).error.is_unavailable());
+        assert!(unserved().or(failed(LinkError::WrongKey)).error.is_final());
+        assert!(failed(LinkError::WrongKey).or(unserved()).error.is_final());
+    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::failover::look_at_all_copies;
 use super::pressure::{LONGEST_STALL, Pace, Pressure};
 use super::{Field, GOES_ON, SETTLES, check, manifest, manifest_check};
-use crate::error::Result;
+use crate::error::{Error, Result, wrong};
 use crate::ring::Ring;
 use crate::suites::Context;
 use crate::tally::Tally;
@@ -97,15 +97,25 @@ fn take(field: &mut Field, load: &mut Pressure, step: Step) -> Result<std::resul
 
 /// Waits until every volcano serves some of the slices, and the balancer has nothing left to do.
 fn spread(ring: &mut Ring) -> Result<()> {
-    wait::until("all volcanos to serve their share", SPREADS, || {
+    let mut last = String::new();
+    let waited = wait::until("all volcanos to serve their share", SPREADS, || {
         ring.must_run()?;
-        let Ok(state) = ring.state() else { return Ok(None) };
+        let Some(asked) = (0..ring.len()).find(|&number| ring.runs(number)) else { return Ok(None) };
+        let (Ok(state), Ok(plan)) = (ring.state_by(asked), ring.console(asked, "lava balance plan")) else {
+            return Ok(None);
+        };
         let serving: BTreeSet<&String> = state.slices.iter().map(|slice| &slice.primary).collect();
         let all_serve = state.members.iter().all(|member| serving.contains(member));
-        let Some(asked) = (0..ring.len()).find(|&number| ring.runs(number)) else { return Ok(None) };
-        let is_even =
-            ring.console(asked, "lava balance plan").is_ok_and(|plan| plan.contains("evenly enough"));
-        Ok((all_serve && is_even && state.is_in_sync(ring.copies())).then_some(()))
-    })?;
+        let is_even = plan.contains("evenly enough");
+        let is_spread = all_serve && is_even && state.is_in_sync(ring.copies());
+        last = format!("{state:?} {plan:?}");
+        Ok(is_spread.then_some(()))
+    });
+    match waited {
+        Err(Error::TimedOut { what, limit }) => {
+            wrong(format!("{what}: not within {} s; the last state is {last}", limit.as_secs()))
+        }
+        waited => waited,
+    }?;
     ring.settle(SETTLES).map(|_| ())
 }
