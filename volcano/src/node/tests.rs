@@ -48,6 +48,8 @@ struct Ring {
     /// From whom, where to.
     under_way: Vec<(u8, SocketAddr, Envelope)>,
     ticked: BTreeMap<u8, Duration>,
+    /// For how long nobody could have answered about this slice, now and at most.
+    watched: Option<(SliceId, Duration, Duration)>,
     now: Now,
     seed: u64,
 }
@@ -77,6 +79,7 @@ impl Ring {
             pace: None,
             under_way: Vec::new(),
             ticked: BTreeMap::new(),
+            watched: None,
             now,
             seed: 1,
         };
@@ -176,6 +179,15 @@ impl Ring {
             }
         }
         while numbers.iter().any(|number| self.carry_out(*number)) {}
+        self.watch();
+    }
+
+    fn watch(&mut self) {
+        let Some((id, pause, longest)) = self.watched else { return };
+        let may_answer = |node: &Node| node.slice(id).is_some_and(|slice| slice.may_answer(self.now));
+        let is_answered = self.running.values().any(may_answer);
+        let pause = if is_answered { Duration::ZERO } else { pause + self.pace.unwrap_or(STEP) };
+        self.watched = Some((id, pause, longest.max(pause)));
     }
 
     /// Whether there was anything to do.

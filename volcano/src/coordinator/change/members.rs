@@ -34,13 +34,12 @@ pub(super) fn enter(
         return unfit(format!("the network already has {MAX_STORING} volcanos, which is the most"));
     }
     let entry = Member { leaving: old.is_some_and(|old| old.leaving), ..new.clone() };
-    match topology.members.iter_mut().find(|member| member.id == new.id) {
-        Some(old) => *old = entry,
-        None => {
-            let before = after.and_then(|after| topology.members.iter().position(|known| known.id == after));
-            let at = before.map_or(topology.members.len(), |before| before + 1);
-            topology.members.insert(at, entry);
-        }
+    if let Some(old) = topology.members.iter_mut().find(|member| member.id == new.id) {
+        *old = entry;
+    } else {
+        let before = after.and_then(|after| topology.members.iter().position(|known| known.id == after));
+        let at = before.map_or(topology.members.len(), |before| before + 1);
+        topology.members.insert(at, entry);
     }
     Ok(true)
 }

@@ -51,6 +51,7 @@ fn a_slice_moves_under_load_and_nobody_waits_for_long() {
     let home = ring.topology().slice_of(&Handle::root().key).unwrap().id;
     let (mut files, mut longest) = (0, Duration::ZERO);
     ring.pace = Some(WAY);
+    ring.watched = Some((home, Duration::ZERO, Duration::ZERO));
     // To a mirror, to one that has no copy yet, and back.
     for number in [3, 2, 1] {
         let to = ring.id(number);
@@ -67,8 +68,11 @@ fn a_slice_moves_under_load_and_nobody_waits_for_long() {
         assert!(serves(&ring.running[&number], home));
     }
     assert!(files > 10, "{files}");
-    assert!(longest <= Duration::from_millis(300), "somebody waited for {longest:?}");
-    println!("{files} files, the longest took {longest:?}");
+    let (_, _, pause) = ring.watched.unwrap();
+    println!("{files} files, the longest took {longest:?}; nobody answered for {pause:?}");
+    assert!(pause <= Duration::from_millis(500), "nobody answered for {pause:?}");
+    // One that concerns two slices may have to begin again.
+    assert!(longest <= Duration::from_secs(1), "somebody waited for {longest:?}");
     all_are_there(&mut ring, &mut caller, files);
 }
 
@@ -93,7 +97,7 @@ fn a_new_owner_that_is_lost_before_it_has_the_slice_costs_nothing() {
     let returned = ring.now.monotonic;
     ring.until(settled);
     assert!(
-        ring.now.monotonic - returned < Duration::from_secs(25),
+        ring.now.monotonic.saturating_sub(returned) < Duration::from_secs(25),
         "it was decided, so there is nothing to wait for"
     );
     assert!(serves(&ring.running[&2], home));
@@ -120,12 +124,12 @@ fn a_new_owner_that_is_lost_when_it_has_the_slice_is_replaced_and_gets_it_back()
     for number in 5..10 {
         make(&mut ring, &mut caller, number);
     }
-    assert!(ring.now.monotonic - lost < Duration::from_secs(6));
+    assert!(ring.now.monotonic.saturating_sub(lost) < Duration::from_secs(6));
     assert_ne!(slice_of(&ring, home).primary.volcano, to);
     ring.start(3, Origin::Resume);
     let returned = ring.now.monotonic;
     ring.until(settled);
-    let took = ring.now.monotonic - returned;
+    let took = ring.now.monotonic.saturating_sub(returned);
     assert!((30..60).contains(&took.as_secs()), "{took:?}");
     assert!(serves(&ring.running[&3], home));
     all_are_there(&mut ring, &mut caller, 10);
@@ -139,7 +143,7 @@ fn an_owner_that_comes_and_goes_does_not_get_its_slices_back() {
         ring.until(Ring::all_served);
         ring.start(1, Origin::Resume);
         let back = ring.now.monotonic;
-        ring.until(|ring| ring.now.monotonic - back > Duration::from_secs(20));
+        ring.until(|ring| ring.now.monotonic.saturating_sub(back) > Duration::from_secs(20));
         let first = ring.id(1);
         assert!(ring.topology().slices.iter().all(|slice| slice.primary.volcano != first));
     }
