@@ -38,6 +38,8 @@ struct Ring {
     deaf: Option<u8>,
     now: Now,
     seed: u64,
+    /// Runs of the machines.
+    machine: u32,
 }
 
 fn address(number: u8) -> SocketAddr {
@@ -62,6 +64,7 @@ impl Ring {
             deaf: None,
             now,
             seed: 1,
+            machine: 1,
         };
         ring.start(1, Origin::Found { slices });
         ring.until(Self::all_served);
@@ -70,8 +73,18 @@ impl Ring {
 
     fn start(&mut self, number: u8, origin: Origin) {
         let folder = self.folders.entry(number).or_insert_with(|| tempfile::tempdir().unwrap());
-        let node = begin(folder.path(), number, origin, &mut self.seed, self.now);
+        let node = begin(folder.path(), number, origin, &mut self.seed, (self.machine, self.now));
         self.running.insert(number, node);
+    }
+
+    /// Everybody loses power, and starts anew. By chance everything is on disk, which nobody can know.
+    fn cut_power(&mut self) {
+        let numbers: Vec<u8> = std::mem::take(&mut self.running).into_keys().collect();
+        self.machine += 1;
+        for number in numbers {
+            self.start(number, Origin::Resume);
+        }
+        self.until(Self::all_served);
     }
 
     /// Joins through the first volcano, and waits until all copies are in sync.
@@ -204,7 +217,7 @@ fn serves(node: &Node, slice: SliceId) -> bool {
     node.slice(slice).is_some_and(|slice| slice.is_serving())
 }
 
-fn begin(folder: &Path, number: u8, origin: Origin, seed: &mut u64, now: Now) -> Node {
+fn begin(folder: &Path, number: u8, origin: Origin, seed: &mut u64, (machine, now): (u32, Now)) -> Node {
     let profile = Profile {
         nickname: format!("v{number}"),
         servername: String::new(),
@@ -213,7 +226,7 @@ fn begin(folder: &Path, number: u8, origin: Origin, seed: &mut u64, now: Now) ->
         bandwidth: 0,
         witness: false,
     };
-    let options = OpenOptions { machine_boot: "test".to_owned(), ..OpenOptions::default() };
+    let options = OpenOptions { machine_boot: format!("run {machine}"), ..OpenOptions::default() };
     let random = || -> Box<dyn FnMut() -> u64> {
         *seed += 1;
         let mut state = *seed;
