@@ -113,7 +113,7 @@ impl Line {
             return Ok(());
         }
         let seq = record.seq.0;
-        let is_cold = record.epoch > self.epoch && self.may_lose(around.lives, record.epoch);
+        let is_cold = record.epoch > self.epoch && self.cold(around.lives, record.epoch).is_some();
         if is_cold || self.last() >= seq {
             self.lose_from(around, chronicle, record.epoch, seq)?;
         }
@@ -156,7 +156,9 @@ impl Line {
                 self.stable
             ));
         }
-        let may_lose = self.may_lose(around.lives, epoch);
+        let cold = self.cold(around.lives, epoch);
+        let may_lose = cold.is_some();
+        let epoch = cold.unwrap_or(epoch);
         if seq <= self.acknowledged && !may_lose {
             return violation(format!(
                 "no loss: {}, and all up to {} were acknowledged",
@@ -182,10 +184,18 @@ impl Line {
         Ok(())
     }
 
-    /// Whether the configuration before this epoch has lost unsynced data legitimately.
-    fn may_lose(&self, lives: &Lives, epoch: Epoch) -> bool {
-        let before = self.configs.range(..epoch).next_back();
-        before.is_some_and(|(_, before)| lives.may_have_lost(before.in_sync()))
+    /// Since which epoch up to this one the slice may have lost what was not on disk, if it may: then all members had ended, and it began
+    /// anew. No record need have been made since then, if its members changed again before it had begun.
+    fn cold(&self, lives: &Lives, epoch: Epoch) -> Option<Epoch> {
+        let mut before: Option<&Config> = None;
+        for config in self.configs.range(..epoch).map(|(_, config)| config) {
+            let is_since = |before: &&Config| config.epoch > self.epoch && is_anew(before, config);
+            if before.filter(is_since).is_some_and(|before| lives.may_have_lost(before.in_sync())) {
+                return Some(config.epoch);
+            }
+            before = Some(config);
+        }
+        before.is_some_and(|before| lives.may_have_lost(before.in_sync())).then_some(epoch)
     }
 
     fn cut(&mut self, around: &Around<'_>, chronicle: &mut Chronicle, survived: u64) -> usize {
@@ -386,6 +396,11 @@ impl Line {
     pub fn config(&self) -> Option<&Config> {
         self.configs.last_key_value().map(|(_, config)| config)
     }
+}
+
+/// Whether a slice begins anew with other lives than it had.
+fn is_anew(before: &Config, config: &Config) -> bool {
+    before.in_sync().all(|copy| copy != config.primary)
 }
 
 /// Whether a success of such a request always changes something. Others, done again after their record was lost, may find things

@@ -39,8 +39,6 @@ struct Ring {
     is_lost: fn(&Message) -> bool,
     /// Nothing that is sent to this one arrives.
     deaf: Option<u8>,
-    /// Names the run of the machines: who starts in another one has lost power.
-    boot: &'static str,
     /// This one's disk does nothing.
     stalled: Option<u8>,
     /// Messages take so long, and time is told to volcanos when they want to be told. Otherwise messages arrive at once.
@@ -52,6 +50,8 @@ struct Ring {
     watched: Option<(SliceId, Duration, Duration)>,
     now: Now,
     seed: u64,
+    /// Runs of the machines: who starts in another one has lost power.
+    machine: u32,
 }
 
 fn address(number: u8) -> SocketAddr {
@@ -74,7 +74,6 @@ impl Ring {
             forwards: BTreeMap::new(),
             is_lost: |_| false,
             deaf: None,
-            boot: "test",
             stalled: None,
             pace: None,
             under_way: Vec::new(),
@@ -82,6 +81,7 @@ impl Ring {
             watched: None,
             now,
             seed: 1,
+            machine: 1,
         };
         ring.start(1, Origin::Found { slices });
         ring.until(Self::all_served);
@@ -90,8 +90,18 @@ impl Ring {
 
     fn start(&mut self, number: u8, origin: Origin) {
         let folder = self.folders.entry(number).or_insert_with(|| tempfile::tempdir().unwrap());
-        let node = begin(folder.path(), self.boot, number, origin, &mut self.seed, self.now);
+        let node = begin(folder.path(), number, origin, &mut self.seed, (self.machine, self.now));
         self.running.insert(number, node);
+    }
+
+    /// Everybody loses power, and starts anew. By chance everything is on disk, which nobody can know.
+    fn cut_power(&mut self) {
+        let numbers: Vec<u8> = std::mem::take(&mut self.running).into_keys().collect();
+        self.machine += 1;
+        for number in numbers {
+            self.start(number, Origin::Resume);
+        }
+        self.until(Self::all_served);
     }
 
     /// Joins through the first volcano, and waits until all copies are in sync.
@@ -245,7 +255,7 @@ fn serves(node: &Node, slice: SliceId) -> bool {
     node.slice(slice).is_some_and(|slice| slice.is_serving())
 }
 
-fn begin(folder: &Path, boot: &str, number: u8, origin: Origin, seed: &mut u64, now: Now) -> Node {
+fn begin(folder: &Path, number: u8, origin: Origin, seed: &mut u64, (machine, now): (u32, Now)) -> Node {
     let profile = Profile {
         nickname: format!("v{number}"),
         servername: String::new(),
@@ -254,7 +264,7 @@ fn begin(folder: &Path, boot: &str, number: u8, origin: Origin, seed: &mut u64, 
         bandwidth: 0,
         witness: false,
     };
-    let options = OpenOptions { machine_boot: boot.to_owned(), ..OpenOptions::default() };
+    let options = OpenOptions { machine_boot: format!("run {machine}"), ..OpenOptions::default() };
     let random = || -> Box<dyn FnMut() -> u64> {
         *seed += 1;
         let mut state = *seed;

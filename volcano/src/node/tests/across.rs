@@ -282,3 +282,22 @@ fn a_lost_participant_is_waited_for() {
     assert_eq!(found.attr.handle, made);
     ring.until(is_settled);
 }
+
+/// A slice that had lost power did again what another one still kept of an operation, although it had been settled and the name that it made
+/// had been removed since: the name was there again, and led nowhere.
+#[test]
+fn what_was_settled_is_not_done_again_after_a_loss_of_power() {
+    let (mut ring, mut caller) = shared_ring();
+    let file = foreign_name(&ring);
+    ring.is_lost = |message| matches!(message, Message::Across(_, message) if matches!(**message, AcrossMessage::Settled { .. }));
+    caller.ask(&mut ring, create(Handle::root(), &file)).unwrap();
+    ring.until(|ring| remembered(ring, Part::Driven) == 0 && remembered(ring, Part::Applied) > 0);
+    ring.is_lost = |_| false;
+    caller.ask(&mut ring, Unlink { dir: Handle::root(), name: name(&file) }).unwrap();
+    let copies = 2;
+    ring.until(|ring| remembered(ring, Part::Driven) == 0 && remembered(ring, Part::Applied) == copies);
+    ring.cut_power();
+    let found = caller.ask(&mut ring, Lookup { dir: Handle::root(), name: name(&file) });
+    assert_eq!(found.err(), Some(FlareError::NotFound));
+    ring.until(is_settled);
+}

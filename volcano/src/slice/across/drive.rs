@@ -14,6 +14,7 @@ use super::facts::{Facts, Known, Want, Wanted};
 use super::message::{AcrossMessage, Objection};
 use super::parked::Waiting;
 use super::settle::Driven;
+use super::snapshot::Snapshot;
 use super::view::AcrossView;
 use super::{MAX_ATTEMPTS, MAX_UNSETTLED, SAY_AGAIN};
 use crate::namespace::{self, Caller, Moment, Plan, Planned, Steps, Stop};
@@ -37,7 +38,7 @@ const MAX_TICKETS: usize = 16;
 const WANTS_PER_MESSAGE: usize = 512;
 
 /// What is asked of a participant.
-struct Asked {
+pub(super) struct Asked {
     part: Participant,
     is_prepared: bool,
 }
@@ -51,14 +52,15 @@ struct Question {
 
 /// An operation that needs other slices and is not committed.
 pub(super) struct Running {
-    call: Call,
+    pub(super) call: Call,
     id: Option<OpId>,
     pub(super) tickets: Vec<Ticket>,
     began: Duration,
-    known: Known,
+    pub(super) known: Known,
+    pub(super) snapshot: Snapshot,
     questions: Vec<Question>,
     rounds: u32,
-    asked: BTreeMap<Key, Asked>,
+    pub(super) asked: BTreeMap<Key, Asked>,
     /// When it happens, from the first step that is asked for.
     time: Option<Timestamp>,
     /// Random numbers that it has drawn: planned again, it draws the same ones.
@@ -109,6 +111,7 @@ impl Slice<'_> {
             tickets: vec![ticket],
             began: now.monotonic,
             known: Known::default(),
+            snapshot: Snapshot::default(),
             questions: Vec::new(),
             rounds: 0,
             asked: BTreeMap::new(),
@@ -136,7 +139,7 @@ impl Slice<'_> {
         self.across.attempts
     }
 
-    fn name(&self, number: u64) -> Option<Attempt> {
+    pub(super) fn name(&self, number: u64) -> Option<Attempt> {
         let running = self.across.running.get(&number)?;
         let driver = running.call.request.key().unwrap_or(magma_common::handle::Handle::root().key);
         Some(Attempt { driver, reign: *self.reign, number })
@@ -153,21 +156,18 @@ impl Slice<'_> {
             return Ok(());
         };
         match done {
+            Ok(reply) if planned.elsewhere.is_empty() && planned.changes.is_empty() => {
+                self.answer_snapshot(now, number, Ok(reply))
+            }
             Ok(reply) if planned.elsewhere.is_empty() => self.finish_here(now, number, planned, reply),
             Ok(reply) => self.go_on_with(now, number, planned, reply),
             Err(Stop::Elsewhere) => {
+                self.note_own_flare(number)?;
                 self.ask_facts(now, number, wanted);
                 Ok(())
             }
             Err(Stop::Held) => self.wait_for_flare(now, number, wanted.held),
-            Err(Stop::Failure(failure)) => {
-                if let Some(running) = self.across.running.get(&number) {
-                    let call = running.call.clone();
-                    self.keep_refusal(now, &call, failure.error);
-                }
-                self.end(number, &Err(*failure), &Need::Logged);
-                Ok(())
-            }
+            Err(Stop::Failure(failure)) => self.answer_snapshot(now, number, Err(*failure)),
             Err(Stop::Store(error)) => Err(error.into()),
         }
     }
@@ -203,7 +203,7 @@ impl Slice<'_> {
         Some(Attempted { done, planned, wanted })
     }
 
-    fn ask_facts(&mut self, now: Now, number: u64, wanted: Wanted) {
+    pub(super) fn ask_facts(&mut self, now: Now, number: u64, wanted: Wanted) {
         let mut by_slice: BTreeMap<u32, Vec<(Key, Want)>> = BTreeMap::new();
         let mut because = BTreeMap::new();
         for (key, (want, made_by)) in wanted.flares {
@@ -253,9 +253,14 @@ impl Slice<'_> {
         let question = running.questions.swap_remove(at);
         for (key, facts) in facts {
             let because = question.because.get(&key).copied().flatten();
-            running.known.learn(key, facts, because);
+            if !running.known.learn(key, facts, because) {
+                running.snapshot.is_outdated();
+            }
         }
-        if running.questions.is_empty() { self.drive(now, number) } else { Ok(()) }
+        if !running.questions.is_empty() || self.confirm_snapshot(now, number)? {
+            return Ok(());
+        }
+        self.drive(now, number)
     }
 
     /// A flare here is held by another transaction. Nobody waits who has something prepared.
@@ -394,6 +399,7 @@ impl Slice<'_> {
         let next = self.next_attempt();
         let prepared: BTreeSet<Key> = std::mem::take(&mut running.asked).into_keys().collect();
         running.known.forget_flares();
+        running.snapshot = Snapshot::default();
         running.questions.clear();
         running.draws.clear();
         running.time = None;
@@ -472,7 +478,7 @@ impl Slice<'_> {
     }
 
     /// It needs no steps elsewhere after all, or is a read.
-    fn finish_here(
+    pub(super) fn finish_here(
         &mut self,
         now: Now,
         number: u64,
@@ -502,7 +508,7 @@ impl Slice<'_> {
     }
 
     /// The operation is over: whoever asked for it is answered. What is prepared elsewhere is not needed.
-    fn end(&mut self, number: u64, answer: &Answer, need: &Need) {
+    pub(super) fn end(&mut self, number: u64, answer: &Answer, need: &Need) {
         let attempt = self.name(number);
         let Some(running) = self.forget_running(number) else { return };
         for ticket in running.tickets {

@@ -57,7 +57,7 @@ pub(crate) struct Known {
 }
 
 /// What was told of one flare.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct KnownFlare {
     /// None if there is no such flare.
     pub(crate) facts: Option<Facts>,
@@ -67,8 +67,22 @@ pub(crate) struct KnownFlare {
 
 impl Known {
     /// This was told of a flare that was asked for because of an entry made by this operation.
-    pub(crate) fn learn(&mut self, key: Key, facts: Option<Facts>, because: Option<OpId>) {
-        self.flares.insert(key, KnownFlare { facts, because });
+    /// Whether that was known already.
+    pub(crate) fn learn(&mut self, key: Key, facts: Option<Facts>, because: Option<OpId>) -> bool {
+        let known = KnownFlare { facts, because };
+        let is_known = self.flares.get(&key) == Some(&known);
+        self.flares.insert(key, known);
+        is_known
+    }
+
+    /// Whether nothing was told.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flares.is_empty()
+    }
+
+    /// What was asked for so far, and because of which entries.
+    pub(crate) fn wants(&self) -> impl Iterator<Item = (Key, (Want, Option<OpId>))> {
+        self.flares.iter().map(|(key, known)| (*key, (Want { entries: self.asked(key) }, known.because)))
     }
 
     /// This is what the flare is until the outcome of the operation is known; of its entries it depends on those that were told before.

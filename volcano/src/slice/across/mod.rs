@@ -4,6 +4,7 @@
 //! * `participate`: steps of operations that other slices drive;
 //! * `settle`: what happens after the commit, until nobody needs to remember the transaction;
 //! * `parked`: who waits for a flare that a transaction holds;
+//! * `snapshot`: what is answered without a commit was true at one moment;
 //! * `recall`: a slice that may have lost records asks the others what they know of it;
 //! * `strangers`: sessions that were opened with the home slice.
 //!
@@ -16,6 +17,7 @@ mod parked;
 mod participate;
 mod recall;
 mod settle;
+mod snapshot;
 mod strangers;
 pub(crate) mod view;
 
