@@ -105,7 +105,7 @@ impl MagmaFs {
     }
 }
 
-/// What is asked of the kernel, each only if it offers it. FUSE_ATOMIC_O_TRUNC is not: see decision 0054.
+/// What is asked of the kernel, each only if it offers it. `FUSE_ATOMIC_O_TRUNC` is not: see decision 0054.
 fn capabilities() -> impl Iterator<Item = InitFlags> {
     [
         InitFlags::FUSE_ASYNC_READ,
