@@ -114,7 +114,9 @@ impl Slice<'_> {
         let waiting = self.across.strangers.asked.remove(&session).map(|stranger| stranger.waiting);
         let waiting: Vec<_> = waiting.into_iter().flatten().collect();
         if let Err(trouble) = self.take_session(now, session, row) {
-            waiting.into_iter().for_each(|(ticket, _)| self.tell_later(ticket));
+            for (ticket, _) in waiting {
+                self.tell_later(ticket);
+            }
             return Err(trouble);
         }
         for (ticket, call) in waiting {
