@@ -53,10 +53,6 @@ pub enum Bug {
     ShowPrepared,
     /// A promoted copy knows no prepared steps.
     ForgetPreparedAtFailover,
-    /// A transaction is settled when all steps are carried out, not when they are on disk.
-    SettleBeforeDisk,
-    /// A slice that may have lost records does not ask the others.
-    SkipRecall,
     /// A slice that may have lost records does again what others know of, though it was settled.
     DoSettledAgain,
 }
@@ -89,8 +85,6 @@ impl Bug {
         Self::GiveUpRunning,
         Self::ShowPrepared,
         Self::ForgetPreparedAtFailover,
-        Self::SettleBeforeDisk,
-        Self::SkipRecall,
         Self::DoSettledAgain,
     ];
 }
@@ -104,8 +98,6 @@ impl Bug {
                 | Self::GiveUpRunning
                 | Self::ShowPrepared
                 | Self::ForgetPreparedAtFailover
-                | Self::SettleBeforeDisk
-                | Self::SkipRecall
                 | Self::DoSettledAgain
         )
     }

@@ -437,10 +437,12 @@ impl<'a> Search<'a> {
             let (is_done, is_before) = (place.done.has(record), item.hint < self.items[at].hint);
             match item.lost {
                 Some(lost) if lost <= cut => {
-                    if lost == cut && !is_done {
-                        if item.ended != Time::MAX {
-                            return false;
-                        }
+                    // Nobody heard of it: it need not have happened before.
+                    let is_skipped = lost == cut && !is_done;
+                    if is_skipped && item.ended != Time::MAX {
+                        return false;
+                    }
+                    if is_skipped {
                         self.mark(place, record);
                     }
                 }

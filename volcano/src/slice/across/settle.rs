@@ -68,9 +68,6 @@ impl Driven {
     }
 
     fn is_settled(&self) -> bool {
-        if planted(Bug::SettleBeforeDisk) {
-            return self.unapplied.is_empty();
-        }
         self.is_secured_here && self.unsecured.is_empty()
     }
 }
@@ -110,9 +107,7 @@ impl Slice<'_> {
     /// A participant may forget what is settled, when it is certain that the driver does not come back to it: one that loses power and then
     /// still has the transaction would have it done again wherever it is not known any more.
     fn say_settled(&mut self, attempt: Attempt, key: Key) {
-        let is_early = planted(Bug::SettleBeforeDisk);
-        let need = if is_early { Need::Logged } else { Need::OnDisk(Vec::new()) };
-        self.say_safely(key, AcrossMessage::Settled { attempt, key }, need);
+        self.say_safely(key, AcrossMessage::Settled { attempt, key }, Need::OnDisk(Vec::new()));
     }
 
     /// Tells participants again what they have not answered, and forgets what is settled.
