@@ -13,7 +13,7 @@ use super::disk::Disk;
 use super::error::{OpenError, StoreError};
 
 /// The store's format; `docs/FORMAT.md` describes it.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 const MAGIC: &[u8; 8] = b"MAGMAMET";
 const HEADER_LEN: usize = 20;
@@ -144,7 +144,7 @@ mod tests {
         let error = decode(Path::new("/m/meta"), &bytes).unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains("format 9") && text.contains("up to 2") && text.contains("newer magmad"),
+            text.contains("format 9") && text.contains("up to 3") && text.contains("newer magmad"),
             "{text}"
         );
     }
@@ -152,9 +152,11 @@ mod tests {
     #[test]
     fn the_format_of_a_pre_release_is_refused_as_that() {
         let mut bytes = encode(&Meta::default()).unwrap();
-        bytes[8] = 1;
-        let error = decode(Path::new("/m/meta"), &bytes).unwrap_err();
-        assert!(error.to_string().contains("pre-release in format 1"), "{error}");
+        for version in [1, 2] {
+            bytes[8] = version;
+            let error = decode(Path::new("/m/meta"), &bytes).unwrap_err();
+            assert!(error.to_string().contains(&format!("pre-release in format {version}")), "{error}");
+        }
     }
 
     #[test]

@@ -79,20 +79,26 @@ fn well(lava: &Lava) -> String {
     let topology = &lava.topology;
     let serving =
         topology.members.iter().filter(|member| role(topology, &lava.volcanos, member) == Role::Serving);
-    let serving = names(&serving.collect::<Vec<_>>());
-    let copies = topology.slices.iter().map(|slice| {
-        let in_sync: Vec<&Member> =
-            slice.in_sync().filter_map(|copy| topology.member(copy.volcano)).collect();
-        format!("{} of {} copies are in sync ({})", in_sync.len(), topology.copies, names(&in_sync))
-    });
-    let copies: Vec<String> = copies.collect();
+    let serving: Vec<&Member> = serving.collect();
+    let serve = if serving.len() == 1 { "serves" } else { "serve" };
+    let copies = match &*topology.slices {
+        [slice] => {
+            let in_sync: Vec<&Member> =
+                slice.in_sync().filter_map(|copy| topology.member(copy.volcano)).collect();
+            format!("{} of {} copies are in sync ({})", in_sync.len(), topology.copies, names(&in_sync))
+        }
+        slices => {
+            let fewest = slices.iter().map(|slice| slice.in_sync().count()).min().unwrap_or(0);
+            format!("{fewest} of {} copies of each of {} slices are in sync", topology.copies, slices.len())
+        }
+    };
     let volcanos = text::count(topology.members.len(), "volcano");
     let coordinator = lava.leader.map_or("nobody".to_owned(), |leader| name(topology, leader));
     let votes = text::count(topology.voters.len(), "vote");
     let there = if topology.members.len() == 1 { "is there" } else { "are there" };
     format!(
-        "All is well: {serving} serves, {}, {volcanos} {there}, {coordinator} coordinates ({votes}).",
-        copies.join(", ")
+        "All is well: {} {serve}, {copies}, {volcanos} {there}, {coordinator} coordinates ({votes}).",
+        names(&serving)
     )
 }
 
