@@ -34,7 +34,7 @@ pub struct Line {
     names: BTreeMap<(Epoch, Seq), [u8; 32]>,
     /// The records, by their numbers: their places in the chronicle.
     line: BTreeMap<u64, usize>,
-    /// Operations that made a record that was lost, and in which epoch it was.
+    /// Operations that made a record that was lost, and under which reign it was.
     lost_ids: BTreeMap<OpId, Epoch>,
     epoch: Epoch,
     /// The number of the last record that somebody may have heard of.
@@ -174,10 +174,12 @@ impl Line {
             }
             fate = Fate::Cut(self.cut(around, chronicle, seq - 1));
         }
+        // A primary may get through several epochs before it makes the first record of its reign.
+        let reign = self.configs.get(&epoch).map_or(epoch, |config| config.reign);
         for (_, number) in self.line.split_off(&seq) {
             if let Some(id) = chronicle.made[number].id {
                 self.first_answers.remove(&id);
-                self.lost_ids.insert(id, epoch);
+                self.lost_ids.insert(id, reign);
             }
             chronicle.lose(number, fate);
         }
