@@ -58,8 +58,11 @@ impl State {
     }
 }
 
+/// What every line begins with on which a command was typed; the console does not repeat the command.
+const PROMPT: &str = "MAGMA";
+
 /// The rows of the table whose heading begins with this word, by column. No cell contains a blank, but for those of the
-/// last column, of which the first word is taken.
+/// last column, of which the first word is taken. The table ends at a shorter line, or at the prompt.
 fn rows(text: &str, first: &str) -> Vec<BTreeMap<String, String>> {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let mut lines = text.lines().skip_while(|line| line.split_whitespace().next() != Some(first));
@@ -67,7 +70,7 @@ fn rows(text: &str, first: &str) -> Vec<BTreeMap<String, String>> {
     let heading = words(heading);
     lines
         .map(words)
-        .take_while(|row| row.len() >= heading.len())
+        .take_while(|row| row.len() >= heading.len() && row.first().is_none_or(|word| word != PROMPT))
         .map(|row| heading.iter().cloned().zip(row).collect())
         .collect()
 }
@@ -88,8 +91,7 @@ VOLCANO  SERVERNAME  ADDRESS           LOAD  KEYS  BYTES  DISK       FREE   STAT
 wallace  localhost   10.71.0.1:12000   0.50    12   4096  100000  50000  mirroring
 gromit   localhost   10.71.0.2:12000      ?     ?      ?       ?      ?  serving, silent for 5 s
 shaun    localhost   10.71.0.3:12000   0.50    12   4096  100000  50000  joining
-MAGMA [wallace] / > lava health
-All is well: gromit serves.
+MAGMA [wallace]:/> All is well: gromit serves, 2 of 2 copies are in sync (gromit and wallace), 3 volcanos are there.
 MAGMA [wallace] / > quit
 ";
 
