@@ -475,11 +475,14 @@ impl World {
 
     fn lose_disk(&mut self, place: usize) {
         let Some(id) = self.volcanos[place].life.map(|life| life.volcano) else { return };
-        // One that is stopped may find, when it goes on, that it has been asked to make the lost one primary.
+        // One that is stopped may find, when it goes on, that it has been asked to make the lost one primary. One that is about to die would
+        // start anew before it has taken the lost one out, and wait for it.
         let runs = |slice: SliceId| {
             let is_serving = |volcano: &&super::volcano::Volcano| volcano.serves.contains_key(&slice);
-            let serving = self.volcanos.iter().find(is_serving);
-            serving.is_some_and(|primary| primary.place != place && primary.paused.is_none())
+            let stays = |primary: &super::volcano::Volcano| {
+                primary.place != place && primary.paused.is_none() && !primary.disk.is_doomed()
+            };
+            self.volcanos.iter().find(is_serving).is_some_and(stays)
         };
         let are_all_served = self.oracle.configs().all(|config| runs(config.id));
         let primary = self.serving().first().copied().filter(|_| are_all_served);

@@ -16,7 +16,7 @@ use crate::testing::wait;
 /// Volcanos and copies at the beginning.
 const RING: (usize, usize) = (3, 2);
 /// Files of the tree that must not change.
-const FILES: u64 = 150;
+const FILES: u64 = 40;
 /// How long dividing and moving may take until all volcanos serve their share.
 const SPREADS: Duration = Duration::from_secs(240);
 /// The applications work at least so long after each step.

@@ -22,7 +22,9 @@ fn a_ring_that_lacks_nothing_is_well() {
 fn several_slices_are_well_in_one_sentence() {
     let lava = ring(3, &[1, 2]).voters(&[1, 2, 3]).change(|topology| {
         let slice = topology.slices[0].clone();
-        topology.slices.push(magma_common::topology::Slice { id: magma_common::topology::SliceId(2), ..slice });
+        topology
+            .slices
+            .push(magma_common::topology::Slice { id: magma_common::topology::SliceId(2), ..slice });
     });
     let well = "All is well: wallace serves, 2 of 2 copies of each of 2 slices are in sync, 3 volcanos are there, wallace coordinates (3 votes).";
     assert_eq!(lines(&lava), [well]);
@@ -93,7 +95,8 @@ fn a_lost_primary_is_succeeded_by_a_mirror_if_there_are_votes() {
     assert!(
         shown.contains(&"Nobody can change who serves what: 1 of 1 votes is missing (wallace).".to_owned())
     );
-    let force = "  If wallace will never come back: `lava evict wallace --force`, at a volcano that has a copy.";
+    let force =
+        "  If wallace will never come back: `lava evict wallace --force`, at a volcano that has a copy.";
     assert!(shown.contains(&force.to_owned()), "{shown:?}");
 }
 

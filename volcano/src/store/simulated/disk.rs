@@ -135,6 +135,11 @@ impl SimDisk {
         world.kill_at.is_some_and(|at| world.operations >= at)
     }
 
+    /// Whether the process is to die in the middle of an operation.
+    pub fn is_doomed(&self) -> bool {
+        self.world().kill_at.is_some()
+    }
+
     /// A new process, with the same machine still running.
     pub fn revive(&self) {
         self.world().kill_at = None;
