@@ -251,9 +251,14 @@ impl Ring {
         if !said.contains("is leaving") {
             return wrong(format!("`lava leave` is answered with {said:?}"));
         }
+        self.ends_for_good(number)
+    }
+
+    /// Waits until the process of one that is no member any more has ended by itself.
+    fn ends_for_good(&mut self, number: usize) -> Result<()> {
         let status = self.process(number)?.wait(LEAVES)?;
         if !status.success() {
-            return wrong(format!("{} leaves and ends with {status}", self.name(number)));
+            return wrong(format!("{} is no member any more and ends with {status}", self.name(number)));
         }
         let volcano = self.volcano_mut(number)?;
         (volcano.process, volcano.gone) = (None, true);
@@ -279,13 +284,7 @@ impl Ring {
     /// Starts one that was forced out while it was down: it must hear of that and end by itself.
     pub(crate) fn start_forced_out(&mut self, number: usize) -> Result<()> {
         self.launch(number)?;
-        let status = self.process(number)?.wait(LEAVES)?;
-        if !status.success() {
-            return wrong(format!("{} was forced out and ends with {status}", self.name(number)));
-        }
-        let volcano = self.volcano_mut(number)?;
-        (volcano.process, volcano.gone) = (None, true);
-        Ok(())
+        self.ends_for_good(number)
     }
 
     /// Stops the clock of one: it neither answers nor knows that time passes.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::pressure::{LONGEST_STALL, Pace, Pressure};
-use super::{Field, GOES_ON, SETTLES, check, manifest, manifest_check};
+use super::pressure::{LONGEST_STALL, Pressure};
+use super::{Field, GOES_ON, SETTLES, Said, step_by_step};
 use crate::error::Result;
 use crate::suites::Context;
 use crate::tally::Tally;
@@ -58,31 +58,14 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
     let mut field = Field::new(context, 1, 2)?;
     let mut tally = Tally::default();
     let files = if context.long { SOAK_FILES } else { FILES };
-    manifest(context, &["make"], &field.mount.join("tree"), &[&files.to_string()], "make")?;
-    let before = manifest(context, &["show"], &field.check.join("tree"), &[], "before")?;
-    let workers = &["append1", "storm1", "bank1", "bank2"];
-    let mut load = Pressure::start(context, field.mounts(), "load", (workers, Pace::Light), &mut random)?;
-    load.goes_on(GOES_ON)?;
-    for (number, step) in STEPS.iter().enumerate() {
-        let outcome = take(&mut field, &mut load, *step);
-        let failed = outcome.is_err();
-        check(&mut tally, &format!("{}. {step:?}", number + 1), outcome);
-        if failed {
-            break;
-        }
-        manifest_check(context, &field, &before, &mut tally);
-        if context.time_is_up() {
-            break;
-        }
-    }
-    tally.check("no application gets an error", load.end().map_err(|error| error.to_string()));
+    let load = step_by_step(context, &mut field, (files, &mut random), (STEPS, take), &mut tally)?;
     let fresh = field.fresh_mount()?;
     load.verify(context, &fresh, &mut tally, "in the end")?;
     field.finish(&mut tally);
     Ok(tally)
 }
 
-fn take(field: &mut Field, load: &mut Pressure, step: Step) -> Result<std::result::Result<String, String>> {
+fn take(field: &mut Field, load: &mut Pressure, step: Step) -> Said {
     let _before = load.slowest()?;
     let ring = field.lava.ring();
     match step {
@@ -112,7 +95,7 @@ fn take(field: &mut Field, load: &mut Pressure, step: Step) -> Result<std::resul
 
 /// Nobody is served until the administrator has decided. Everything that was acknowledged must be there then, and nobody who was
 /// lost may bring back what the network was before.
-fn force_out(field: &mut Field, load: &mut Pressure) -> Result<std::result::Result<String, String>> {
+fn force_out(field: &mut Field, load: &mut Pressure) -> Said {
     let ring = field.lava.ring();
     let (primary, mirror) = (ring.primary()?, ring.mirror()?);
     let witness = ring.witness()?;

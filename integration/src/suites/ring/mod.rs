@@ -10,12 +10,14 @@ pub(super) mod spread;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::pressure::{Pace, Pressure};
 use super::{Context, workloads};
 use crate::error::{Doing, Result};
 use crate::lava::Lava;
 use crate::ring::Layout;
 use crate::tally::Tally;
 use crate::testing::command::{self, Show};
+use crate::testing::random::Random;
 use crate::testing::scratch::Scratch;
 
 /// How long copies may take to be in sync after volcanos have come or gone.
@@ -70,12 +72,48 @@ impl Field {
 }
 
 /// Counts a check whose outcome is a sentence: that is part of its line.
-fn check(tally: &mut Tally, name: &str, outcome: Result<std::result::Result<String, String>>) {
+fn check(tally: &mut Tally, name: &str, outcome: Said) {
     match outcome {
         Ok(Ok(said)) => tally.check(&format!("{name}: {said}"), Ok(())),
         Ok(Err(said)) => tally.check(name, Err(said)),
         Err(error) => tally.check(name, Err(error.to_string())),
     }
+}
+
+/// What a step is answered with: a sentence about how it went, good or bad.
+type Said = Result<std::result::Result<String, String>>;
+
+/// How a step is taken.
+type Take<S> = fn(&mut Field, &mut Pressure, S) -> Said;
+
+/// Takes steps one after the other under load, and looks after each whether a tree of so many files is as it was. The load has
+/// ended when this returns.
+fn step_by_step<S: Copy + std::fmt::Debug>(
+    context: &Context,
+    field: &mut Field,
+    (files, random): (u64, &mut Random),
+    (steps, take): (&[S], Take<S>),
+    tally: &mut Tally,
+) -> Result<Pressure> {
+    manifest(context, &["make"], &field.mount.join("tree"), &[&files.to_string()], "make")?;
+    let before = manifest(context, &["show"], &field.check.join("tree"), &[], "before")?;
+    let workers = &["append1", "storm1", "bank1", "bank2"];
+    let mut load = Pressure::start(context, field.mounts(), "load", (workers, Pace::Light), random)?;
+    load.goes_on(GOES_ON)?;
+    for (number, step) in steps.iter().enumerate() {
+        let outcome = take(field, &mut load, *step);
+        let failed = outcome.is_err();
+        check(tally, &format!("{}. {step:?}", number + 1), outcome);
+        if failed {
+            break;
+        }
+        manifest_check(context, field, &before, tally);
+        if context.time_is_up() {
+            break;
+        }
+    }
+    tally.check("no application gets an error", load.end().map_err(|error| error.to_string()));
+    Ok(load)
 }
 
 /// The tree that must not change is as it was.

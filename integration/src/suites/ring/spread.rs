@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::failover::look_at_all_copies;
-use super::pressure::{LONGEST_STALL, Pace, Pressure};
-use super::{Field, GOES_ON, SETTLES, check, manifest, manifest_check};
+use super::pressure::{LONGEST_STALL, Pressure};
+use super::{Field, GOES_ON, SETTLES, Said, step_by_step};
 use crate::error::{Error, Result, wrong};
 use crate::ring::Ring;
 use crate::suites::Context;
@@ -43,27 +43,13 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
     let (volcanos, copies) = RING;
     let mut field = Field::new(context, volcanos, copies)?;
     let mut tally = Tally::default();
-    manifest(context, &["make"], &field.mount.join("tree"), &[&FILES.to_string()], "make")?;
-    let before = manifest(context, &["show"], &field.check.join("tree"), &[], "before")?;
-    let workers = &["append1", "storm1", "bank1", "bank2"];
-    let mut load = Pressure::start(context, field.mounts(), "load", (workers, Pace::Light), &mut random)?;
-    load.goes_on(GOES_ON)?;
-    for (number, step) in STEPS.iter().enumerate() {
-        let outcome = take(&mut field, &mut load, *step);
-        let failed = outcome.is_err();
-        check(&mut tally, &format!("{}. {step:?}", number + 1), outcome);
-        if failed {
-            break;
-        }
-        manifest_check(context, &field, &before, &mut tally);
-    }
-    tally.check("no application gets an error", load.end().map_err(|error| error.to_string()));
+    let load = step_by_step(context, &mut field, (FILES, &mut random), (STEPS, take), &mut tally)?;
     look_at_all_copies(context, &mut field, &load, &mut tally)?;
     field.finish(&mut tally);
     Ok(tally)
 }
 
-fn take(field: &mut Field, load: &mut Pressure, step: Step) -> Result<std::result::Result<String, String>> {
+fn take(field: &mut Field, load: &mut Pressure, step: Step) -> Said {
     let _before = load.slowest()?;
     let ring = field.lava.ring();
     let began = Instant::now();
