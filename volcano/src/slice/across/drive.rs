@@ -47,7 +47,7 @@ pub(super) struct Asked {
 struct Question {
     round: u32,
     wants: Vec<(Key, Want)>,
-    because: BTreeMap<Key, Option<OpId>>,
+    because: BTreeMap<Key, BTreeSet<OpId>>,
 }
 
 /// An operation that needs other slices and is not committed.
@@ -252,7 +252,7 @@ impl Slice<'_> {
         };
         let question = running.questions.swap_remove(at);
         for (key, facts) in facts {
-            let because = question.because.get(&key).copied().flatten();
+            let because = question.because.get(&key).cloned().unwrap_or_default();
             if !running.known.learn(key, facts, because) {
                 running.snapshot.is_outdated();
             }

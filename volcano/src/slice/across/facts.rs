@@ -61,14 +61,13 @@ pub(crate) struct Known {
 pub(crate) struct KnownFlare {
     /// None if there is no such flare.
     pub(crate) facts: Option<Facts>,
-    /// The entry because of which it was asked for was made by this operation.
-    because: Option<OpId>,
+    /// The entries because of which it was asked for were made by these operations: several names may lead to it.
+    because: BTreeSet<OpId>,
 }
 
 impl Known {
-    /// This was told of a flare that was asked for because of an entry made by this operation.
-    /// Whether that was known already.
-    pub(crate) fn learn(&mut self, key: Key, facts: Option<Facts>, because: Option<OpId>) -> bool {
+    /// This was told of a flare that was asked for because of entries made by these operations. Whether that was known already.
+    pub(crate) fn learn(&mut self, key: Key, facts: Option<Facts>, because: BTreeSet<OpId>) -> bool {
         let known = KnownFlare { facts, because };
         let is_known = self.flares.get(&key) == Some(&known);
         self.flares.insert(key, known);
@@ -81,8 +80,9 @@ impl Known {
     }
 
     /// What was asked for so far, and because of which entries.
-    pub(crate) fn wants(&self) -> impl Iterator<Item = (Key, (Want, Option<OpId>))> {
-        self.flares.iter().map(|(key, known)| (*key, (Want { entries: self.asked(key) }, known.because)))
+    pub(crate) fn wants(&self) -> impl Iterator<Item = (Key, (Want, BTreeSet<OpId>))> {
+        let want = |key: &Key| Want { entries: self.asked(key) };
+        self.flares.iter().map(move |(key, known)| (*key, (want(key), known.because.clone())))
     }
 
     /// This is what the flare is until the outcome of the operation is known; of its entries it depends on those that were told before.
@@ -109,7 +109,12 @@ impl Known {
 
     /// What is known of a flare that an entry made by this operation leads to; none if nothing is.
     pub(crate) fn of(&self, key: &Key, because: Option<OpId>) -> Option<&KnownFlare> {
-        self.flares.get(key).filter(|known| because.is_none() || known.because == because)
+        self.flares.get(key).filter(|known| because.is_none_or(|op| known.because.contains(&op)))
+    }
+
+    /// Operations that made the entries because of which a flare was asked for.
+    pub(crate) fn because(&self, key: &Key) -> BTreeSet<OpId> {
+        self.flares.get(key).map_or(BTreeSet::new(), |known| known.because.clone())
     }
 
     /// Names of a flare's entries that were asked for.
@@ -133,8 +138,8 @@ impl Known {
 /// What an operation wants to know, and cannot go on without.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
-    /// By flare: what is wanted, and because of which entry.
-    pub(crate) flares: BTreeMap<Key, (Want, Option<OpId>)>,
+    /// By flare: what is wanted, and because of which entries.
+    pub(crate) flares: BTreeMap<Key, (Want, BTreeSet<OpId>)>,
     /// A flare here whose transaction has to end first.
     pub(crate) held: Option<Key>,
 }

@@ -66,7 +66,10 @@ impl<'a> AcrossView<'a> {
     fn want(&self, key: &Key, entry: Option<&Name>) {
         let because = self.because.borrow().get(key).copied();
         let mut wanted = self.wanted.borrow_mut();
-        let (want, _) = wanted.flares.entry(*key).or_insert_with(|| (Want::default(), because));
+        let (want, reasons) = wanted.flares.entry(*key).or_default();
+        // Whoever is told anew of what several names lead to must not lack what was asked because of the others.
+        reasons.extend(self.known.because(key));
+        reasons.extend(because);
         want.entries.extend(self.known.asked(key));
         want.entries.extend(entry.cloned());
     }
