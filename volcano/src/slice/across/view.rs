@@ -8,7 +8,7 @@ use magma_common::key::{Ino, Key, KeyRange};
 use magma_common::name::Name;
 use magma_common::proto::{OpId, SessionId};
 
-use super::facts::{Facts, Known, Want, Wanted, acl_of};
+use super::facts::{Facts, Known, Wanted, acl_of};
 use crate::rows::{BodyId, EntryRow, FlareRow, LockRow, ReferenceRow, SessionRow};
 use crate::view::{ReadError, Space, View};
 
