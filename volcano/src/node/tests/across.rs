@@ -3,7 +3,9 @@
 use magma_common::attr::SetAttr;
 use magma_common::name::Name;
 use magma_common::proto::Operation;
-use magma_common::proto::operation::{Create, CreateHow, Lookup, Mkdir, Rename, RenameHow, Rmdir, Unlink};
+use magma_common::proto::operation::{
+    Create, CreateHow, Link, Lookup, Mkdir, Readdir, Rename, RenameHow, Rmdir, Unlink,
+};
 
 use super::*;
 use crate::coordinator::SliceChange;
@@ -170,6 +172,22 @@ fn foreign_name(ring: &Ring) -> String {
         served_by(ring, &magma_common::key::BirthString::root().child(text.as_bytes()).key()) != home
     };
     (0..100).map(|number| format!("file{number}")).find(is_foreign).unwrap()
+}
+
+/// What was asked of a flare elsewhere counted for one of its names only, so that a listing with two asked for ever, each time because
+/// of the other one.
+#[test]
+fn a_listing_with_two_names_of_a_flare_elsewhere_is_answered() {
+    let (mut ring, mut caller) = shared_ring();
+    let first = foreign_name(&ring);
+    let file = caller.ask(&mut ring, create(Handle::root(), &first)).unwrap().attr.handle;
+    for second in ["a second name", "a third name"] {
+        caller.ask(&mut ring, Link { handle: file, dir: Handle::root(), name: name(second) }).unwrap();
+    }
+    let list = Readdir { dir: Handle::root(), cookie: 0, limit: 10, attributes: true, opened: false };
+    let listed = caller.ask(&mut ring, list).unwrap();
+    let links: Vec<u32> = listed.entries.iter().map(|entry| entry.attr.as_ref().unwrap().nlink).collect();
+    assert_eq!(links, [3, 3, 3]);
 }
 
 #[test]
