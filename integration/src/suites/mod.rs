@@ -194,16 +194,10 @@ pub(crate) const ALL: &[Suite] = &[
 ];
 
 /// Suites that run only when they are named, and why.
-pub(crate) const ON_REQUEST: &[(&str, &str)] = &[
-    (
-        "ring-doors",
-        "it fails now and then: a primary that does not hear costs 3.5 to 5.01 s, and less than 5 s are promised",
-    ),
-    (
-        "ring-spread",
-        "it fails: some minutes after slices have moved to other volcanos under load, reading a tree hangs and a volcano is busy with nothing",
-    ),
-];
+pub(crate) const ON_REQUEST: &[(&str, &str)] = &[(
+    "ring-doors",
+    "it fails now and then: a primary that does not hear costs 3.5 to 5.01 s, and less than 5 s are promised",
+)];
 
 /// Which way a suite reaches the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
