@@ -16,6 +16,7 @@ use magma_volcano::slice::across::message::AcrossMessage;
 use super::clock::{MILLISECOND, SECOND, Time};
 use super::dice::Dice;
 use super::history::{Violation, violation};
+use super::moment::Moment;
 use super::network::Host;
 use super::scenario::Kind;
 use super::volcano::{Beginning, Input, list};
@@ -23,6 +24,8 @@ use super::world::{Event, World};
 
 /// No faults before everything has begun.
 const PEACE: Time = 8 * SECOND;
+/// All have stopped so long after they were told to, unless one of them stands still.
+const STOPPING: Time = 60 * SECOND;
 /// Most machines in a world.
 const MOST_MACHINES: usize = 7;
 
@@ -59,38 +62,23 @@ pub(super) struct Faults {
     leaving: BTreeSet<VolcanoId>,
     /// A volcano whose disk was lost.
     lost: Option<VolcanoId>,
+    /// When all were told to stop last.
+    told_to_stop: Option<Time>,
     /// Somebody is to die when such a message is sent.
     moment: Option<Moment>,
 }
 
-/// What slices say to each other in the course of an operation across them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
-    Prepare,
-    Prepared,
-    Commit,
-    Applied,
-    Settled,
-}
-
-impl Moment {
-    const ALL: [Self; 5] = [Self::Prepare, Self::Prepared, Self::Commit, Self::Applied, Self::Settled];
-
-    fn of(message: &AcrossMessage) -> Option<Self> {
-        match message {
-            AcrossMessage::Prepare(_) => Some(Self::Prepare),
-            AcrossMessage::Prepared { .. } => Some(Self::Prepared),
-            AcrossMessage::Commit { .. } => Some(Self::Commit),
-            AcrossMessage::Applied { .. } => Some(Self::Applied),
-            AcrossMessage::Settled { .. } => Some(Self::Settled),
-            _ => None,
-        }
-    }
-}
-
 impl Faults {
     pub(super) fn new(dice: Dice) -> Self {
-        Self { dice, is_over: false, cuts: 0, leaving: BTreeSet::new(), lost: None, moment: None }
+        Self {
+            dice,
+            is_over: false,
+            cuts: 0,
+            leaving: BTreeSet::new(),
+            lost: None,
+            told_to_stop: None,
+            moment: None,
+        }
     }
 }
 
@@ -411,6 +399,7 @@ impl World {
                 }
             }
             Kind::Shutdown if self.faults.lost.is_none() && self.volcanos[place].is_up() => {
+                self.faults.told_to_stop = Some(self.now);
                 self.put(place, Input::ShutDown);
             }
             Kind::Pause => self.pause(place),
@@ -486,7 +475,9 @@ impl World {
         };
         let are_all_served = self.oracle.configs().all(|config| runs(config.id));
         let primary = self.serving().first().copied().filter(|_| are_all_served);
-        let Some(primary) = primary.filter(|_| self.faults.lost.is_none()) else { return };
+        // All that are about to stop would wait for the lost one when they are started again.
+        let is_stopping = self.faults.told_to_stop.is_some_and(|told| self.now < told + STOPPING);
+        let Some(primary) = primary.filter(|_| self.faults.lost.is_none() && !is_stopping) else { return };
         let Some(topology) = self.volcanos[primary].topology().cloned() else { return };
         let is_known = topology.version == self.oracle.version();
         let is_up = |voter: &VolcanoId| {

@@ -205,7 +205,7 @@ impl Line {
         let cut = chronicle.cut(self.slice, around.now, self.unsynced(around.history, chronicle));
         self.cuts.push((around.now, survived));
         self.acknowledged = self.acknowledged.min(survived);
-        self.stable = survived;
+        self.stable = self.stable.min(survived);
         cut
     }
 

@@ -33,6 +33,7 @@ pub mod invariants;
 pub mod line;
 pub mod linearizability;
 pub mod lives;
+mod moment;
 pub mod namespace;
 pub mod network;
 pub mod oracle;

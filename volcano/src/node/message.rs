@@ -137,6 +137,12 @@ pub enum SliceMessage {
     },
     /// The primary to a copy: clients have the outcomes of their operations up to these numbers.
     Acknowledged(Vec<(SessionId, u64)>),
+    /// The primary, which hears nobody, to a mirror: it does without the promises not to take over that were made up to a beacon. To be
+    /// answered like a beacon that asks for none.
+    Released {
+        /// The newest beacon that it has sent to anybody.
+        upto: u64,
+    },
 }
 
 /// A record on its way, with the bytes that its appends have put into bodies, in their order.
@@ -261,6 +267,7 @@ mod tests {
             SliceMessage::Place { beacon: 0, position: at, history: vec![], outcomes: vec![] },
             SliceMessage::Refresh { number: 0, at, part: Box::new(part) },
             SliceMessage::Acknowledged(vec![]),
+            SliceMessage::Released { upto: 0 },
         ]);
     }
 }

@@ -7,6 +7,8 @@ use magma_common::topology::{BootId, Replica, VolcanoId};
 
 /// Who was heard from within this time is there.
 const PRESENCE: Duration = Duration::from_secs(2);
+/// Who was heard from within this time was there lately.
+const LATELY: Duration = Duration::from_secs(10);
 
 /// The newest life of each volcano that was heard from, on the monotonic clock.
 #[derive(Debug, Default)]
@@ -43,6 +45,14 @@ impl Presence {
         self.present_for(life, now).is_some()
     }
 
+    /// Whether it must be this volcano that does not hear, if nobody else speaks: several were there lately, and now none is. Of a single
+    /// one that is silent nobody can know whose fault that is.
+    pub(super) fn is_deaf(&self, now: Duration) -> bool {
+        let silent = |heard: &Heard| now.saturating_sub(heard.last);
+        let lately = self.0.values().filter(|heard| silent(heard) < LATELY);
+        lately.clone().count() > 1 && lately.clone().all(|heard| silent(heard) >= PRESENCE)
+    }
+
     /// For how long this very life has been there without a break; none if it is not.
     pub(super) fn present_for(&self, life: Replica, now: Duration) -> Option<Duration> {
         let heard = self.0.get(&life.volcano)?;
@@ -54,6 +64,22 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_hears_nobody_of_several_is_deaf() {
+        let second = Duration::from_secs(1);
+        let life = |volcano| Replica { volcano: VolcanoId(volcano), boot: BootId(1) };
+        let mut presence = Presence::default();
+        assert!(!presence.is_deaf(50 * second), "there never was anybody");
+        presence.hear(100 * second, life(1));
+        assert!(!presence.is_deaf(103 * second), "the other one may have ended");
+        presence.hear(101 * second, life(2));
+        assert!(!presence.is_deaf(102 * second));
+        assert!(presence.is_deaf(103 * second));
+        presence.hear(104 * second, life(2));
+        assert!(!presence.is_deaf(104 * second));
+        assert!(!presence.is_deaf(113 * second), "one of them has been away for long");
+    }
 
     #[test]
     fn presence_begins_anew_with_each_life_and_after_each_silence() {

@@ -82,6 +82,14 @@ impl Slice<'_> {
         beacon
     }
 
+    /// Tells a copy something that is a sign of life and asks for no promise.
+    fn tell_without_beacon(&mut self, now: Now, copy: Replica, message: SliceMessage) {
+        if let Some(progress) = self.progress(copy) {
+            progress.told = now.monotonic;
+        }
+        self.tell(copy, message);
+    }
+
     /// Tells a copy to forget something. What it has said before it knows says nothing any more.
     fn order_to_forget(&mut self, now: Now, copy: Replica, order: impl FnOnce(u64) -> SliceMessage) {
         let beacon = self.tell_with_beacon(now, copy, order);
@@ -319,8 +327,14 @@ impl Slice<'_> {
         let position = self.position();
         let Some(progress) = self.progress(copy) else { return };
         let is_due = now.monotonic.saturating_sub(progress.told) >= BEACON_INTERVAL;
-        let stage = progress.stage;
-        if is_due && stage == Stage::Streaming {
+        if !is_due || progress.stage != Stage::Streaming {
+            return;
+        }
+        let is_mirror = progress.is_mirror;
+        let Role::Primary(primary) = &self.replication.role else { return };
+        if let Some(upto) = primary.released.filter(|_| is_mirror) {
+            self.tell_without_beacon(now, copy, SliceMessage::Released { upto });
+        } else {
             let after = position;
             self.tell_with_beacon(now, copy, |beacon| SliceMessage::Records {
                 beacon,

@@ -112,21 +112,6 @@ impl Slice<'_> {
         }
     }
 
-    /// A copy that joins counts what it is in doubt about as missing, and gets it from the primary.
-    pub(super) fn resolve_doubts(&mut self) -> Result<(), Trouble> {
-        // without a copy here they may concern one of which this slice is yet to be divided off
-        let has_copy = self.store.position(self.identity.slice).is_some();
-        if self.replication.doubtful.is_empty() || !has_copy || planted(Bug::KeepDoubtfulBytes) {
-            return Ok(());
-        }
-        let range = self.pass_doubts_on();
-        self.store.distrust(self.identity.slice, &self.replication.doubtful)?;
-        self.store.sync_now(SyncBodies::None)?;
-        self.store.trust(range)?;
-        self.replication.doubtful = crate::store::Doubts::default();
-        Ok(())
-    }
-
     pub(super) fn hear_primary(&mut self, now: Now, message: SliceMessage) -> Result<(), Trouble> {
         let Role::Follower(follower) = &mut self.replication.role else { return Ok(()) };
         if follower.is_silent() {
@@ -148,6 +133,7 @@ impl Slice<'_> {
                     self.say_stand();
                 }
             }
+            SliceMessage::Released { upto } => self.released(now, upto),
             SliceMessage::Sync { number, through, bodies } => self.want_sync(number, through, bodies),
             SliceMessage::Acknowledged(marks) => {
                 for (session, upto) in marks {
@@ -182,6 +168,16 @@ impl Slice<'_> {
         if beacon != NO_PROMISE {
             follower.beacon = follower.beacon.max(beacon);
             follower.promised = now.monotonic.saturating_add(PROMISE);
+        }
+    }
+
+    /// The primary hears nobody and does without what was promised up to this beacon. It is asked for nothing but a sign of life.
+    fn released(&mut self, now: Now, upto: u64) {
+        self.beacon(now, NO_PROMISE);
+        let Role::Follower(follower) = &mut self.replication.role else { return };
+        // A later promise was asked for by a primary that hears again.
+        if follower.beacon <= upto {
+            follower.promised = now.monotonic;
         }
     }
 

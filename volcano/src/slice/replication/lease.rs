@@ -7,6 +7,8 @@
 //!
 //! A primary that hears nobody, but is heard, would be promised again and again what is of no use to it. So it asks a mirror
 //! that it has not heard for [`DEAF`] for an answer, but for no promise ([`NO_PROMISE`]); with the first answer it does again.
+//! When it knows that it hears nobody at all, it releases the mirrors from what they have promised ([`Beacons::void`]): the others
+//! need not wait for the end of a lease that it cannot use.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -50,6 +52,12 @@ impl Beacons {
         self.newest
     }
 
+    /// Makes all beacons sent so far void: their answers give no lease. The number of the newest of them.
+    pub(super) fn void(&mut self) -> u64 {
+        self.sent.clear();
+        self.newest
+    }
+
     /// When the beacon of this number was sent, or a little earlier, if that is remembered.
     pub(super) fn sent_at(&self, number: u64) -> Option<Duration> {
         let after = self.sent.partition_point(|(first, _)| *first <= number);
@@ -83,6 +91,16 @@ mod tests {
         }
         assert_eq!(beacons.sent_at(first), None);
         assert!(beacons.sent_at(first + 1).is_some());
+    }
+
+    #[test]
+    fn answers_to_void_beacons_count_for_nothing() {
+        let mut beacons = Beacons::default();
+        let void = beacons.send(Duration::from_secs(1));
+        assert_eq!(beacons.void(), void);
+        assert_eq!(beacons.sent_at(void), None);
+        let next = beacons.send(Duration::from_secs(2));
+        assert_eq!((beacons.sent_at(void), beacons.sent_at(next)), (None, Some(Duration::from_secs(2))));
     }
 
     #[test]

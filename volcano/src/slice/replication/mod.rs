@@ -17,6 +17,7 @@
 
 mod cold;
 mod dividing;
+mod doubts;
 mod feed;
 mod follower;
 mod history;

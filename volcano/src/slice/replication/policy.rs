@@ -83,7 +83,7 @@ impl Slice<'_> {
         let Role::Primary(primary) = &self.replication.role else { return None };
         let config = self.replication.config.as_ref()?;
         let is_busy = self.replication.proposal.is_some() || config.dividing.is_some();
-        if primary.phase != Phase::Serving || primary.is_cut_off || is_busy {
+        if primary.phase != Phase::Serving || primary.cut_off.is_some() || is_busy {
             return None;
         }
         // The owner may have changed without the slice: with its volcano, that is.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use magma_common::key::KeyRange;
 use magma_common::topology::{Epoch, Position, Replica, Seq, Slice as Config};
 
 use super::dividing;
@@ -12,23 +11,19 @@ use super::{Replication, Role};
 use crate::coordinator::SliceChange;
 use crate::node::message::{SliceMessage, Stand};
 use crate::planted::{Bug, planted};
-use crate::record::{BodyChange, Change};
-use crate::rows::{BodyId, Content};
+use crate::rows::BodyId;
 use crate::slice::gate::Safe;
 use crate::slice::orphans::Search;
 use crate::slice::{Now, Slice, Trouble};
-use crate::store::{Doubts, SyncBodies};
-use crate::view::{ReadError, View};
 
 /// A copy that counts and has been silent for this long is taken out, so that the others can go on.
 const SILENCE: Duration = Duration::from_millis(2800);
 /// So is one that answers, but gets no nearer to what it owes for this long: a disk that stalls for less costs no copy.
 const STUCK: Duration = Duration::from_millis(4500);
+/// Who knows for so long that its lease has run out has heard what had come before. It is little against what the mirrors' promises last.
+const TAKE_IN: Duration = Duration::from_millis(250);
 /// A joining copy, for which nobody waits, may be silent for longer.
 const JOINING_SILENCE: Duration = Duration::from_secs(10);
-
-/// Bytes that one record states.
-const STATED_AT_ONCE: u64 = 1 << 20;
 
 /// How far a primary has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +55,10 @@ pub(in crate::slice) struct Primary {
     pub(super) syncs_asked: Duration,
     /// Since when it has been primary.
     pub(super) since: Duration,
-    /// The lease has run out: some copy that counts does not answer. Another one may serve the slice by now.
-    pub(super) is_cut_off: bool,
+    /// Since when it is known that the lease has run out: some copy that counts does not answer. Another one may serve the slice by now.
+    pub(super) cut_off: Option<Duration>,
+    /// It hears nobody, and has released its mirrors from their promises up to this beacon.
+    pub(super) released: Option<u64>,
 }
 
 impl Primary {
@@ -96,13 +93,13 @@ impl Primary {
 impl Replication {
     /// Whether this copy is the primary and may evaluate requests.
     pub(in crate::slice) fn is_serving(&self) -> bool {
-        matches!(&self.role, Role::Primary(primary) if primary.phase == Phase::Serving && !primary.is_cut_off)
+        matches!(&self.role, Role::Primary(primary) if primary.phase == Phase::Serving && primary.cut_off.is_none())
     }
 
     /// Whether this copy is a primary that divides its slice, or one that prepares to serve, and its slice is new.
     pub(in crate::slice) fn is_dividing(&self, is_new: impl Fn() -> bool) -> bool {
         let Role::Primary(primary) = &self.role else { return false };
-        !primary.is_cut_off
+        primary.cut_off.is_none()
             && match primary.phase {
                 Phase::Dividing(_) => true,
                 Phase::Comparing | Phase::Leveling(_) => is_new(),
@@ -144,7 +141,8 @@ impl Slice<'_> {
                 syncs: BTreeMap::new(),
                 syncs_asked: now,
                 since: now,
-                is_cut_off: false,
+                cut_off: None,
+                released: None,
             };
             self.replication.role = Role::Primary(Box::new(primary));
             self.replication.recent.clear();
@@ -172,6 +170,7 @@ impl Slice<'_> {
     /// What is due for a primary.
     pub(super) fn lead_on(&mut self, now: Now) {
         self.heed_lease(now);
+        self.heed_deafness(now);
         self.replace_the_silent(now);
         self.advance(now);
         self.feed(now);
@@ -185,17 +184,39 @@ impl Slice<'_> {
         if !matches!(primary.phase, Phase::Serving | Phase::Recalling | Phase::Dividing(_)) {
             return;
         }
-        let is_cut_off = primary.safe(now.monotonic).is_none();
-        if is_cut_off && !std::mem::replace(&mut primary.is_cut_off, is_cut_off) {
+        if primary.safe(now.monotonic).is_some() {
+            primary.cut_off = None;
+        } else if primary.cut_off.is_none() {
+            primary.cut_off = Some(now.monotonic);
             tracing::warn!(target: "magma::routing", slice = self.identity.slice.0, "the other copies do not answer: nobody is served until they do, or are replaced");
             if primary.phase == Phase::Dividing(dividing::Stage::Securing) {
                 // what waits for the disks is given up, too
                 primary.phase = Phase::Dividing(dividing::Stage::Recorded);
             }
             self.let_go();
-        } else {
-            primary.is_cut_off = is_cut_off;
         }
+    }
+
+    /// Who hears nobody, but is perhaps heard, can use no promise of a mirror. So it releases them, and one of them takes over at once. Not
+    /// before it has had the time to take in what had come while its process was stopped.
+    fn heed_deafness(&mut self, now: Now) {
+        let Role::Primary(primary) = &mut self.replication.role else { return };
+        let is_sure = |since: Duration| now.monotonic.saturating_sub(since) >= TAKE_IN;
+        if !(primary.cut_off.is_some_and(is_sure) && self.present.is_deaf(now.monotonic)) {
+            primary.released = None;
+            return;
+        }
+        if primary.released.is_none() {
+            tracing::warn!(target: "magma::routing", slice = self.identity.slice.0, "this volcano hears nobody: its mirrors need not wait for it");
+        }
+        for progress in primary.copies.values_mut() {
+            progress.release();
+            if primary.released.is_none() {
+                // they are told now, not when the next beacon is due
+                progress.told = Duration::ZERO;
+            }
+        }
+        primary.released = Some(self.replication.beacons.void());
     }
 
     /// Goes through the phases as far as possible now.
@@ -260,48 +281,6 @@ impl Slice<'_> {
         Ok(())
     }
 
-    /// What this copy has where a power cut may have taken bytes is what the slice has from now on. Records say so, byte by byte,
-    /// since other copies, one that comes back in a year included, may have what this one has lost.
-    fn settle_doubts(&mut self, now: Now) -> Result<(), Trouble> {
-        let range = self.pass_doubts_on();
-        let doubts = self.replication.doubtful.clone();
-        if doubts.is_empty() {
-            return Ok(());
-        }
-        for (flare, body, start, end) in doubts.ranges() {
-            let content = self.store.flare(&flare.key)?.map(|row| row.content);
-            let Some(Content::Body { body: present, high }) = content else { continue };
-            let mut offset = start;
-            while present == body && offset < end.min(high) {
-                let length = (end.min(high) - offset).min(STATED_AT_ONCE);
-                match self.store.read_body(body, offset, usize::try_from(length).unwrap_or(0)) {
-                    Ok(data) => {
-                        let change = BodyChange::Overwrite { offset, data };
-                        self.record(now, vec![Change::Body { body, flare, change }], None)?;
-                    }
-                    // Readers are told so as well. It keeps nobody from the rest.
-                    Err(error @ ReadError::Checksum { .. }) => {
-                        tracing::error!(target: "magma::volcano", %error, "bytes that were in doubt cannot be read");
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-                offset += length;
-            }
-        }
-        self.store.sync_now(SyncBodies::None)?;
-        self.store.trust(range)?;
-        self.replication.doubtful = Doubts::default();
-        Ok(())
-    }
-
-    /// Doubts about keys that this copy does not have any more, since it was divided, concern another slice. The keys that it has.
-    pub(in crate::slice) fn pass_doubts_on(&mut self) -> KeyRange {
-        let range = self.store.range(self.identity.slice).unwrap_or(self.range());
-        let own = self.replication.doubtful.take_within(range);
-        self.recovered.add_doubts(std::mem::replace(&mut self.replication.doubtful, own));
-        range
-    }
-
     pub(super) fn begin_serving(&mut self, now: Now) {
         let rows = match self.store.sessions_of(self.identity.slice) {
             Ok(rows) => rows,
@@ -353,7 +332,7 @@ impl Slice<'_> {
     pub(in crate::slice) fn is_level(&self) -> bool {
         !*self.stopped
             && matches!(&self.replication.role, Role::Primary(primary)
-                if matches!(primary.phase, Phase::Serving | Phase::Recalling) && !primary.is_cut_off)
+                if matches!(primary.phase, Phase::Serving | Phase::Recalling) && primary.cut_off.is_none())
     }
 
     /// A copy answers.

@@ -150,6 +150,11 @@ impl Progress {
         self.leased.is_some_and(|sent| now < sent.saturating_add(LEASE))
     }
 
+    /// It need not keep what it has promised any more.
+    pub(super) fn release(&mut self) {
+        self.leased = None;
+    }
+
     /// It stands here now.
     pub(super) fn stands_at(&mut self, position: Seq, last: Seq, now: Duration) {
         if position > self.acked || position == last {
