@@ -169,15 +169,7 @@ fn choose(all: Vec<Step>, names: &[String]) -> Result<Vec<Step>> {
     if let Some(unknown) = names.iter().find(|name| !all.iter().any(|step| matches(step, name))) {
         return wrong(format!("there is no step \"{unknown}\"; ./magma test --list shows them"));
     }
-    let is_left_out = |step: &Step| suites::ON_REQUEST.iter().any(|(name, _)| *name == step.name);
-    if names.is_empty() {
-        for (name, reason) in suites::ON_REQUEST {
-            println!("not run: {name}: {reason}; run it with ./magma test {name}");
-        }
-    }
-    let wanted = |step: &Step| {
-        if names.is_empty() { !is_left_out(step) } else { names.iter().any(|name| matches(step, name)) }
-    };
+    let wanted = |step: &Step| names.is_empty() || names.iter().any(|name| matches(step, name));
     Ok(all.into_iter().filter(wanted).collect())
 }
 

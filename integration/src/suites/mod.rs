@@ -193,12 +193,6 @@ pub(crate) const ALL: &[Suite] = &[
     },
 ];
 
-/// Suites that run only when they are named, and why.
-pub(crate) const ON_REQUEST: &[(&str, &str)] = &[(
-    "ring-doors",
-    "it fails now and then: a primary that does not hear costs 3.5 to 5.01 s, and less than 5 s are promised",
-)];
-
 /// Which way a suite reaches the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Through {
