@@ -39,8 +39,8 @@ struct Cli {
     /// One seed only.
     #[arg(long)]
     seed: Option<u64>,
-    /// Cuts the keyspace into so many slices in every world; with 0 each seed decides [default: 1, and 3 for a fault that one slice does not show].
-    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=MOST_SLICES))]
+    /// Cuts the keyspace into so many slices in every world [default: each seed decides; for a planted fault 1, or 3 if one slice does not show it].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_SLICES))]
     slices: Option<u32>,
     /// Shows what happens, and what volcanos say.
     #[arg(long)]
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
     match (&cli.plant, cli.seed) {
         (Some(name), seed) => plant(&cli, name, seed),
-        (None, Some(number)) => one(Seed { number, slices: slices(&cli, 1) }, None, cli.trace),
+        (None, Some(number)) => one(Seed { number, slices: cli.slices }, None, cli.trace),
         (None, None) => many(&cli),
     }
 }
@@ -83,11 +83,6 @@ fn one(seed: Seed, bug: Option<Bug>, trace: bool) -> ExitCode {
     }
 }
 
-/// How many slices there are, unless each seed decides.
-fn slices(cli: &Cli, default: u32) -> Option<u32> {
-    Some(cli.slices.unwrap_or(default)).filter(|slices| *slices > 0)
-}
-
 fn jobs(cli: &Cli) -> usize {
     cli.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
 }
@@ -95,7 +90,7 @@ fn jobs(cli: &Cli) -> usize {
 fn many(cli: &Cli) -> ExitCode {
     let corpus = if cli.no_corpus { Vec::new() } else { sweep::corpus(CORPUS) };
     let numbers = cli.first..cli.first + cli.seeds.unwrap_or(SEEDS);
-    let drawn = numbers.map(|number| Seed { number, slices: slices(cli, 1) });
+    let drawn = numbers.map(|number| Seed { number, slices: cli.slices });
     let seeds: Vec<Seed> = corpus.into_iter().chain(drawn).collect();
     let begun = Instant::now();
     let (mut passed, mut failed, mut operations) = (0, Vec::new(), 0);
@@ -134,7 +129,7 @@ fn plant(cli: &Cli, name: &str, seed: Option<u64>) -> ExitCode {
         println!("there is no fault {name}; there are: {:?}", Bug::ALL);
         return ExitCode::FAILURE;
     }
-    let slices = |bug: Bug| slices(cli, if bug.is_across() { SLICES_FOR_A_FAULT } else { 1 });
+    let slices = |bug: Bug| cli.slices.or(Some(if bug.is_across() { SLICES_FOR_A_FAULT } else { 1 }));
     if let (Some(number), [bug]) = (seed, bugs.as_slice()) {
         return one(Seed { number, slices: slices(*bug) }, Some(*bug), cli.trace);
     }
