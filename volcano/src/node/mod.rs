@@ -8,11 +8,14 @@
 //! not serve the slice either says so, and the client asks again with a newer topology.
 
 mod balance;
+mod entering;
 mod holding;
 mod lineage;
 pub mod message;
 mod peers;
+mod proposing;
 mod report;
+mod sending;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,21 +24,18 @@ use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::proto::{Reply, Request};
-use magma_common::topology::{Member, Replica, SliceId, Topology, VolcanoId};
+use magma_common::topology::{Member, Replica, SliceId, Topology};
 
 use self::holding::Holding;
 use self::message::{Envelope, Message};
 use self::peers::Peers;
-use crate::coordinator::{Change, Coordinator, Output, Proposing, Refusal, SliceChange};
-use crate::dht::Figures;
+use crate::coordinator::{Change, Coordinator, Output, Refusal};
 use crate::slice::{self, Answer, Call, Now, SliceRef, Slices, SyncFor, Ticket};
 use crate::store::{BodyRead, Store, StoreError, SyncDone, SyncJob};
 use crate::view::ReadError;
 
 /// Every volcano gives every other a sign of life this often.
 const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
-/// Who was heard within this time is taken to hear and to be heard.
-const HEARD_LATELY: Duration = Duration::from_millis(1500);
 /// What was not answered is said again after this time.
 const SAY_AGAIN: Duration = Duration::from_millis(300);
 /// Under this name the store keeps the topology.
@@ -293,32 +293,6 @@ impl Node {
         }
     }
 
-    /// Asks for a change of the topology on an administrator's behalf. Whether it was made is seen from the topology.
-    pub fn propose(&mut self, now: Now, change: &Change) {
-        if is_administrators(change) {
-            self.refusal = None;
-        }
-        if self.coordinator.is_leader() {
-            if let Proposing::Refused(refusal) = self.coordinator.propose(now.monotonic, change.clone()) {
-                self.refused(change, &refusal);
-            }
-            return;
-        }
-        let others = self.topology.voters.iter().copied().filter(|id| *id != self.own.id);
-        let is_asked = |voter: &VolcanoId| !matches!(change, Change::Slice(..)) || self.hears(now, *voter);
-        let voters: Vec<VolcanoId> = others.filter(is_asked).collect();
-        for voter in voters {
-            self.send_to(voter, Message::Propose(change.clone()));
-        }
-    }
-
-    /// Whether this volcano has given a sign of life lately. Of who hears nobody it is not known that the others are lost: it may
-    /// be the one that is cut off, in one direction only. Then it must not be heard when it wants to take others out or to serve
-    /// in their place.
-    fn hears(&self, now: Now, who: VolcanoId) -> bool {
-        self.peers.get(who).is_some_and(|peer| now.monotonic.saturating_sub(peer.heard) < HEARD_LATELY)
-    }
-
     /// Stops the network (`everywhere`), or takes note that it stops.
     pub fn shut_down(&mut self, everywhere: bool) {
         if self.goodbyes.is_none() {
@@ -359,11 +333,6 @@ impl Node {
     /// This volcano in this life.
     pub fn replica(&self) -> Replica {
         self.own.replica()
-    }
-
-    /// Why the network did not take this volcano in, if it said so.
-    pub fn not_taken(&self) -> Option<&str> {
-        self.not_taken.as_deref()
     }
 
     /// Stops in order: everything on disk, a clean mark set.
@@ -445,177 +414,6 @@ impl Node {
         self.slices.configure(now, &self.topology);
         self.has_more = true;
     }
-
-    fn be_forgotten(&mut self) {
-        tracing::info!(target: "magma::routing", version = self.topology.version, "the network has forgotten this volcano");
-        self.is_forgotten = true;
-        self.effects.push(Effect::Forgotten);
-    }
-
-    /// Without a network: the only thing to be heard is whether this volcano was taken into one.
-    fn hear_of_network(&mut self, now: Now, message: Message) {
-        match message {
-            Message::Topology(topology)
-                if topology.member(self.own.id).is_some_and(|member| member.boot == self.own.boot) =>
-            {
-                tracing::info!(target: "magma::routing", network = topology.network, "taken into the network");
-                self.adopt(now, *topology);
-            }
-            Message::NotTaken(reason) => self.not_taken = Some(reason),
-            _ => {}
-        }
-    }
-
-    /// A volcano asks to be taken in.
-    fn take_in(&mut self, now: Now, from: SocketAddr, member: Member) {
-        if self.topology.network == 0 {
-            return;
-        }
-        if self.topology.member(member.id).is_some_and(|known| known.boot == member.boot) {
-            return self.send_topology(from, Some(member.replica()));
-        }
-        self.propose(now, &Change::Enter(Box::new(member), Some(self.own.id)));
-    }
-
-    /// A change was asked for here.
-    fn consider(&mut self, now: Now, from: SocketAddr, sender: Replica, change: Change) {
-        if !self.coordinator.is_leader() {
-            return;
-        }
-        // Who was forgotten while it was down learns so, instead of coming back by itself. A newcomer asks through a member.
-        if let Change::Enter(member, _) = &change
-            && member.id == sender.volcano
-            && self.topology.member(member.id).is_none()
-        {
-            return self.send_topology(from, Some(sender));
-        }
-        if let Proposing::Refused(refusal) = self.coordinator.propose(now.monotonic, change.clone()) {
-            self.send(from, Some(sender), Message::Refused(change, refusal));
-        }
-    }
-
-    fn refused(&mut self, change: &Change, refusal: &Refusal) {
-        match change {
-            change if is_administrators(change) => self.refusal = Some((change.clone(), refusal.clone())),
-            Change::Slice(slice, epoch, change) => self.slices.refused(*slice, *epoch, change, refusal),
-            Change::Enter(member, _) if member.id != self.own.id => {
-                let address = member.node_address();
-                self.send(address, Some(member.replica()), Message::NotTaken(refusal.to_string()));
-            }
-            Change::Enter(..) => self.not_taken = Some(refusal.to_string()),
-            _ => {}
-        }
-    }
-
-    /// Makes this life of the volcano known, until it is.
-    fn enter(&mut self, now: Now) {
-        if self.is_forgotten {
-            return;
-        }
-        if self.topology.network == 0 {
-            for contact in self.contacts.clone() {
-                self.send(contact, None, Message::Join(Box::new(self.own.clone())));
-            }
-            return;
-        }
-        let known = self.topology.member(self.own.id);
-        if known.is_none_or(|known| known.boot < self.own.boot) {
-            self.propose(now, &Change::Enter(Box::new(self.own.clone()), None));
-        }
-    }
-
-    fn greet(&mut self, now: Now) {
-        self.slices.renew_copies(now);
-        let figures = Figures { coordinates: self.coordinator.is_leader(), ..self.slices.figures().clone() };
-        for id in self.others() {
-            self.send_to(id, Message::Alive(Box::new(figures.clone())));
-        }
-    }
-
-    fn say_goodbye(&mut self) {
-        match self.goodbyes {
-            None => {}
-            Some(0) => {
-                self.goodbyes = Some(0);
-                self.effects.push(Effect::Shutdown);
-            }
-            Some(left) => {
-                self.goodbyes = Some(left - 1);
-                for id in self.others() {
-                    self.send_to(id, Message::Shutdown);
-                }
-            }
-        }
-    }
-
-    fn others(&self) -> Vec<VolcanoId> {
-        self.topology.members.iter().map(|member| member.id).filter(|id| *id != self.own.id).collect()
-    }
-
-    /// Who knows less than the other is told.
-    fn compare_versions(&mut self, now: Now, from: SocketAddr, sender: Replica, version: u64) {
-        let own = self.topology.version;
-        if version != own && self.peers.may_exchange(now.monotonic, sender.volcano) {
-            if version < own {
-                self.send_topology(from, Some(sender));
-            } else {
-                self.send(from, Some(sender), Message::FetchTopology);
-            }
-        }
-    }
-
-    fn send_topology(&mut self, to: SocketAddr, who: Option<Replica>) {
-        self.send(to, who, Message::Topology(Box::new(self.topology.clone())));
-    }
-
-    fn spread_topology(&mut self) {
-        for id in self.others() {
-            self.send_to(id, Message::Topology(Box::new(self.topology.clone())));
-        }
-    }
-
-    fn send_to(&mut self, id: VolcanoId, message: Message) {
-        if let Some(address) = self.topology.member(id).map(Member::node_address) {
-            let envelope = self.envelope(Some(id), None, message);
-            self.effects.push(Effect::Send(address, Box::new(envelope)));
-        }
-    }
-
-    fn send_to_life(&mut self, to: Replica, message: Message) {
-        if let Some(address) = self.topology.member(to.volcano).map(Member::node_address) {
-            // A life that has ended is told nothing, but the volcano may be told what its new life should hear.
-            let boot = matches!(&message, Message::Slice(.., message) if !matches!(message, message::SliceMessage::Stand(_)));
-            let envelope = self.envelope(Some(to.volcano), boot.then_some(to.boot), message);
-            self.effects.push(Effect::Send(address, Box::new(envelope)));
-        }
-    }
-
-    fn send(&mut self, to: SocketAddr, who: Option<Replica>, message: Message) {
-        let envelope = self.envelope(who.map(|who| who.volcano), None, message);
-        self.effects.push(Effect::Send(to, Box::new(envelope)));
-    }
-
-    fn envelope(
-        &self,
-        to: Option<VolcanoId>,
-        boot: Option<magma_common::topology::BootId>,
-        message: Message,
-    ) -> Envelope {
-        let Topology { network, lineage, version, .. } = self.topology;
-        Envelope { network, lineage, from: self.own.replica(), to, boot, version, message }
-    }
-}
-
-/// Whether such changes are an administrator's alone.
-fn is_administrators(change: &Change) -> bool {
-    matches!(
-        change,
-        Change::Leave(..)
-            | Change::Copies(_)
-            | Change::Place(..)
-            | Change::Balance(_)
-            | Change::Slice(.., SliceChange::Divide(_))
-    )
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@
 //! can tear neither bytes that were there before nor the order of two writes: replay does the overwrites again, in order,
 //! and never touches what was appended.
 
+mod changes;
 pub(super) mod checksum;
 mod overlay;
 mod read;
 mod reading;
 mod rest;
 mod state;
+mod syncing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -20,28 +22,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::log::Lsn;
-use magma_common::handle::Handle;
 
 pub use read::BodyRead;
+pub(super) use syncing::ToSync;
 
 use super::db::Db;
 use super::disk::{Disk, SyncedFile};
 use super::error::StoreError;
-use crate::record::BodyChange;
 use crate::rows::BodyId;
 use crate::view::ReadError;
-use overlay::Piece;
+use changes::Pending;
 use state::{BodyState, Tail};
-
-/// A change that is in the log and not yet in the file.
-#[derive(Debug)]
-struct Pending {
-    lsn: Lsn,
-    body: BodyId,
-    offset: u64,
-    end: u64,
-    piece: Piece,
-}
 
 /// What changes a body.
 #[derive(Clone, Copy, Debug)]
@@ -84,17 +75,6 @@ pub(super) struct Bodies {
     now: Duration,
     resting: rest::Resting,
     mismatches: Arc<AtomicU64>,
-}
-
-/// A body to be synced.
-#[derive(Clone, Debug)]
-pub(super) struct ToSync {
-    body: BodyId,
-    born: Lsn,
-    pub(super) file: Option<Arc<SyncedFile>>,
-    /// Where its name lies, if that may not be durable.
-    pub(super) folder: Option<PathBuf>,
-    version: u64,
 }
 
 impl Bodies {
@@ -201,10 +181,6 @@ impl Bodies {
         self.unsynced().count()
     }
 
-    fn unsynced(&self) -> impl Iterator<Item = (&BodyId, &BodyState)> {
-        self.states.iter().filter(|(_, state)| state.is_unsynced())
-    }
-
     /// The file of a body, if it has one.
     fn open(&mut self, db: &Db, body: BodyId) -> Result<Option<Arc<SyncedFile>>, ReadError> {
         let born = self.state(db, body)?.born;
@@ -302,41 +278,6 @@ impl Bodies {
         }
     }
 
-    /// Whether a record may make this change: what the caller must have kept to. `by` whom it comes now; in
-    /// a replay nobody, and the bytes of appends may be missing.
-    pub(super) fn check(
-        &mut self,
-        db: &Db,
-        body: BodyId,
-        change: &BodyChange,
-        high: u64,
-        by: Option<By>,
-    ) -> Result<Result<u64, String>, ReadError> {
-        let overflow = || Err("the range ends beyond all offsets".to_owned());
-        Ok(match change {
-            BodyChange::Append { offset, length } => {
-                let Some(end) = offset.checked_add(*length) else { return Ok(overflow()) };
-                let state = self.state(db, body)?;
-                if *offset < high {
-                    Err(format!("it appends at {offset}, below {high}"))
-                } else if by.is_some_and(|by| state.row.is_none() && state.born != by.born()) {
-                    Err("the bytes that begin a body went to another file than its own".to_owned())
-                } else if by.is_some() && !state.has_written(*offset, end) {
-                    Err(format!("the bytes {offset}..{end} that it appends were not written"))
-                } else {
-                    Ok(high.max(end))
-                }
-            }
-            BodyChange::Overwrite { offset, data } => below(*offset, data.len() as u64, high),
-            // were it to reach beyond, replay would do it over what was appended later
-            BodyChange::Zero { offset, length } => below(*offset, *length, high),
-            BodyChange::Reserve { offset, length } => {
-                offset.checked_add(*length).map_or_else(overflow, |_| Ok(high))
-            }
-            BodyChange::Drop => Ok(0),
-        })
-    }
-
     /// One more than the highest byte ever written to a body.
     pub(super) fn high(&mut self, db: &Db, body: BodyId) -> Result<u64, ReadError> {
         Ok(self.state(db, body)?.high())
@@ -363,80 +304,6 @@ impl Bodies {
         Ok(())
     }
 
-    /// Takes a change that is in the log. `rows`: the database does not have its effect yet.
-    pub(super) fn apply(
-        &mut self,
-        db: &mut Db,
-        (body, flare): (BodyId, Handle),
-        change: &BodyChange,
-        by: By,
-        rows: bool,
-    ) -> Result<(), ReadError> {
-        if !rows && db.body(body)?.is_none_or(|row| by.lsn < row.born) {
-            // it was dropped later in the log, and perhaps brought in anew
-            return Ok(());
-        }
-        let lsn = by.lsn;
-        if matches!(change, BodyChange::Drop) {
-            return if rows { self.drop_body(db, body, flare, lsn) } else { Ok(()) };
-        }
-        self.ensure_row(db, body, flare, by.born())?;
-        let now = self.now;
-        let state = self.state(db, body)?;
-        let high = state.high();
-        let (start, end) = match change {
-            BodyChange::Append { offset, length } | BodyChange::Zero { offset, length } => {
-                (*offset, offset + length)
-            }
-            BodyChange::Overwrite { offset, data } => (*offset, offset + data.len() as u64),
-            BodyChange::Reserve { .. } | BodyChange::Drop => return Ok(()),
-        };
-        state.changed_at = now;
-        self.resting.disturb(body);
-        let state = self.state(db, body)?;
-        let has_sums = state.has_sums;
-        if let Some(row) = &mut state.row {
-            row.high = if matches!(change, BodyChange::Append { .. }) { high.max(end) } else { high };
-            row.summed = false;
-            state.row_changed = true;
-            if has_sums {
-                db.delete_sums(row.local, checksum::blocks(start, end))?;
-            }
-        }
-        match change {
-            BodyChange::Append { .. } => {
-                if state.written.iter().any(|range| range.end > state.high()) {
-                    state.tail = Tail::Unknown;
-                }
-                state.written.clear();
-                if state.is_unsynced() {
-                    state.appended_since.get_or_insert(lsn);
-                }
-                self.writing.retain(|&writing| writing != body);
-            }
-            BodyChange::Overwrite { data, .. } => {
-                self.lay(db, body, start..end, Piece::Data(data.clone()), lsn)?;
-            }
-            BodyChange::Zero { .. } => self.lay(db, body, start..end, Piece::Hole, lsn)?,
-            BodyChange::Reserve { .. } | BodyChange::Drop => {}
-        }
-        Ok(())
-    }
-
-    fn ensure_row(&mut self, db: &mut Db, body: BodyId, flare: Handle, born: Lsn) -> Result<(), ReadError> {
-        if self.state(db, body)?.row.is_none() {
-            db.insert_body(body, flare, born)?;
-            let row = db.body(body)?;
-            let state = self.state(db, body)?;
-            if state.born != born {
-                // in a replay nobody has said before that it would be brought in
-                (state.born, state.file, state.tail) = (born, None, Tail::Unknown);
-            }
-            state.row = row;
-        }
-        Ok(())
-    }
-
     /// The body, of which nothing is left but perhaps a file to be removed, is brought in anew by the entry of the log that comes
     /// next: what is appended goes to a file of its own.
     pub(super) fn begin(&mut self, db: &Db, body: BodyId, born: Lsn) -> Result<(), StoreError> {
@@ -453,108 +320,6 @@ impl Bodies {
     fn next_version(&mut self) -> u64 {
         self.versions += 1;
         self.versions
-    }
-
-    fn lay(
-        &mut self,
-        db: &Db,
-        body: BodyId,
-        range: std::ops::Range<u64>,
-        piece: Piece,
-        lsn: Lsn,
-    ) -> Result<(), ReadError> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        if let Piece::Data(bytes) = &piece {
-            self.pending_bytes += bytes.len() as u64;
-        }
-        let (offset, end) = (range.start, range.end);
-        self.state(db, body)?.overlay.put(offset, end, piece.clone(), lsn);
-        self.pending.push_back(Pending { lsn, body, offset, end, piece });
-        Ok(())
-    }
-
-    fn drop_body(&mut self, db: &mut Db, body: BodyId, flare: Handle, lsn: Lsn) -> Result<(), ReadError> {
-        // without a row there may still be a file, of an append that was never taken; with a dropped one that is removed anyway
-        if self.state(db, body)?.row.is_some() || !db.knows_body(body, Lsn(0))? {
-            self.ensure_row(db, body, flare, Lsn(0))?;
-        }
-        if let Some(row) = self.remove_state(body).and_then(|state| state.row) {
-            db.drop_body(row.local, lsn)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the changes of records up to `through`, which are on disk, to the files.
-    pub(super) fn settle(&mut self, db: &Db, through: Lsn) -> Result<(), StoreError> {
-        let mut touched = BTreeSet::new();
-        while self.pending.front().is_some_and(|pending| pending.lsn <= through) {
-            let Some(pending) = self.pending.pop_front() else { break };
-            if let Piece::Data(bytes) = &pending.piece {
-                self.pending_bytes = self.pending_bytes.saturating_sub(bytes.len() as u64);
-            }
-            // one that was dropped since has nothing lying over it any more, or was brought in anew
-            let is_over = |state: &BodyState| state.overlay.is_empty() || pending.lsn < state.born;
-            if self.states.get(&pending.body).is_none_or(is_over) {
-                continue;
-            }
-            let file = self.create(db, pending.body)?;
-            let (path, version) = (self.path_in_use(pending.body), self.next_version());
-            let state = self.state(db, pending.body)?;
-            state.changes.fetch_add(1, Ordering::AcqRel);
-            let written = match &pending.piece {
-                Piece::Data(bytes) => file.write_at(bytes, pending.offset),
-                Piece::Hole => file.punch(pending.offset, pending.end - pending.offset),
-            };
-            state.changes.fetch_add(1, Ordering::AcqRel);
-            state.version = version;
-            state.used = None;
-            state.overwritten_since.get_or_insert(pending.lsn);
-            // the record is acknowledged as on disk: to be full now is as bad as to fail
-            written.map_err(|source| StoreError::File { path, source })?;
-            touched.insert(pending.body);
-        }
-        for body in touched {
-            self.state(db, body)?.overlay.settle(through);
-        }
-        self.settled = self.settled.max(through);
-        Ok(())
-    }
-
-    /// The last record up to which all changes are in the files and synced there; `last` if nothing waits.
-    pub(super) fn durable_through(&self, last: Lsn) -> Lsn {
-        let waiting = self.pending.front().map(|pending| pending.lsn);
-        let since =
-            |state: &BodyState| [state.overwritten_since, state.appended_since].into_iter().flatten().min();
-        let unsynced = self.states.values().filter_map(since).min();
-        waiting.into_iter().chain(unsynced).min().map_or(last, |first| Lsn(first.0.saturating_sub(1)))
-    }
-
-    /// What is to be synced so that these bodies (all without a choice) are durable, and the folders made for them.
-    pub(super) fn to_sync(&self, chosen: Option<&[BodyId]>) -> (Vec<ToSync>, Vec<PathBuf>) {
-        let entry = |(&body, state): (&BodyId, &BodyState)| ToSync {
-            body,
-            born: state.born,
-            file: state.file.clone(),
-            folder: state.name_unsynced.then(|| self.folder(body)),
-            version: state.version,
-        };
-        let bodies: Vec<_> = match chosen {
-            None => self.unsynced().map(entry).collect(),
-            Some(chosen) => {
-                let states = chosen.iter().filter_map(|body| self.states.get_key_value(body));
-                states.filter(|(_, state)| state.is_unsynced()).map(entry).collect()
-            }
-        };
-        let named = bodies.iter().any(|body| body.folder.is_some());
-        let folders = if named { self.new_folders.iter().cloned().collect() } else { Vec::new() };
-        (bodies, folders)
-    }
-
-    /// Syncs the whole file system that the bodies lie on.
-    pub(super) fn sync_all(&self) -> io::Result<()> {
-        self.disk.sync_all(&self.root)
     }
 
     /// Forgets a body whose file is removed.
@@ -574,37 +339,9 @@ impl Bodies {
         self.settled
     }
 
-    /// What [`to_sync`](Self::to_sync) gave out has been synced; `settled` is as it was then.
-    pub(super) fn synced(&mut self, bodies: &[ToSync], folders: &[PathBuf], settled: Lsn) {
-        for done in bodies {
-            let state = self.states.get_mut(&done.body).filter(|state| state.born == done.born);
-            let Some(state) = state else { continue };
-            state.synced = state.synced.max(done.version);
-            state.name_unsynced &= done.folder.is_none();
-            if state.version <= state.synced {
-                state.appended_since = None;
-            }
-            // changes go to files in the order of the log, so all up to `settled` were in this one
-            if state.overwritten_since.is_some_and(|since| since <= settled) {
-                state.overwritten_since = (state.version > state.synced).then(|| Lsn(settled.0 + 1));
-            }
-        }
-        for folder in folders {
-            self.new_folders.remove(folder);
-        }
-    }
-
     /// Writes all changed rows to the database.
     pub(super) fn write_rows(&mut self, db: &Db) -> Result<(), ReadError> {
         self.states.values_mut().try_for_each(|state| write_row(db, state))
-    }
-}
-
-/// Whether a range that is overwritten lies below the body's end.
-fn below(offset: u64, length: u64, high: u64) -> Result<u64, String> {
-    match offset.checked_add(length) {
-        Some(end) if end <= high => Ok(high),
-        _ => Err(format!("it overwrites {length} bytes at {offset}, beyond {high}")),
     }
 }
 

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use magma_common::attr::Kind;
 use magma_common::topology::Seq;
@@ -12,7 +11,7 @@ use magma_common::topology::Seq;
 use super::super::simulated::SimDisk;
 use super::super::{Disk, Lsn, OpenError, Store, StoreError, SyncBodies};
 use super::making::{
-    SLICE, body_change, create, entry, flare, name, open_sim, put, put_append, real, record, small,
+    SLICE, body_change, create, entry, flare, name, open_sim, put, put_append, real, record, small, upkeep,
 };
 use crate::record::{BodyChange, Change};
 use crate::rows::BodyId;
@@ -22,20 +21,6 @@ const BODY: BodyId = BodyId(0x0102_0304_0506_0708);
 
 fn reopen(dir: &Path) -> (Store, super::super::Opened) {
     Store::open(dir, real(), small(false, "boot")).unwrap()
-}
-
-/// Runs upkeep until there is nothing to do, `seconds` later.
-fn upkeep(store: &mut Store, seconds: u64) {
-    for _ in 0..1000 {
-        let maintenance = store.maintain(Duration::from_secs(seconds)).unwrap();
-        let is_done = maintenance.job.is_none() && maintenance.again >= Duration::from_millis(100);
-        if let Some(job) = maintenance.job {
-            store.finish_sync(job.run()).unwrap();
-        } else if is_done {
-            return;
-        }
-    }
-    panic!("upkeep does not come to an end");
 }
 
 fn only_segment(dir: &Path) -> PathBuf {

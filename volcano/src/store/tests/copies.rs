@@ -1,7 +1,6 @@
 //! Copies of slices: their histories, how they are set back, placed and filled, and how they are read for others.
 
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use magma_common::attr::Kind;
@@ -12,7 +11,7 @@ use magma_common::topology::{Epoch, Position, Seq, SliceId};
 use super::super::{Lsn, OpenOptions, Opened, Rewound, Store, StoreError, SyncBodies};
 use super::making::{
     SLICE, begin, body_change, copied, create, flare, op, put, put_append, real, record, record_of, session,
-    small, time,
+    small, time, upkeep,
 };
 use crate::missing::Missing;
 use crate::node::message::SentRecord;
@@ -69,20 +68,6 @@ fn numbers(store: &Store, mut after: u64, max_bytes: usize) -> Vec<u64> {
         after = last.record.seq.0;
         numbers.extend(sent.iter().map(|sent| sent.record.seq.0));
     }
-}
-
-/// Runs upkeep with everything due until it has nothing to do.
-fn upkeep(store: &mut Store, seconds: u64) {
-    for _ in 0..1000 {
-        let maintenance = store.maintain(Duration::from_secs(seconds)).unwrap();
-        let is_done = maintenance.job.is_none() && maintenance.again >= Duration::from_millis(100);
-        match maintenance.job {
-            Some(job) => store.finish_sync(job.run()).unwrap(),
-            None if is_done => return,
-            None => {}
-        }
-    }
-    panic!("upkeep does not come to an end");
 }
 
 /// A store whose log has lost its first segments.

@@ -1,7 +1,6 @@
 //! Division of a slice: what it does to a copy, and how that survives, is taken back, and is told to others.
 
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use magma_common::attr::Kind;
@@ -13,7 +12,7 @@ use super::super::simulated::{Dice, SimDisk};
 use super::super::{Imported, Opened, Rewound, Store, StoreError, SyncBodies};
 use super::making::{
     SLICE, copied, create, flare, found, op, open_sim, put, put_in, put_transaction, real, record_in,
-    session, small, transaction,
+    session, small, transaction, upkeep,
 };
 use crate::missing::Missing;
 use crate::record::{Change, Record};
@@ -65,24 +64,20 @@ fn divide(store: &mut Store) {
     put(store, vec![Change::Divide(DIVISION)]);
 }
 
+/// A copy that is divided as long as it has these keys only, and these rows.
+fn divided_while_it_has(dir: &Path, keys: KeyRange, rows: &[Change]) -> Store {
+    let mut store = create(dir);
+    store.place(SLICE, KeyRange::ALL, at(6, 100), &[at(6, 1)], &[]).unwrap();
+    copied(&mut store, rows, Some(keys)).unwrap();
+    let division = Record { epoch: Epoch(6), ..record_in(&store, SLICE, vec![Change::Divide(DIVISION)]) };
+    store.receive(&division, &[]).unwrap();
+    store
+}
+
 /// The process dies, and the next one opens the store.
 fn reopen(store: Store, dir: &Path) -> (Store, Opened) {
     drop(store);
     Store::open(dir, real(), small(false, "boot")).unwrap()
-}
-
-/// Runs upkeep with everything due until it has nothing to do.
-fn upkeep(store: &mut Store, seconds: u64) {
-    for _ in 0..1000 {
-        let maintenance = store.maintain(Duration::from_secs(seconds)).unwrap();
-        let is_done = maintenance.job.is_none() && maintenance.again >= Duration::from_millis(100);
-        match maintenance.job {
-            Some(job) => store.finish_sync(job.run()).unwrap(),
-            None if is_done => return,
-            None => {}
-        }
-    }
-    panic!("upkeep does not come to an end");
 }
 
 fn assert_divided(store: &Store) {
@@ -307,12 +302,8 @@ fn both_halves_know_the_outcomes_from_before_after_a_restart() {
 #[test]
 fn what_a_copy_lacks_it_lacks_in_the_half_where_it_belongs() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = create(dir.path());
-    store.place(SLICE, KeyRange::ALL, at(6, 100), &[at(6, 1)], &[]).unwrap();
     let whole = KeyRange::new(Ino(0), Ino(1 << 60)).unwrap();
-    copied(&mut store, &[Change::PutSession(session(1))], Some(whole)).unwrap();
-    let division = Record { epoch: Epoch(6), ..record_in(&store, SLICE, vec![Change::Divide(DIVISION)]) };
-    store.receive(&division, &[]).unwrap();
+    let mut store = divided_while_it_has(dir.path(), whole, &[Change::PutSession(session(1))]);
     let rest = KeyRange::new(Ino((1 << 60) + 1), Ino(AT.0 - 1)).unwrap();
     for _ in 0..2 {
         assert_eq!((store.missing(SLICE), store.missing(NEW)), (&Missing::all(rest), &Missing::all(upper())));
@@ -327,11 +318,7 @@ fn what_a_copy_lacks_it_lacks_in_the_half_where_it_belongs() {
 #[test]
 fn who_lacks_the_sessions_lacks_them_in_both_halves() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = create(dir.path());
-    store.place(SLICE, KeyRange::ALL, at(6, 100), &[at(6, 1)], &[]).unwrap();
-    copied(&mut store, &[], KeyRange::new(Ino(1), Ino(u64::MAX))).unwrap();
-    let division = Record { epoch: Epoch(6), ..record_in(&store, SLICE, vec![Change::Divide(DIVISION)]) };
-    store.receive(&division, &[]).unwrap();
+    let store = divided_while_it_has(dir.path(), KeyRange::new(Ino(1), Ino(u64::MAX)).unwrap(), &[]);
     assert_eq!(store.missing(SLICE), &Missing::all(KeyRange::single(Ino(0))));
     assert_eq!(store.missing(NEW), &Missing::all(KeyRange::single(AT)));
 }

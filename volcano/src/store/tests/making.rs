@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use magma_common::attr::Kind;
 use magma_common::handle::{BirthNumber, Handle};
@@ -53,6 +54,20 @@ pub(super) fn real() -> Arc<dyn Disk> {
 /// A new store on the real disk.
 pub(super) fn create(dir: &Path) -> Store {
     Store::open(dir, real(), small(true, "boot")).unwrap().0
+}
+
+/// Runs upkeep with everything due until it has nothing to do.
+pub(super) fn upkeep(store: &mut Store, seconds: u64) {
+    for _ in 0..1000 {
+        let maintenance = store.maintain(Duration::from_secs(seconds)).unwrap();
+        let is_done = maintenance.job.is_none() && maintenance.again >= Duration::from_millis(100);
+        match maintenance.job {
+            Some(job) => store.finish_sync(job.run()).unwrap(),
+            None if is_done => return,
+            None => {}
+        }
+    }
+    panic!("upkeep does not come to an end");
 }
 
 pub(super) fn time(number: u64) -> Timestamp {
