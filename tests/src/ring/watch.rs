@@ -41,6 +41,9 @@ impl World {
         }
         let is_stable = is_success && asked.is_stable();
         let slice = route.slice;
+        // Whatever else became due with the request was done after it.
+        let made = asked.id.and_then(|id| self.oracle.chronicle.of(id)).filter(|made| made.slice == slice);
+        let saw = made.map_or(route.at, |made| route.at.max(Seq(made.seq)));
         let known = node.topology().slices.iter().find(|config| config.id == slice);
         let newest = self.oracle.config(slice);
         let configs = known.into_iter().chain(newest).filter(|config| config.primary == life);
@@ -51,20 +54,20 @@ impl World {
         let copies = configs.flat_map(Config::in_sync).chain(proposed.copied());
         for copy in copies.filter_map(|copy| self.process_of(copy)) {
             let (last, on_disk) = (copy.last_record(slice), copy.synced(slice));
-            if last < route.at {
+            if last < saw {
                 return violation(format!(
                     "answers: volcano {place} answers what saw record {} of slice {}, and the copy of volcano {} ends at {}: {}",
-                    route.at.0,
+                    saw.0,
                     slice.0,
                     copy.place,
                     last.0,
                     describe(asked)
                 ));
             }
-            if is_stable && on_disk < route.at {
+            if is_stable && on_disk < saw {
                 return violation(format!(
                     "stable answers: volcano {place} calls record {} of slice {} durable, and volcano {} has synced up to {}: {}",
-                    route.at.0,
+                    saw.0,
                     slice.0,
                     copy.place,
                     on_disk.0,

@@ -388,11 +388,9 @@ impl World {
                 Err(error) => panic!("a message that was sent does not decode: {error}"),
             },
             Input::Request(route, call) => {
-                let ticket = volcano.take_in(route);
+                let at = node.store().position(route.slice).unwrap_or_default().seq;
+                let ticket = volcano.take_in(Route { at, ..route });
                 node.request(now, ticket, *call);
-                if let Some(route) = volcano.waiting.get_mut(&ticket) {
-                    route.at = node.store().position(route.slice).unwrap_or_default().seq;
-                }
             }
             Input::Cancel(client, tag) => {
                 let of_try = |(_, route): &(&Ticket, &Route)| route.client == client && route.tag == tag;

@@ -97,7 +97,7 @@ fn a_primary_that_hears_nobody_is_replaced_although_all_hear_it() {
     let begin = ring.now.monotonic;
     ring.until(|ring| [2, 3].iter().any(|number| serves(&ring.running[number], FIRST_SLICE)));
     let took = ring.now.monotonic.saturating_sub(begin);
-    assert!(took < Duration::from_millis(3000), "it took {took:?}");
+    assert!(took < Duration::from_secs(3), "it took {took:?}");
     assert!(!serves(&ring.running[&1], FIRST_SLICE));
     ring.deaf = None;
     ring.until(|ring| ring.in_sync() == 2 && ring.topology().slices[0].joining.is_empty());

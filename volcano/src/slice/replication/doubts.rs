@@ -78,30 +78,23 @@ impl Slice<'_> {
 /// The changes that make a body what it is: `data` at `offset`. What reads as zeros may be a hole that the power cut has left, and
 /// needs no space; to fill it would fail on a full disk.
 fn as_it_is(offset: u64, data: &Bytes) -> Vec<BodyChange> {
+    let is_hole = |block: &[u8]| block.iter().all(|byte| *byte == 0);
     let mut changes = Vec::new();
-    let mut done = 0;
-    while done < data.len() {
-        let is_hole = |block: &[u8]| block.iter().all(|byte| *byte == 0);
-        let starts_with_hole = data[done..].chunks(BLOCK).next().is_some_and(is_hole);
-        let run: usize = data[done..]
-            .chunks(BLOCK)
-            .take_while(|block| is_hole(block) == starts_with_hole)
-            .map(<[u8]>::len)
-            .sum();
-        let at = offset + done as u64;
-        let end = done + run;
-        if starts_with_hole {
-            changes.push(BodyChange::Zero { offset: at, length: run as u64 });
-        } else {
-            let zeros = data[done..end].iter().rev().take_while(|byte| **byte == 0).count();
-            let data = data.slice(done..end - zeros);
-            let behind = at + data.len() as u64;
-            changes.push(BodyChange::Overwrite { offset: at, data });
-            if zeros > 0 {
-                changes.push(BodyChange::Zero { offset: behind, length: zeros as u64 });
-            }
+    let (mut at, mut rest) = (offset, data.clone());
+    while !rest.is_empty() {
+        let begins_as_hole = rest.chunks(BLOCK).next().is_some_and(is_hole);
+        let run = rest.chunks(BLOCK).take_while(|block| is_hole(block) == begins_as_hole);
+        let mut bytes = rest.split_to(run.map(<[u8]>::len).sum());
+        let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+        let (begin, end) = (at, at + bytes.len() as u64);
+        bytes.truncate(bytes.len() - zeros);
+        if !bytes.is_empty() {
+            changes.push(BodyChange::Overwrite { offset: begin, data: bytes });
         }
-        done = end;
+        if zeros > 0 {
+            changes.push(BodyChange::Zero { offset: end - zeros as u64, length: zeros as u64 });
+        }
+        at = end;
     }
     changes
 }
