@@ -238,6 +238,11 @@ impl Volcano {
             self.clock.now(now),
         );
         let node = node.map_err(|error| error.to_string())?;
+        if matches!(self.beginning, Beginning::Resume) && node.topology().network == 0 {
+            // It had heard that it was taken in, and its disk failed when that was written.
+            self.beginning = Beginning::Join;
+            return Err("the network was not joined to the end".to_owned());
+        }
         let life = node.replica();
         self.node = Some(node);
         self.life = Some(life);

@@ -303,14 +303,18 @@ impl Slice<'_> {
         if planted(Bug::SkipRewind) {
             return Ok(());
         }
-        match self.store.rewind(self.identity.slice, to) {
-            Ok(Rewound::Done) => {}
-            Ok(Rewound::NotInLog) => self.is_unfit("a rewind", "the log does not reach back that far"),
-            Err(StoreError::Rejected { reason, .. }) => self.is_unfit("a rewind", &reason),
+        let reason = match self.store.rewind(self.identity.slice, to) {
+            Ok(Rewound::Done) => {
+                self.ledger.cut(to.seq);
+                return self.after_cut();
+            }
+            Ok(Rewound::NotInLog) => "the log does not reach back that far".to_owned(),
+            Err(StoreError::Rejected { reason, .. }) => reason,
             Err(error) => return Err(error.into()),
-        }
-        self.ledger.cut(to.seq);
-        self.after_cut()
+        };
+        self.is_unfit("a rewind", &reason);
+        self.say_stand();
+        Ok(())
     }
 
     /// A copy that has been cut, or has begun anew, says so only when that cannot come undone.
