@@ -31,6 +31,8 @@ const MOST_MACHINES: usize = 7;
 pub(super) enum Trouble {
     /// Time for the next fault.
     Next,
+    /// Time for the next change of the slices.
+    Reshape,
     /// A process is started.
     Start(usize),
     /// A stopped process goes on.
@@ -51,8 +53,10 @@ pub(super) enum Trouble {
 /// The state of the faults.
 pub(super) struct Faults {
     dice: Dice,
+    /// Decides about changes of the slices.
+    pub(super) reshaping: Dice,
     /// Faults are over.
-    is_over: bool,
+    pub(super) is_over: bool,
     /// Counts the faults of the network.
     cuts: u64,
     /// Volcanos that are to be forgotten.
@@ -89,8 +93,9 @@ impl Moment {
 }
 
 impl Faults {
-    pub(super) fn new(dice: Dice) -> Self {
-        Self { dice, is_over: false, cuts: 0, leaving: BTreeSet::new(), lost: None, moment: None }
+    pub(super) fn new(dice: Dice, reshaping: Dice) -> Self {
+        let leaving = BTreeSet::new();
+        Self { dice, reshaping, is_over: false, cuts: 0, leaving, lost: None, moment: None }
     }
 }
 
@@ -101,6 +106,9 @@ impl World {
         self.after(SECOND, Event::Trouble(Trouble::Copies(self.scenario.copies)));
         self.after(PEACE, Event::Trouble(Trouble::Next));
         self.after(PEACE, Event::Trouble(Trouble::Administrate));
+        if self.scenario.reshaping.is_some() {
+            self.after(PEACE, Event::Trouble(Trouble::Reshape));
+        }
     }
 
     /// Everything is put right, and nothing more goes wrong.
@@ -129,6 +137,7 @@ impl World {
     pub(super) fn trouble(&mut self, trouble: Trouble) -> Done {
         match trouble {
             Trouble::Next => return self.next_fault(),
+            Trouble::Reshape => self.reshape(),
             Trouble::Start(place) => return self.start(place),
             Trouble::Resume(place, run) if self.volcanos[place].run == run => self.resume(place),
             Trouble::Resume(..) => {}

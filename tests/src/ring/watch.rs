@@ -4,7 +4,7 @@
 //! The oracle sees that something was lost, and the search that an answer makes no sense. For either something must go wrong
 //! after the mistake, within moments, and somebody must have looked. These checks see the mistake itself.
 
-use magma_common::topology::{Epoch, Replica, Seq, Slice as Config, SliceId};
+use magma_common::topology::{Epoch, Replica, Seq, Slice as Config, SliceId, Topology};
 use magma_volcano::coordinator::{Change, SliceChange};
 use magma_volcano::node::message::{Message, SliceMessage};
 use magma_volcano::slice::across::message::AcrossMessage;
@@ -50,7 +50,7 @@ impl World {
         let proposed = proposed.into_iter().flat_map(|(_, copies)| copies);
         let copies = configs.flat_map(Config::in_sync).chain(proposed.copied());
         for copy in copies.filter_map(|copy| self.process_of(copy)) {
-            let (last, on_disk) = (copy.last_record(slice), copy.synced(slice));
+            let (last, on_disk) = (copy.last_record(slice), self.synced(copy, slice));
             if last < route.at {
                 return violation(format!(
                     "answers: volcano {place} answers what saw record {} of slice {}, and the copy of volcano {} ends at {}: {}",
@@ -71,6 +71,40 @@ impl World {
                     describe(asked)
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// The process has synced its copy of a slice up to this record, perhaps before that was divided off another one.
+    fn synced(&self, copy: &Volcano, slice: SliceId) -> Seq {
+        let whole =
+            self.oracle.division(slice).map_or(Seq(0), |(whole, at)| self.synced(copy, whole).min(at));
+        copy.synced(slice).max(whole)
+    }
+
+    /// A slice has been divided: both halves have the copies that it had, which hold the same of the new one, and have it on their disks.
+    pub(super) fn check_division(&mut self, before: &Config, topology: &Topology) -> Done {
+        let Some(division) = before.dividing else { return Ok(()) };
+        let Some(half) = topology.slices.iter().find(|slice| slice.id == division.new) else { return Ok(()) };
+        let Some((_, at)) = self.oracle.division(half.id) else { return Ok(()) };
+        for copy in half.in_sync() {
+            self.after(COMPARE_AFTER, Event::Trouble(Trouble::Compare(half.id, copy, COMPARE_TRIES)));
+            let Some(process) = self.process_of(copy) else { continue };
+            if self.synced(process, before.id) < at {
+                return violation(format!(
+                    "division: slice {} is there, and volcano {} does not have record {} of slice {} on its disk, which divided it off",
+                    half.id.0, process.place, at.0, before.id.0
+                ));
+            }
+        }
+        let is_next = |slice: &&Config| slice.id == before.id && slice.epoch == half.epoch;
+        if let Some(kept) = topology.slices.iter().find(is_next)
+            && (kept.range.common(half.range).is_some() || !kept.in_sync().eq(half.in_sync()))
+        {
+            return violation(format!(
+                "division: the halves of slice {} are not like the whole",
+                before.id.0
+            ));
         }
         Ok(())
     }
@@ -141,7 +175,7 @@ impl World {
             let Some(line) = self.oracle.line(slice) else { continue };
             let joined = line.joined(*copy).unwrap_or(0);
             let synced_for_primary = process.copies.get(&slice).map_or(0, |copy| copy.synced_for_primary);
-            if synced_for_primary < joined || process.synced(slice) < Seq(line.stable) {
+            if synced_for_primary < joined || self.synced(process, slice) < Seq(line.stable) {
                 return violation(format!(
                     "new copies: volcano {} counts as in sync with slice {} in epoch {}, has synced up to {}, and all up to {} is called durable",
                     process.place,

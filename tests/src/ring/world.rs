@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use magma_common::error::FlareError;
-use magma_common::proto::Reply;
+use magma_common::proto::{Reply, Request};
 use magma_common::topology::{Epoch, Seq, Slice as Config, SliceId, Topology, VolcanoId};
 use magma_volcano::node::Effect;
 use magma_volcano::node::message::{Envelope, Message};
@@ -22,7 +22,7 @@ use super::digest::Digest;
 use super::faults::{Faults, Trouble};
 use super::history::{History, Violation, describe, describe_answer, violation};
 use super::network::{Host, Network};
-use super::oracle::Oracle;
+use super::oracle::{Oracle, driver_of};
 use super::scenario::Scenario;
 use super::trace::Trace;
 use super::volcano::{
@@ -102,7 +102,7 @@ impl World {
             network,
             oracle,
             history: History::default(),
-            faults: Faults::new(Dice::new(seed, "faults")),
+            faults: Faults::new(Dice::new(seed, "faults"), Dice::new(seed, "reshaping")),
             trace,
             digest: Digest::default(),
             dice: Dice::new(seed, "world"),
@@ -387,7 +387,8 @@ impl World {
                 Ok(envelope) => node.receive(now, from, envelope),
                 Err(error) => panic!("a message that was sent does not decode: {error}"),
             },
-            Input::Request(route, call) => {
+            Input::Request(mut route, call) => {
+                route.slice = slice_known(node.topology(), &call.request).unwrap_or(route.slice);
                 let ticket = volcano.take_in(route);
                 node.request(now, ticket, *call);
                 if let Some(route) = volcano.waiting.get_mut(&ticket) {
@@ -431,6 +432,7 @@ impl World {
 
     /// The process has done something: watches it and carries out what it wants done.
     pub(super) fn settle(&mut self, place: usize) -> Done {
+        self.watch_topology(place)?;
         for (made, record) in observed::taken() {
             self.oracle.record(self.now, &self.history, made, &record)?;
         }
@@ -438,7 +440,7 @@ impl World {
             self.crash(place, "in the middle of writing");
             return Ok(());
         }
-        self.watch(place)?;
+        self.watch_reigns(place)?;
         let Some(node) = &mut self.volcanos[place].node else { return Ok(()) };
         for effect in node.effects() {
             if self.volcanos[place].is_up() {
@@ -448,7 +450,8 @@ impl World {
         Ok(())
     }
 
-    fn watch(&mut self, place: usize) -> Done {
+    /// What the process knows of the topology. It is looked at first: it says what the records mean that come after it.
+    fn watch_topology(&mut self, place: usize) -> Done {
         let is_any_paused = self.volcanos.iter().any(|volcano| volcano.paused.is_some());
         let volcano = &mut self.volcanos[place];
         let version = volcano.topology().map_or(0, |topology| topology.version);
@@ -466,9 +469,10 @@ impl World {
                 if let Some(config) = topology.slices.iter().find(|slice| slice.id == before.id) {
                     self.check_change(&before, config)?;
                 }
+                self.check_division(&before, &topology)?;
             }
         }
-        self.watch_reigns(place)
+        Ok(())
     }
 
     /// Who serves what.
@@ -544,10 +548,14 @@ impl World {
 
     fn answer(&mut self, place: usize, ticket: Ticket, answer: Answer) -> Done {
         let volcano = &mut self.volcanos[place];
-        let Some(route) = volcano.waiting.remove(&ticket) else {
+        let Some(mut route) = volcano.waiting.remove(&ticket) else {
             return violation(format!("answers: volcano {place} answers {ticket:?} twice, or nobody asked"));
         };
         let answer = answer.map_err(|failure| failure.error);
+        let request = &self.history.operations[route.operation].asked.request;
+        // Its slice may have been divided since it came.
+        let known = volcano.topology().and_then(|topology| slice_known(topology, request));
+        route.slice = known.unwrap_or(route.slice);
         let reign = volcano.slice(route.slice).map(|slice| slice.reign()).unwrap_or_default();
         let version = volcano.node.as_ref().map_or(0, |node| node.topology().version);
         self.trace.say(self.now, || {
@@ -582,6 +590,11 @@ impl World {
             self.after(*delay, Event::Request(target, route, patience, call));
         }
     }
+}
+
+/// Who drives a request in this topology.
+fn slice_known(topology: &Topology, request: &Request) -> Option<SliceId> {
+    topology.slice_of(&driver_of(request)).map(|slice| slice.id)
 }
 
 /// Whether an answer says anything about the namespace.
@@ -622,7 +635,13 @@ pub(super) fn show_topology(topology: &Topology) -> String {
             "slice {}, epoch {}{}: primary {}, mirrors [{}], joining [{}]",
             slice.id.0,
             slice.epoch.0,
-            if slice.recalling { " (recalling)" } else { "" },
+            if slice.recalling {
+                " (recalling)"
+            } else if slice.dividing.is_some() {
+                " (dividing)"
+            } else {
+                ""
+            },
             life(&slice.primary),
             list(&slice.mirrors),
             list(&slice.joining)
