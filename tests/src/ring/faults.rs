@@ -119,7 +119,7 @@ impl World {
         self.note_fault();
         self.network.calm();
         for place in 0..self.volcanos.len() {
-            self.mend(place);
+            self.volcanos[place].mend();
             self.resume(place);
             if !self.volcanos[place].is_up() && !self.volcanos[place].is_gone {
                 self.after(
@@ -149,19 +149,13 @@ impl World {
             Trouble::Heal(_) => {}
             Trouble::Mend(place) => {
                 self.note_fault();
-                self.mend(place);
+                self.volcanos[place].mend();
             }
             Trouble::Copies(copies) => self.put(0, Input::Wanted(Change::Copies(copies))),
             Trouble::Compare(slice, copy, tries) => return self.compare(slice, copy, tries),
             Trouble::Administrate => self.administrate(),
         }
         Ok(())
-    }
-
-    fn mend(&mut self, place: usize) {
-        self.volcanos[place].sync_time = 3 * MILLISECOND;
-        self.volcanos[place].disk.set_full(false);
-        self.volcanos[place].is_full = false;
     }
 
     fn start(&mut self, place: usize) -> Done {

@@ -4,16 +4,20 @@
 //! The oracle sees that something was lost, and the search that an answer makes no sense. For either something must go wrong
 //! after the mistake, within moments, and somebody must have looked. These checks see the mistake itself.
 
+use std::collections::BTreeMap;
+
 use magma_common::topology::{Epoch, Replica, Seq, Slice as Config, SliceId, Topology};
 use magma_volcano::coordinator::{Change, SliceChange};
 use magma_volcano::node::message::{Message, SliceMessage};
+use magma_volcano::slice::SliceRef;
 use magma_volcano::slice::across::message::AcrossMessage;
 
 use super::clock::{MILLISECOND, Time};
 use super::faults::Trouble;
 use super::history::{Violation, describe, violation};
 use super::invariants;
-use super::volcano::{Route, Volcano};
+use super::trace::show_topology;
+use super::volcano::{Beginning, Route, Volcano};
 use super::world::{Event, World};
 
 /// Clients and copies are given this time before a new copy is looked at.
@@ -26,6 +30,59 @@ const COMPARE_AGAIN: Time = 17 * MILLISECOND;
 type Done = Result<(), Violation>;
 
 impl World {
+    /// What the process knows of the topology. It is looked at first: it says what the records mean that come after it.
+    pub(super) fn watch_topology(&mut self, place: usize) -> Done {
+        let is_any_paused = self.volcanos.iter().any(|volcano| volcano.paused.is_some());
+        let volcano = &mut self.volcanos[place];
+        let version = volcano.topology().map_or(0, |topology| topology.version);
+        if version > volcano.shown {
+            volcano.shown = version;
+            volcano.beginning = Beginning::Resume;
+            let topology = volcano.topology().cloned().unwrap_or_default();
+            if version > self.oracle.version() {
+                self.trace.say(self.now, || format!("volcano {place} knows {}", show_topology(&topology)));
+            }
+            let is_new = version > self.oracle.version();
+            let before: Vec<Config> = self.oracle.configs().filter(|_| is_new).cloned().collect();
+            self.oracle.topology(self.now, &topology, is_any_paused)?;
+            for before in before {
+                if let Some(config) = topology.slices.iter().find(|slice| slice.id == before.id) {
+                    self.check_change(&before, config)?;
+                }
+                self.check_division(&before, &topology)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who serves what.
+    pub(super) fn watch_reigns(&mut self, place: usize) -> Done {
+        let volcano = &mut self.volcanos[place];
+        let (Some(node), Some(life)) = (&volcano.node, volcano.life) else { return Ok(()) };
+        let serving = node.slices().iter().filter(SliceRef::is_serving);
+        let serves: BTreeMap<SliceId, Epoch> =
+            serving.map(|slice| (slice.identity().slice, slice.reign())).collect();
+        let before = std::mem::replace(&mut volcano.serves, serves.clone());
+        for slice in before.keys().filter(|slice| !serves.contains_key(slice)) {
+            self.trace.say(self.now, || format!("volcano {place} serves slice {} no more", slice.0));
+        }
+        for (slice, reign) in serves {
+            if before.get(&slice) == Some(&reign) {
+                continue;
+            }
+            let Some(node) = &self.volcanos[place].node else { return Ok(()) };
+            let store = node.store();
+            let last = store.position(slice).unwrap_or_default();
+            self.trace.say(self.now, || {
+                format!("volcano {place} serves slice {}, reign {}, last record {last:?}", slice.0, reign.0)
+            });
+            let name = |seq| store.position_at(slice, seq);
+            self.oracle.serves(self.now, slice, (life, reign), name, last.seq)?;
+            self.check_reign(place, slice, reign)?;
+        }
+        Ok(())
+    }
+
     /// The volcano whose process is this copy.
     fn process_of(&self, copy: Replica) -> Option<&Volcano> {
         self.volcanos.iter().find(|volcano| volcano.life == Some(copy) && volcano.is_up())

@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::proto::{Reply, Request};
-use magma_common::topology::{Epoch, Seq, Slice as Config, SliceId, Topology, VolcanoId};
+use magma_common::topology::{Seq, SliceId, Topology, VolcanoId};
 use magma_volcano::node::Effect;
 use magma_volcano::node::message::{Envelope, Message};
 use magma_volcano::observed;
-use magma_volcano::slice::{Answer, Call, SliceRef, SyncFor, Ticket};
+use magma_volcano::slice::{Answer, Call, SyncFor, Ticket};
 use magma_volcano::store::{BodyRead, SyncJob};
 
 use super::client::{Arrival, Client, Surroundings, Try};
@@ -450,59 +450,6 @@ impl World {
         Ok(())
     }
 
-    /// What the process knows of the topology. It is looked at first: it says what the records mean that come after it.
-    fn watch_topology(&mut self, place: usize) -> Done {
-        let is_any_paused = self.volcanos.iter().any(|volcano| volcano.paused.is_some());
-        let volcano = &mut self.volcanos[place];
-        let version = volcano.topology().map_or(0, |topology| topology.version);
-        if version > volcano.shown {
-            volcano.shown = version;
-            volcano.beginning = Beginning::Resume;
-            let topology = volcano.topology().cloned().unwrap_or_default();
-            if version > self.oracle.version() {
-                self.trace.say(self.now, || format!("volcano {place} knows {}", show_topology(&topology)));
-            }
-            let is_new = version > self.oracle.version();
-            let before: Vec<Config> = self.oracle.configs().filter(|_| is_new).cloned().collect();
-            self.oracle.topology(self.now, &topology, is_any_paused)?;
-            for before in before {
-                if let Some(config) = topology.slices.iter().find(|slice| slice.id == before.id) {
-                    self.check_change(&before, config)?;
-                }
-                self.check_division(&before, &topology)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Who serves what.
-    fn watch_reigns(&mut self, place: usize) -> Done {
-        let volcano = &mut self.volcanos[place];
-        let (Some(node), Some(life)) = (&volcano.node, volcano.life) else { return Ok(()) };
-        let serving = node.slices().iter().filter(SliceRef::is_serving);
-        let serves: BTreeMap<SliceId, Epoch> =
-            serving.map(|slice| (slice.identity().slice, slice.reign())).collect();
-        let before = std::mem::replace(&mut volcano.serves, serves.clone());
-        for slice in before.keys().filter(|slice| !serves.contains_key(slice)) {
-            self.trace.say(self.now, || format!("volcano {place} serves slice {} no more", slice.0));
-        }
-        for (slice, reign) in serves {
-            if before.get(&slice) == Some(&reign) {
-                continue;
-            }
-            let Some(node) = &self.volcanos[place].node else { return Ok(()) };
-            let store = node.store();
-            let last = store.position(slice).unwrap_or_default();
-            self.trace.say(self.now, || {
-                format!("volcano {place} serves slice {}, reign {}, last record {last:?}", slice.0, reign.0)
-            });
-            let name = |seq| store.position_at(slice, seq);
-            self.oracle.serves(self.now, slice, (life, reign), name, last.seq)?;
-            self.check_reign(place, slice, reign)?;
-        }
-        Ok(())
-    }
-
     fn carry_out(&mut self, place: usize, effect: Effect) -> Done {
         match effect {
             Effect::Answer(ticket, answer) => self.answer(place, ticket, answer),
@@ -617,44 +564,6 @@ fn stable_part(bytes: &Bytes) -> &[u8] {
         Ok(envelope) if matches!(envelope.message, Message::Alive(_)) => b"alive",
         _ => bytes,
     }
-}
-
-/// For people.
-pub(super) fn show_topology(topology: &Topology) -> String {
-    let name = |volcano: VolcanoId| {
-        let member = topology.member(volcano).map(|member| member.nickname.clone());
-        member.unwrap_or_else(|| format!("{:x}", volcano.0))
-    };
-    let slices = topology.slices.iter().map(|slice| {
-        let life =
-            |copy: &magma_common::topology::Replica| format!("{}/{}", name(copy.volcano), copy.boot.0 >> 32);
-        let list = |copies: &[magma_common::topology::Replica]| {
-            copies.iter().map(life).collect::<Vec<_>>().join(" ")
-        };
-        format!(
-            "slice {}, epoch {}{}: primary {}, mirrors [{}], joining [{}]",
-            slice.id.0,
-            slice.epoch.0,
-            if slice.recalling {
-                " (recalling)"
-            } else if slice.dividing.is_some() {
-                " (dividing)"
-            } else {
-                ""
-            },
-            life(&slice.primary),
-            list(&slice.mirrors),
-            list(&slice.joining)
-        )
-    });
-    let slices = slices.collect::<Vec<_>>().join("; ");
-    format!(
-        "topology {} (loss {}, copies {}, voters {:?}): {slices}",
-        topology.version,
-        topology.loss_counter,
-        topology.copies,
-        topology.voters.iter().map(|voter| name(*voter)).collect::<Vec<_>>(),
-    )
 }
 
 impl World {
