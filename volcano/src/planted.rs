@@ -55,6 +55,10 @@ pub enum Bug {
     ForgetPreparedAtFailover,
     /// A slice that may have lost records does again what others know of, though it was settled.
     DoSettledAgain,
+    /// A new slice is let be before the record that has divided it off is on the disks of all copies.
+    DivideBeforeDisk,
+    /// A new slice knows no outcomes of the operations before it was divided off.
+    ForgetLedgerAtDivision,
 }
 
 impl Bug {
@@ -86,10 +90,17 @@ impl Bug {
         Self::ShowPrepared,
         Self::ForgetPreparedAtFailover,
         Self::DoSettledAgain,
+        Self::DivideBeforeDisk,
+        Self::ForgetLedgerAtDivision,
     ];
 }
 
 impl Bug {
+    /// Whether only slices that are divided show it.
+    pub fn is_of_division(self) -> bool {
+        matches!(self, Self::DivideBeforeDisk | Self::ForgetLedgerAtDivision)
+    }
+
     /// Whether only several slices show it.
     pub fn is_across(self) -> bool {
         matches!(

@@ -129,7 +129,13 @@ fn plant(cli: &Cli, name: &str, seed: Option<u64>) -> ExitCode {
         println!("there is no fault {name}; there are: {:?}", Bug::ALL);
         return ExitCode::FAILURE;
     }
-    let slices = |bug: Bug| cli.slices.or(Some(if bug.is_across() { SLICES_FOR_A_FAULT } else { 1 }));
+    let needed = |bug: Bug| match bug {
+        // only worlds that decide by themselves divide slices
+        _ if bug.is_of_division() => None,
+        _ if bug.is_across() => Some(SLICES_FOR_A_FAULT),
+        _ => Some(1),
+    };
+    let slices = |bug: Bug| cli.slices.or(needed(bug));
     if let (Some(number), [bug]) = (seed, bugs.as_slice()) {
         return one(Seed { number, slices: slices(*bug) }, Some(*bug), cli.trace);
     }

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use magma_common::handle::Handle;
+use magma_common::key::KeyRange;
 use magma_common::proto::{OpId, SessionId};
 use magma_common::topology::{Epoch, SliceId};
 use magma_volcano::record::{Change, Record};
@@ -32,6 +33,8 @@ pub enum Fate {
 pub struct Made {
     /// Of which slice.
     pub slice: SliceId,
+    /// Which keys that had.
+    pub range: KeyRange,
     /// Under which epoch.
     pub epoch: Epoch,
     /// Its place in its slice's history.
@@ -53,8 +56,8 @@ pub struct Made {
 /// A slice has lost what was not on disk.
 #[derive(Clone, Debug)]
 pub struct Cut {
-    /// Which slice.
-    pub slice: SliceId,
+    /// Which keys the slice had.
+    pub range: KeyRange,
     /// When its history goes on.
     pub time: Time,
     /// How many records had been made, of all slices.
@@ -76,7 +79,7 @@ pub struct Chronicle {
 
 impl Chronicle {
     /// A primary has made a record: its number here.
-    pub fn note(&mut self, now: Time, record: &Record) -> Result<usize, Violation> {
+    pub fn note(&mut self, now: Time, range: KeyRange, record: &Record) -> Result<usize, Violation> {
         let ended = record.changes.iter().filter_map(|change| match change {
             Change::EndSession(session) => Some(*session),
             _ => None,
@@ -87,6 +90,7 @@ impl Chronicle {
         });
         let made = Made {
             slice: record.slice,
+            range,
             epoch: record.epoch,
             seq: record.seq.0,
             id: record.outcome.as_ref().map(|outcome| outcome.id),
@@ -133,8 +137,8 @@ impl Chronicle {
     }
 
     /// A slice has lost what was not on disk; the number of the cut.
-    pub fn cut(&mut self, slice: SliceId, time: Time, unsynced: Vec<(Handle, Range<usize>)>) -> usize {
-        self.cuts.push(Cut { slice, time, before: self.made.len(), unsynced });
+    pub fn cut(&mut self, range: KeyRange, time: Time, unsynced: Vec<(Handle, Range<usize>)>) -> usize {
+        self.cuts.push(Cut { range, time, before: self.made.len(), unsynced });
         self.cuts.len() - 1
     }
 

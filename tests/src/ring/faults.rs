@@ -34,6 +34,8 @@ const MOST_MACHINES: usize = 7;
 pub(super) enum Trouble {
     /// Time for the next fault.
     Next,
+    /// Time for the next change of the slices.
+    Reshape,
     /// A process is started.
     Start(usize),
     /// A stopped process goes on.
@@ -54,8 +56,10 @@ pub(super) enum Trouble {
 /// The state of the faults.
 pub(super) struct Faults {
     dice: Dice,
+    /// Decides about changes of the slices.
+    pub(super) reshaping: Dice,
     /// Faults are over.
-    is_over: bool,
+    pub(super) is_over: bool,
     /// Counts the faults of the network.
     cuts: u64,
     /// Volcanos that are to be forgotten.
@@ -69,9 +73,10 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    pub(super) fn new(dice: Dice) -> Self {
+    pub(super) fn new(dice: Dice, reshaping: Dice) -> Self {
         Self {
             dice,
+            reshaping,
             is_over: false,
             cuts: 0,
             leaving: BTreeSet::new(),
@@ -89,6 +94,9 @@ impl World {
         self.after(SECOND, Event::Trouble(Trouble::Copies(self.scenario.copies)));
         self.after(PEACE, Event::Trouble(Trouble::Next));
         self.after(PEACE, Event::Trouble(Trouble::Administrate));
+        if self.scenario.reshaping.is_some() {
+            self.after(PEACE, Event::Trouble(Trouble::Reshape));
+        }
     }
 
     /// Everything is put right, and nothing more goes wrong.
@@ -99,7 +107,7 @@ impl World {
         self.note_fault();
         self.network.calm();
         for place in 0..self.volcanos.len() {
-            self.mend(place);
+            self.volcanos[place].mend();
             self.resume(place);
             if !self.volcanos[place].is_up() && !self.volcanos[place].is_gone {
                 self.after(
@@ -117,6 +125,7 @@ impl World {
     pub(super) fn trouble(&mut self, trouble: Trouble) -> Done {
         match trouble {
             Trouble::Next => return self.next_fault(),
+            Trouble::Reshape => self.reshape(),
             Trouble::Start(place) => return self.start(place),
             Trouble::Resume(place, run) if self.volcanos[place].run == run => self.resume(place),
             Trouble::Resume(..) => {}
@@ -128,19 +137,13 @@ impl World {
             Trouble::Heal(_) => {}
             Trouble::Mend(place) => {
                 self.note_fault();
-                self.mend(place);
+                self.volcanos[place].mend();
             }
             Trouble::Copies(copies) => self.put(0, Input::Wanted(Change::Copies(copies))),
             Trouble::Compare(slice, copy, tries) => return self.compare(slice, copy, tries),
             Trouble::Administrate => self.administrate(),
         }
         Ok(())
-    }
-
-    fn mend(&mut self, place: usize) {
-        self.volcanos[place].sync_time = 3 * MILLISECOND;
-        self.volcanos[place].disk.set_full(false);
-        self.volcanos[place].is_full = false;
     }
 
     fn start(&mut self, place: usize) -> Done {

@@ -46,6 +46,9 @@ fn unrest_of_slice(up: &[&Volcano], copies: usize, config: &Config) -> Option<St
     if config.recalling {
         return Some("it has not asked the others what it lost".into());
     }
+    if config.dividing.is_some() {
+        return Some("it is being divided".into());
+    }
     if !config.joining.is_empty() {
         return Some(format!("{} copies are joining", config.joining.len()));
     }

@@ -14,12 +14,13 @@ use bytes::Bytes;
 use magma_common::attr::Wcc;
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
+use magma_common::key::KeyRange;
 use magma_common::proto::operation::{CreateHow, WriteReply};
 use magma_common::proto::{OpId, Reply, Request};
 use magma_common::topology::{Epoch, Position, Replica, Seq, Slice as Config, SliceId};
 use magma_volcano::record::Record;
 
-use super::chronicle::{Chronicle, Fate};
+use super::chronicle::{Chronicle, Fate, Made};
 use super::clock::{SECOND, Time};
 use super::history::{Asked, History, Operation, Violation, describe, violation};
 use super::lives::Lives;
@@ -125,7 +126,7 @@ impl Line {
                 self.slice.0
             ));
         }
-        self.line.insert(seq, chronicle.note(around.now, record)?);
+        self.line.insert(seq, chronicle.note(around.now, self.range(record.epoch), record)?);
         Ok(())
     }
 
@@ -202,7 +203,7 @@ impl Line {
 
     fn cut(&mut self, around: &Around<'_>, chronicle: &mut Chronicle, survived: u64) -> usize {
         self.spend(around, chronicle, survived);
-        let cut = chronicle.cut(self.slice, around.now, self.unsynced(around.history, chronicle));
+        let cut = chronicle.cut(self.present_range(), around.now, self.unsynced(around.history, chronicle));
         self.cuts.push((around.now, survived));
         self.acknowledged = self.acknowledged.min(survived);
         self.stable = self.stable.min(survived);
@@ -212,7 +213,43 @@ impl Line {
     /// The number of the operation's record, if it has one here.
     fn seq_of(&self, chronicle: &Chronicle, id: Option<OpId>) -> Option<u64> {
         let made = id.and_then(|id| chronicle.of(id))?;
-        (made.slice == self.slice).then_some(made.seq)
+        self.has(chronicle, made).then_some(made.seq)
+    }
+
+    /// Whether a record is part of this history: one that the slice has made, or the slice that it was divided off.
+    fn has(&self, chronicle: &Chronicle, made: &Made) -> bool {
+        self.line.get(&made.seq).is_some_and(|number| chronicle.made[*number].id == made.id)
+    }
+
+    /// The keys of the slice in this epoch.
+    fn range(&self, epoch: Epoch) -> KeyRange {
+        let config = self.configs.range(..=epoch).next_back().or_else(|| self.configs.first_key_value());
+        config.map_or(KeyRange::ALL, |(_, config)| config.range)
+    }
+
+    fn present_range(&self) -> KeyRange {
+        self.config().map_or(KeyRange::ALL, |config| config.range)
+    }
+
+    /// The slice is divided, by the record with this number: the history of the one that comes of it. That record is on the disks of all
+    /// copies, and with it all others before it.
+    pub fn divide(&mut self, new: SliceId, at: u64) -> Self {
+        self.acknowledged = self.acknowledged.max(at);
+        self.stable = self.stable.max(at);
+        Self {
+            slice: new,
+            names: self.names.clone(),
+            line: self.line.range(..=at).map(|(seq, number)| (*seq, *number)).collect(),
+            lost_ids: self.lost_ids.clone(),
+            epoch: self.epoch,
+            acknowledged: at,
+            stable: at,
+            synced: self.synced.iter().map(|(handle, seq)| (*handle, (*seq).min(at))).collect(),
+            cuts: self.cuts.clone(),
+            spent: self.spent.clone(),
+            first_answers: self.first_answers.clone(),
+            ..Self::new(new)
+        }
     }
 
     /// What was written last and is not known to be on disk.
@@ -221,9 +258,12 @@ impl Line {
         for operation in &history.operations {
             let Request::Write(write) = &operation.asked.request else { continue };
             let Some(made) = operation.asked.id.and_then(|id| chronicle.of(id)) else { continue };
-            let Some((opcode, reply)) = made.reply.as_ref().filter(|_| made.slice == self.slice) else {
+            let Some((opcode, reply)) = made.reply.as_ref().filter(|_| self.has(chronicle, made)) else {
                 continue;
             };
+            if !self.present_range().contains(&write.handle.key) {
+                continue;
+            }
             let on_disk = self.synced.get(&write.handle).copied().unwrap_or(0);
             if made.seq > on_disk
                 && let Ok(Reply::Write(written)) = Reply::decode(*opcode, reply)

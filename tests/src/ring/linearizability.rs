@@ -21,7 +21,7 @@ use super::chronicle::{Cut, Fate, Made};
 use super::clock::Time;
 use super::history::{Asked, History, Operation, Violation, describe, describe_answer, violation};
 use super::namespace::{Mismatch, Namespace};
-use super::oracle::Oracle;
+use super::oracle::{Oracle, driver_of};
 
 /// So many tries of an operation at a place are made before the search gives up.
 const PATIENCE: usize = 3_000_000;
@@ -119,8 +119,8 @@ fn of_operation(
     items: &mut Vec<Item>,
 ) -> Result<(), Violation> {
     let chronicle = &oracle.chronicle;
-    let slice = oracle.slice_of(&operation.asked.request);
-    let cuts = || chronicle.cuts.iter().filter(|cut| cut.slice == slice);
+    let key = driver_of(&operation.asked.request);
+    let cuts = || chronicle.cuts.iter().filter(|cut| cut.range.contains(&key));
     let item = |hint, lost, what| Item {
         asked: operation.asked.clone(),
         begun: operation.sent,
@@ -202,7 +202,7 @@ fn ended_sessions(oracle: &Oracle) -> Vec<Item> {
             Fate::Kept => None,
         };
         for session in &made.ended {
-            let ends = What::EndsSession(oracle.range_of(made.slice));
+            let ends = What::EndsSession(made.range);
             let hint = Some(place_of_record(number));
             items.push(Item { hint, lost, ..own(*session, made.made, ends) });
             items.push(own(*session, made.made, What::ForgetsOpens));

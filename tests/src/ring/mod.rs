@@ -9,6 +9,7 @@
 //! | `client`, `workload` | who asks, and for what |
 //! | `network`, `clock`, `dice` | how messages travel, what time it is, chance |
 //! | `faults` | what goes wrong |
+//! | `reshaping` | slices that are divided meanwhile |
 //! | `history` | what clients heard |
 //! | `oracle`, `line`, `chronicle`, `lives` | every record, and what may be lost: as a whole, of one slice; in their order; every life |
 //! | `namespace`, `linearizability` | whether what clients heard makes sense |
@@ -37,6 +38,7 @@ mod moment;
 pub mod namespace;
 pub mod network;
 pub mod oracle;
+mod reshaping;
 pub mod scenario;
 pub mod sweep;
 pub mod trace;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
-use magma_common::key::KeyRange;
+use magma_common::key::{Key, KeyRange};
 use magma_common::proto::{Reply, Request};
 use magma_common::topology::{Epoch, Position, Replica, Seq, Slice as Config, SliceId, Topology};
 use magma_volcano::life::FIRST_SLICE;
@@ -13,7 +13,7 @@ use magma_volcano::record::Record;
 
 use super::chronicle::Chronicle;
 use super::clock::{SECOND, Time};
-use super::history::{History, Violation};
+use super::history::{History, Violation, violation};
 use super::line::{Around, CALM_SECONDS, Line};
 use super::lives::Lives;
 
@@ -25,8 +25,10 @@ pub struct Oracle {
     /// All records.
     pub chronicle: Chronicle,
     lines: BTreeMap<SliceId, Line>,
-    /// Who keeps what; it does not change.
+    /// Who keeps what.
     ranges: Vec<(SliceId, KeyRange)>,
+    /// Of each slice that is divided off: off which, and by which of its records.
+    divisions: BTreeMap<SliceId, (SliceId, Seq)>,
     /// When something last was wrong with anything.
     pub last_fault: Time,
     /// Nobody may be taken out without need.
@@ -47,7 +49,13 @@ impl Oracle {
     ) -> Result<(), Violation> {
         let around = Around { now, history, lives: &self.lives };
         let line = self.lines.entry(record.slice).or_insert_with(|| Line::new(record.slice));
-        line.record(&around, &mut self.chronicle, made, record)
+        line.record(&around, &mut self.chronicle, made, record)?;
+        let Some(division) = record.division().filter(|_| made) else { return Ok(()) };
+        // One that was lost is made again, perhaps elsewhere.
+        if self.config(division.new).is_none() {
+            self.divisions.insert(division.new, (record.slice, record.seq));
+        }
+        Ok(())
     }
 
     /// A topology was seen.
@@ -58,11 +66,57 @@ impl Oracle {
         self.version = topology.version;
         self.ranges = topology.slices.iter().map(|slice| (slice.id, slice.range)).collect();
         let is_calm = self.is_fair && !paused && now.saturating_sub(self.last_fault) > CALM_SECONDS * SECOND;
+        Self::check_cover(topology)?;
+        self.note_divisions(topology)?;
         for config in &topology.slices {
             let line = self.lines.entry(config.id).or_insert_with(|| Line::new(config.id));
             line.configure(now, config, (topology.copies, topology.loss_counter), is_calm)?;
         }
         Ok(())
+    }
+
+    /// The slices cover the keyspace once.
+    fn check_cover(topology: &Topology) -> Result<(), Violation> {
+        let mut next = Some(KeyRange::ALL.start().0);
+        for slice in &topology.slices {
+            if next != Some(slice.range.start().0) {
+                return violation(format!(
+                    "cover: slice {} does not begin where the one before it ends",
+                    slice.id.0
+                ));
+            }
+            next = slice.range.stop().0.checked_add(1);
+        }
+        if next.is_some() && !topology.slices.is_empty() {
+            return violation("cover: the last slice does not end with the keyspace");
+        }
+        Ok(())
+    }
+
+    /// Slices that are new have the history of those that they were divided off.
+    fn note_divisions(&mut self, topology: &Topology) -> Result<(), Violation> {
+        let is_new = |config: &&Config| !self.lines.contains_key(&config.id);
+        let mut new: Vec<SliceId> = topology.slices.iter().filter(is_new).map(|config| config.id).collect();
+        new.sort_unstable();
+        if self.configs().next().is_none() {
+            return Ok(());
+        }
+        for new in new {
+            let Some((whole, at)) = self.divisions.get(&new) else {
+                return violation(format!(
+                    "division: slice {} is there, and no record has divided it off",
+                    new.0
+                ));
+            };
+            let half = self.lines.get_mut(whole).map(|line| line.divide(new, at.0));
+            self.lines.extend(half.map(|half| (new, half)));
+        }
+        Ok(())
+    }
+
+    /// Of a slice that was divided off another one: off which, and by which of its records.
+    pub fn division(&self, slice: SliceId) -> Option<(SliceId, Seq)> {
+        self.divisions.get(&slice).copied()
     }
 
     /// A volcano begins to serve a slice.
@@ -101,15 +155,9 @@ impl Oracle {
 
     /// The slice that drives a request.
     pub fn slice_of(&self, request: &Request) -> SliceId {
-        let key = request.key().unwrap_or(Handle::root().key);
+        let key = driver_of(request);
         let found = self.ranges.iter().find(|(_, range)| range.contains(&key));
         found.map_or(FIRST_SLICE, |(slice, _)| *slice)
-    }
-
-    /// The keys of a slice.
-    pub fn range_of(&self, slice: SliceId) -> KeyRange {
-        let found = self.ranges.iter().find(|(of, _)| *of == slice);
-        found.map_or(KeyRange::ALL, |(_, range)| *range)
     }
 
     /// The number of the last record of a request's slice that somebody may have heard of.
@@ -136,4 +184,9 @@ impl Oracle {
     pub fn configs(&self) -> impl Iterator<Item = &Config> {
         self.lines.values().filter_map(Line::config)
     }
+}
+
+/// The key of the flare whose slice drives a request.
+pub fn driver_of(request: &Request) -> Key {
+    request.key().unwrap_or(Handle::root().key)
 }

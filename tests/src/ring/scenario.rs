@@ -105,6 +105,8 @@ pub struct Scenario {
     pub is_careful: bool,
     /// The clock of a stopped machine stands still.
     pub frozen_clocks: bool,
+    /// Time between changes of the slices and of who keeps them, about; none if they stay as they are.
+    pub reshaping: Option<Time>,
     /// The network.
     pub weather: Weather,
     /// How often each fault is chosen.
@@ -137,13 +139,16 @@ impl Scenario {
         self
     }
 
-    /// Cuts the keyspace into so many slices; some worlds into several, if that is left open.
+    /// Cuts the keyspace into so many slices; some worlds into several, if that is left open, and then some of them go on being cut.
     #[must_use]
     pub fn cut(mut self, slices: Option<u32>, dice: &mut Dice) -> Self {
         let drawn = *dice.pick(&SLICES);
         self.slices = slices.unwrap_or(drawn);
+        if slices.is_none() && dice.one_in(2) {
+            self.reshaping = Some(dice.magnitude(2 * SECOND, 30 * SECOND));
+        }
         let is_fickle = self.faults.iter().all(|(kind, _)| *kind != Kind::PowerCut);
-        if self.slices > 1 && !is_fickle {
+        if (self.slices > 1 || self.reshaping.is_some()) && !is_fickle {
             self.faults.extend(KINDS_OF_SEVERAL);
         }
         self
@@ -179,6 +184,7 @@ impl Scenario {
             pause: if is_calm { 1000 * SECOND } else { dice.magnitude(2 * SECOND, 20 * SECOND) },
             is_careful: !dice.one_in(4),
             frozen_clocks: dice.one_in(20),
+            reshaping: None,
             weather: Weather::draw(dice),
             faults,
             longest_outage: dice.magnitude(SECOND, 60 * SECOND),

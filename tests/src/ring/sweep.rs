@@ -84,13 +84,13 @@ pub fn seeds(
     });
 }
 
-/// The seeds that once failed: one a line, with the number of slices if there are several, and what they found behind a `#`.
+/// The seeds that once failed: one a line, with the number of slices if there are several (0: the seed decides), and what they found behind a `#`.
 pub fn corpus(text: &str) -> Vec<Seed> {
     let seed = |line: &str| {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         let number = words.next()?.parse().ok()?;
         let slices = words.next().map_or(Some(1), |word| word.parse().ok())?;
-        Some(Seed { number, slices: Some(slices) })
+        Some(Seed { number, slices: Some(slices).filter(|slices| *slices > 0) })
     };
     text.lines().filter_map(seed).collect()
 }

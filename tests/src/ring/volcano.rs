@@ -348,6 +348,13 @@ impl Volcano {
         self.next_forward
     }
 
+    /// The disk is as fast and as large as before.
+    pub fn mend(&mut self) {
+        self.sync_time = 3 * MILLISECOND;
+        self.disk.set_full(false);
+        self.is_full = false;
+    }
+
     /// How long the next sync takes.
     pub fn next_sync_time(&mut self) -> Time {
         self.dice.range(50 * MICROSECOND, self.sync_time.max(100 * MICROSECOND))

@@ -4,16 +4,20 @@
 //! The oracle sees that something was lost, and the search that an answer makes no sense. For either something must go wrong
 //! after the mistake, within moments, and somebody must have looked. These checks see the mistake itself.
 
-use magma_common::topology::{Epoch, Replica, Seq, Slice as Config, SliceId};
+use std::collections::BTreeMap;
+
+use magma_common::topology::{Epoch, Replica, Seq, Slice as Config, SliceId, Topology};
 use magma_volcano::coordinator::{Change, SliceChange};
 use magma_volcano::node::message::{Message, SliceMessage};
+use magma_volcano::slice::SliceRef;
 use magma_volcano::slice::across::message::AcrossMessage;
 
 use super::clock::{MILLISECOND, Time};
 use super::faults::Trouble;
 use super::history::{Violation, describe, violation};
 use super::invariants;
-use super::volcano::{Route, Volcano};
+use super::trace::show_topology;
+use super::volcano::{Beginning, Route, Volcano};
 use super::world::{Event, World};
 
 /// Clients and copies are given this time before a new copy is looked at.
@@ -26,6 +30,59 @@ const COMPARE_AGAIN: Time = 17 * MILLISECOND;
 type Done = Result<(), Violation>;
 
 impl World {
+    /// What the process knows of the topology. It is looked at first: it says what the records mean that come after it.
+    pub(super) fn watch_topology(&mut self, place: usize) -> Done {
+        let is_any_paused = self.volcanos.iter().any(|volcano| volcano.paused.is_some());
+        let volcano = &mut self.volcanos[place];
+        let version = volcano.topology().map_or(0, |topology| topology.version);
+        if version > volcano.shown {
+            volcano.shown = version;
+            volcano.beginning = Beginning::Resume;
+            let topology = volcano.topology().cloned().unwrap_or_default();
+            if version > self.oracle.version() {
+                self.trace.say(self.now, || format!("volcano {place} knows {}", show_topology(&topology)));
+            }
+            let is_new = version > self.oracle.version();
+            let before: Vec<Config> = self.oracle.configs().filter(|_| is_new).cloned().collect();
+            self.oracle.topology(self.now, &topology, is_any_paused)?;
+            for before in before {
+                if let Some(config) = topology.slices.iter().find(|slice| slice.id == before.id) {
+                    self.check_change(&before, config)?;
+                }
+                self.check_division(&before, &topology)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who serves what.
+    pub(super) fn watch_reigns(&mut self, place: usize) -> Done {
+        let volcano = &mut self.volcanos[place];
+        let (Some(node), Some(life)) = (&volcano.node, volcano.life) else { return Ok(()) };
+        let serving = node.slices().iter().filter(SliceRef::is_serving);
+        let serves: BTreeMap<SliceId, Epoch> =
+            serving.map(|slice| (slice.identity().slice, slice.reign())).collect();
+        let before = std::mem::replace(&mut volcano.serves, serves.clone());
+        for slice in before.keys().filter(|slice| !serves.contains_key(slice)) {
+            self.trace.say(self.now, || format!("volcano {place} serves slice {} no more", slice.0));
+        }
+        for (slice, reign) in serves {
+            if before.get(&slice) == Some(&reign) {
+                continue;
+            }
+            let Some(node) = &self.volcanos[place].node else { return Ok(()) };
+            let store = node.store();
+            let last = store.position(slice).unwrap_or_default();
+            self.trace.say(self.now, || {
+                format!("volcano {place} serves slice {}, reign {}, last record {last:?}", slice.0, reign.0)
+            });
+            let name = |seq| store.position_at(slice, seq);
+            self.oracle.serves(self.now, slice, (life, reign), name, last.seq)?;
+            self.check_reign(place, slice, reign)?;
+        }
+        Ok(())
+    }
+
     /// The volcano whose process is this copy.
     fn process_of(&self, copy: Replica) -> Option<&Volcano> {
         self.volcanos.iter().find(|volcano| volcano.life == Some(copy) && volcano.is_up())
@@ -53,7 +110,7 @@ impl World {
         let proposed = proposed.into_iter().flat_map(|(_, copies)| copies);
         let copies = configs.flat_map(Config::in_sync).chain(proposed.copied());
         for copy in copies.filter_map(|copy| self.process_of(copy)) {
-            let (last, on_disk) = (copy.last_record(slice), copy.synced(slice));
+            let (last, on_disk) = (copy.last_record(slice), self.synced(copy, slice));
             if last < saw {
                 return violation(format!(
                     "answers: volcano {place} answers what saw record {} of slice {}, and the copy of volcano {} ends at {}: {}",
@@ -74,6 +131,40 @@ impl World {
                     describe(asked)
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// The process has synced its copy of a slice up to this record, perhaps before that was divided off another one.
+    fn synced(&self, copy: &Volcano, slice: SliceId) -> Seq {
+        let whole =
+            self.oracle.division(slice).map_or(Seq(0), |(whole, at)| self.synced(copy, whole).min(at));
+        copy.synced(slice).max(whole)
+    }
+
+    /// A slice has been divided: both halves have the copies that it had, which hold the same of the new one, and have it on their disks.
+    pub(super) fn check_division(&mut self, before: &Config, topology: &Topology) -> Done {
+        let Some(division) = before.dividing else { return Ok(()) };
+        let Some(half) = topology.slices.iter().find(|slice| slice.id == division.new) else { return Ok(()) };
+        let Some((_, at)) = self.oracle.division(half.id) else { return Ok(()) };
+        for copy in half.in_sync() {
+            self.after(COMPARE_AFTER, Event::Trouble(Trouble::Compare(half.id, copy, COMPARE_TRIES)));
+            let Some(process) = self.process_of(copy) else { continue };
+            if self.synced(process, before.id) < at {
+                return violation(format!(
+                    "division: slice {} is there, and volcano {} does not have record {} of slice {} on its disk, which divided it off",
+                    half.id.0, process.place, at.0, before.id.0
+                ));
+            }
+        }
+        let is_next = |slice: &&Config| slice.id == before.id && slice.epoch == half.epoch;
+        if let Some(kept) = topology.slices.iter().find(is_next)
+            && (kept.range.common(half.range).is_some() || !kept.in_sync().eq(half.in_sync()))
+        {
+            return violation(format!(
+                "division: the halves of slice {} are not like the whole",
+                before.id.0
+            ));
         }
         Ok(())
     }
@@ -122,7 +213,9 @@ impl World {
         let (Some(new), Some(primary)) = (self.process_of(copy), self.process_of(config.primary)) else {
             return Ok(());
         };
-        if new.last_record(slice) == primary.last_record(slice) {
+        // One that has not begun to serve, after a loss of power, may have other bytes: it has yet to say which ones are true.
+        let is_begun = primary.serves.contains_key(&slice);
+        if is_begun && new.last_record(slice) == primary.last_record(slice) {
             return invariants::equal(slice, primary, new);
         }
         if tries > 0 {
@@ -144,7 +237,7 @@ impl World {
             let Some(line) = self.oracle.line(slice) else { continue };
             let joined = line.joined(*copy).unwrap_or(0);
             let synced_for_primary = process.copies.get(&slice).map_or(0, |copy| copy.synced_for_primary);
-            if synced_for_primary < joined || process.synced(slice) < Seq(line.stable) {
+            if synced_for_primary < joined || self.synced(process, slice) < Seq(line.stable) {
                 return violation(format!(
                     "new copies: volcano {} counts as in sync with slice {} in epoch {}, has synced up to {}, and all up to {} is called durable",
                     process.place,

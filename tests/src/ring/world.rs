@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use magma_common::error::FlareError;
-use magma_common::proto::Reply;
-use magma_common::topology::{Epoch, Seq, Slice as Config, SliceId, Topology, VolcanoId};
+use magma_common::proto::{Reply, Request};
+use magma_common::topology::{Seq, SliceId, Topology, VolcanoId};
 use magma_volcano::node::Effect;
 use magma_volcano::node::message::{Envelope, Message};
 use magma_volcano::observed;
-use magma_volcano::slice::{Answer, Call, SliceRef, SyncFor, Ticket};
+use magma_volcano::slice::{Answer, Call, SyncFor, Ticket};
 use magma_volcano::store::{BodyRead, SyncJob};
 
 use super::client::{Arrival, Client, Surroundings, Try};
@@ -22,7 +22,7 @@ use super::digest::Digest;
 use super::faults::{Faults, Trouble};
 use super::history::{History, Violation, describe, describe_answer, violation};
 use super::network::{Host, Network};
-use super::oracle::Oracle;
+use super::oracle::{Oracle, driver_of};
 use super::scenario::Scenario;
 use super::trace::Trace;
 use super::volcano::{
@@ -102,7 +102,7 @@ impl World {
             network,
             oracle,
             history: History::default(),
-            faults: Faults::new(Dice::new(seed, "faults")),
+            faults: Faults::new(Dice::new(seed, "faults"), Dice::new(seed, "reshaping")),
             trace,
             digest: Digest::default(),
             dice: Dice::new(seed, "world"),
@@ -387,9 +387,10 @@ impl World {
                 Ok(envelope) => node.receive(now, from, envelope),
                 Err(error) => panic!("a message that was sent does not decode: {error}"),
             },
-            Input::Request(route, call) => {
-                let at = node.store().position(route.slice).unwrap_or_default().seq;
-                let ticket = volcano.take_in(Route { at, ..route });
+            Input::Request(mut route, call) => {
+                route.slice = slice_known(node.topology(), &call.request).unwrap_or(route.slice);
+                route.at = node.store().position(route.slice).unwrap_or_default().seq;
+                let ticket = volcano.take_in(route);
                 node.request(now, ticket, *call);
             }
             Input::Cancel(client, tag) => {
@@ -429,70 +430,25 @@ impl World {
 
     /// The process has done something: watches it and carries out what it wants done.
     pub(super) fn settle(&mut self, place: usize) -> Done {
+        self.watch_topology(place)?;
         for (made, record) in observed::taken() {
+            self.trace.say(self.now, || {
+                let id = record.outcome.as_ref().map(|outcome| outcome.id);
+                let (slice, epoch, seq) = (record.slice.0, record.epoch.0, record.seq.0);
+                format!("record {seq} of slice {slice}, epoch {epoch}, for {id:?}: {:?}", record.changes)
+            });
             self.oracle.record(self.now, &self.history, made, &record)?;
         }
         if self.volcanos[place].disk.is_killed() {
             self.crash(place, "in the middle of writing");
             return Ok(());
         }
-        self.watch(place)?;
+        self.watch_reigns(place)?;
         let Some(node) = &mut self.volcanos[place].node else { return Ok(()) };
         for effect in node.effects() {
             if self.volcanos[place].is_up() {
                 self.carry_out(place, effect)?;
             }
-        }
-        Ok(())
-    }
-
-    fn watch(&mut self, place: usize) -> Done {
-        let is_any_paused = self.volcanos.iter().any(|volcano| volcano.paused.is_some());
-        let volcano = &mut self.volcanos[place];
-        let version = volcano.topology().map_or(0, |topology| topology.version);
-        if version > volcano.shown {
-            volcano.shown = version;
-            volcano.beginning = Beginning::Resume;
-            let topology = volcano.topology().cloned().unwrap_or_default();
-            if version > self.oracle.version() {
-                self.trace.say(self.now, || format!("volcano {place} knows {}", show_topology(&topology)));
-            }
-            let is_new = version > self.oracle.version();
-            let before: Vec<Config> = self.oracle.configs().filter(|_| is_new).cloned().collect();
-            self.oracle.topology(self.now, &topology, is_any_paused)?;
-            for before in before {
-                if let Some(config) = topology.slices.iter().find(|slice| slice.id == before.id) {
-                    self.check_change(&before, config)?;
-                }
-            }
-        }
-        self.watch_reigns(place)
-    }
-
-    /// Who serves what.
-    fn watch_reigns(&mut self, place: usize) -> Done {
-        let volcano = &mut self.volcanos[place];
-        let (Some(node), Some(life)) = (&volcano.node, volcano.life) else { return Ok(()) };
-        let serving = node.slices().iter().filter(SliceRef::is_serving);
-        let serves: BTreeMap<SliceId, Epoch> =
-            serving.map(|slice| (slice.identity().slice, slice.reign())).collect();
-        let before = std::mem::replace(&mut volcano.serves, serves.clone());
-        for slice in before.keys().filter(|slice| !serves.contains_key(slice)) {
-            self.trace.say(self.now, || format!("volcano {place} serves slice {} no more", slice.0));
-        }
-        for (slice, reign) in serves {
-            if before.get(&slice) == Some(&reign) {
-                continue;
-            }
-            let Some(node) = &self.volcanos[place].node else { return Ok(()) };
-            let store = node.store();
-            let last = store.position(slice).unwrap_or_default();
-            self.trace.say(self.now, || {
-                format!("volcano {place} serves slice {}, reign {}, last record {last:?}", slice.0, reign.0)
-            });
-            let name = |seq| store.position_at(slice, seq);
-            self.oracle.serves(self.now, slice, (life, reign), name, last.seq)?;
-            self.check_reign(place, slice, reign)?;
         }
         Ok(())
     }
@@ -542,10 +498,14 @@ impl World {
 
     fn answer(&mut self, place: usize, ticket: Ticket, answer: Answer) -> Done {
         let volcano = &mut self.volcanos[place];
-        let Some(route) = volcano.waiting.remove(&ticket) else {
+        let Some(mut route) = volcano.waiting.remove(&ticket) else {
             return violation(format!("answers: volcano {place} answers {ticket:?} twice, or nobody asked"));
         };
         let answer = answer.map_err(|failure| failure.error);
+        let request = &self.history.operations[route.operation].asked.request;
+        // Its slice may have been divided since it came.
+        let known = volcano.topology().and_then(|topology| slice_known(topology, request));
+        route.slice = known.unwrap_or(route.slice);
         let reign = volcano.slice(route.slice).map(|slice| slice.reign()).unwrap_or_default();
         let version = volcano.node.as_ref().map_or(0, |node| node.topology().version);
         self.trace.say(self.now, || {
@@ -582,6 +542,11 @@ impl World {
     }
 }
 
+/// Who drives a request in this topology.
+fn slice_known(topology: &Topology, request: &Request) -> Option<SliceId> {
+    topology.slice_of(&driver_of(request)).map(|slice| slice.id)
+}
+
 /// Whether an answer says anything about the namespace.
 fn is_evaluated(answer: &Result<(Reply, Bytes), FlareError>) -> bool {
     let passing = [FlareError::Unavailable, FlareError::NotOwner, FlareError::Interrupted, FlareError::Io];
@@ -602,38 +567,6 @@ fn stable_part(bytes: &Bytes) -> &[u8] {
         Ok(envelope) if matches!(envelope.message, Message::Alive(_)) => b"alive",
         _ => bytes,
     }
-}
-
-/// For people.
-pub(super) fn show_topology(topology: &Topology) -> String {
-    let name = |volcano: VolcanoId| {
-        let member = topology.member(volcano).map(|member| member.nickname.clone());
-        member.unwrap_or_else(|| format!("{:x}", volcano.0))
-    };
-    let slices = topology.slices.iter().map(|slice| {
-        let life =
-            |copy: &magma_common::topology::Replica| format!("{}/{}", name(copy.volcano), copy.boot.0 >> 32);
-        let list = |copies: &[magma_common::topology::Replica]| {
-            copies.iter().map(life).collect::<Vec<_>>().join(" ")
-        };
-        format!(
-            "slice {}, epoch {}{}: primary {}, mirrors [{}], joining [{}]",
-            slice.id.0,
-            slice.epoch.0,
-            if slice.recalling { " (recalling)" } else { "" },
-            life(&slice.primary),
-            list(&slice.mirrors),
-            list(&slice.joining)
-        )
-    });
-    let slices = slices.collect::<Vec<_>>().join("; ");
-    format!(
-        "topology {} (loss {}, copies {}, voters {:?}): {slices}",
-        topology.version,
-        topology.loss_counter,
-        topology.copies,
-        topology.voters.iter().map(|voter| name(*voter)).collect::<Vec<_>>(),
-    )
 }
 
 impl World {

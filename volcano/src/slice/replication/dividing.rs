@@ -12,6 +12,7 @@ use magma_common::topology::{Division, Position, SliceId};
 use super::Role;
 use super::primary::Phase;
 use crate::coordinator::SliceChange;
+use crate::planted::{Bug, planted};
 use crate::record::Change;
 use crate::slice::gate::Need;
 use crate::slice::orphans::Search;
@@ -54,7 +55,9 @@ impl Slice<'_> {
         self.record(now, vec![Change::Divide(division)], None)?;
         let Division { at, new } = division;
         tracing::info!(target: "magma::routing", slice = self.identity.slice.0, at = %format_args!("{:016x}", at.0), new = new.0, "the slice is divided");
-        self.recovered.inherit(new, self.ledger.heir());
+        if !planted(Bug::ForgetLedgerAtDivision) {
+            self.recovered.inherit(new, self.ledger.heir());
+        }
         self.set_down();
         self.begin_across_again(now)
     }
@@ -78,6 +81,7 @@ impl Slice<'_> {
             return self.is_divided(now);
         }
         match stage {
+            Stage::Recorded if planted(Bug::DivideBeforeDisk) => self.propose(now, SliceChange::Divided),
             Stage::Recorded => {
                 let at = self.position().seq;
                 self.gate.hold(Held::Divided, Need::OnDisk(Vec::new()), at);
