@@ -9,9 +9,8 @@ mod ring;
 use std::collections::BTreeSet;
 
 use magma_common::handle::BirthNumber;
-use magma_common::proto::frame::{RequestHeader, Tag};
+use magma_common::proto::SessionId;
 use magma_common::proto::operation::{Getattr, OpenSession};
-use magma_common::proto::{Credentials, Durability, SessionId};
 use magma_common::topology::{Seq, Slice, VolcanoId};
 
 use self::ring::{PATIENCE, Ring, STEP, address, serves, three_with};
@@ -102,6 +101,38 @@ fn a_primary_that_hears_nobody_is_replaced_although_all_hear_it() {
     ring.deaf = None;
     ring.until(|ring| ring.in_sync() == 2 && ring.topology().slices[0].joining.is_empty());
     assert!(!serves(&ring.running[&1], FIRST_SLICE));
+}
+
+/// A release may have been under way for long, while the primary got new promises.
+#[test]
+fn a_release_undoes_no_promise_that_was_made_since() {
+    let mut ring = three_with(1);
+    let mirror = ring.topology().slices[0].mirrors[0].volcano;
+    let number = [2, 3].into_iter().find(|number| ring.id(*number) == mirror).unwrap();
+    let epoch = ring.topology().slices[0].epoch;
+    let release = |ring: &mut Ring, upto| {
+        let topology = ring.topology();
+        let envelope = Envelope {
+            network: topology.network,
+            lineage: topology.lineage,
+            from: ring.running[&1].replica(),
+            to: None,
+            boot: None,
+            version: topology.version,
+            message: Message::Slice(FIRST_SLICE, epoch, SliceMessage::Released { upto }),
+        };
+        let now = ring.now;
+        let node = ring.running.get_mut(&number).unwrap();
+        node.receive(now, address(1), envelope);
+        node.batch_end(now);
+    };
+    for _ in 0..20 {
+        release(&mut ring, 1);
+        ring.step();
+    }
+    assert!(serves(&ring.running[&1], FIRST_SLICE) && ring.topology().slices[0].epoch == epoch);
+    release(&mut ring, u64::MAX);
+    ring.until(|ring| serves(&ring.running[&number], FIRST_SLICE));
 }
 
 /// A mirror whose cable had broken in one direction took over from a primary that worked, and heard nobody who asked it anything.

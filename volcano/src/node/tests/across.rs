@@ -7,6 +7,7 @@ use magma_common::proto::operation::{
     Create, CreateHow, Link, Lookup, Mkdir, Readdir, Rename, RenameHow, Rmdir, Unlink,
 };
 
+use super::ring::header;
 use super::*;
 use crate::coordinator::SliceChange;
 use crate::slice::across::message::AcrossMessage;
@@ -95,18 +96,7 @@ impl Caller {
         let number = served_by(ring, &request.key().unwrap_or(Handle::root().key));
         let ticket = Ticket(ring.seed);
         ring.seed += 1;
-        let header = RequestHeader {
-            tag: Tag(0),
-            durability: Durability::Replicated,
-            topology_version: 1,
-            session: self.session,
-            sequence,
-            acknowledged: 0,
-            call: None,
-            deadline_ms: None,
-            forwarded: false,
-            credentials: Credentials::ROOT,
-        };
+        let header = header(self.session, sequence);
         let call = Call { header, deadline: None, request, payload };
         let now = ring.now;
         let node = ring.running.get_mut(&number).unwrap();

@@ -51,6 +51,22 @@ pub(super) fn address(number: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, number], 12001))
 }
 
+/// The header of root's request with this number in a session.
+pub(super) fn header(session: SessionId, sequence: u64) -> RequestHeader {
+    RequestHeader {
+        tag: Tag(0),
+        durability: Durability::Replicated,
+        topology_version: 1,
+        session,
+        sequence,
+        acknowledged: 0,
+        call: None,
+        deadline_ms: None,
+        forwarded: false,
+        credentials: Credentials::ROOT,
+    }
+}
+
 impl Ring {
     pub(super) fn founded() -> Self {
         Self::founded_with(1)
@@ -126,18 +142,7 @@ impl Ring {
     pub(super) fn ask(&mut self, number: u8, request: impl Into<Request>, forwarded: bool) -> Ticket {
         let ticket = Ticket(self.seed);
         self.seed += 1;
-        let header = RequestHeader {
-            tag: Tag(0),
-            durability: Durability::Replicated,
-            topology_version: 1,
-            session: SessionId::NONE,
-            sequence: 0,
-            acknowledged: 0,
-            call: None,
-            deadline_ms: None,
-            forwarded,
-            credentials: Credentials::ROOT,
-        };
+        let header = RequestHeader { forwarded, ..header(SessionId::NONE, 0) };
         let call = Call { header, deadline: None, request: request.into(), payload: Bytes::new() };
         let node = self.running.get_mut(&number).unwrap();
         node.request(self.now, ticket, call);

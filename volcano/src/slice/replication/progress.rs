@@ -227,3 +227,28 @@ impl Progress {
         behind.max(syncing)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answer to a beacon of before the release was under way for long. The mirror may have become primary meanwhile.
+    #[test]
+    fn a_mirror_that_was_released_gives_no_lease_by_what_it_promised_before() {
+        let second = Duration::from_secs(1);
+        let mut beacons = Beacons::default();
+        let mut mirror = Progress::new(true, second);
+        let early = beacons.send(second);
+        let late = beacons.send(2 * second);
+        mirror.answered(&beacons, early, 2 * second);
+        assert!(mirror.leases(2 * second));
+        mirror.release();
+        beacons.void();
+        assert!(!mirror.leases(2 * second));
+        mirror.answered(&beacons, late, 3 * second);
+        assert!(!mirror.leases(3 * second));
+        let new = beacons.send(3 * second);
+        mirror.answered(&beacons, new, 3 * second);
+        assert!(mirror.leases(3 * second));
+    }
+}
