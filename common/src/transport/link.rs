@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::outbox::Outbox;
 use super::reader::FrameReader;
 use super::silence::{LOOK, Sign, Silence};
-use super::{SetupError, close, lock, tls, tuning};
+use super::{SetupError, acknowledged, close, lock, tls, tuning};
 use crate::auth::{ClientKeys, ClusterKeys};
 use crate::error::FlareError;
 use crate::proto::frame::{self, Frame, FrameError, ReplyFrame, RequestHeader, StreamClass, Tag};
@@ -347,10 +347,9 @@ impl Link {
         }
     }
 
-    /// What came from the volcano so far, in frames that it sends of itself or in answer to ours.
+    /// What the volcano is known to have heard so far. Of one that speaks and does not hear we will have no answer.
     fn heard(&self) -> u64 {
-        let frames = self.connection.stats().frame_rx;
-        frames.acks + frames.stream + frames.ping
+        acknowledged::packets(&self.connection)
     }
 
     /// Takes one look; false if there is no more need to.
@@ -369,7 +368,7 @@ impl Link {
                 let _ = self.metadata.push(frame::cancel(PROBE), None);
             }
             Sign::Gone => {
-                self.gone(LinkError::Lost("the volcano is silent".into()));
+                self.gone(LinkError::Lost("the volcano acknowledges nothing".into()));
                 self.close();
             }
         }
@@ -483,3 +482,6 @@ impl Drop for Guard<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

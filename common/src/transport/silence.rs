@@ -31,7 +31,7 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// Begins to listen. `heard` counts what has come from the peer so far.
+    /// Begins to listen. `heard` counts what the peer has heard so far, as it has shown.
     pub(super) fn new(heard: u64) -> Self {
         Self { heard, looks: 0 }
     }

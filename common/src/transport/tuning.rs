@@ -11,6 +11,7 @@ use quinn::congestion::CubicConfig;
 use quinn::{ConnectionId, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::acknowledged::Counting;
 use crate::proto::limits::MAX_IO;
 
 /// Streams for bulk data that a client opens beside the one for metadata.
@@ -76,7 +77,7 @@ fn common() -> TransportConfig {
         .send_window(u64::from(CONNECTION_WINDOW))
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(mtu))
-        .congestion_controller_factory(Arc::new(congestion));
+        .congestion_controller_factory(Arc::new(Counting(Arc::new(congestion))));
     config
 }
 
