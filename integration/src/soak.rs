@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::error::{Result, wrong};
 use crate::programs::Programs;
-use crate::steps::{Done, Long, Preparation, in_namespace, log_folder, prepare, show_logs, summarise};
+use crate::steps::{Done, Long, build, in_namespace, log_folder, make_tools, show_logs, summarise};
 use crate::suites::{self, Suite};
 use crate::tally::Tally;
 use crate::testing::random;
@@ -38,7 +38,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         return wrong("the drills mount file systems and make network namespaces: run them as root");
     }
     let drills = choose(&options.drills)?;
-    prepare(&programs, if options.no_build { Preparation::Tools } else { Preparation::All })?;
+    if !options.no_build {
+        build(&programs)?;
+    }
+    make_tools(&programs)?;
     let mut random = random::announced();
     let whole = Duration::from_secs(60 * options.minutes);
     let end = Instant::now() + whole;

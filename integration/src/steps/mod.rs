@@ -70,26 +70,20 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         );
     }
     if runs_suites {
-        prepare(&programs, if options.no_build { Preparation::Tools } else { Preparation::All })?;
+        make_tools(&programs)?;
     }
-    let results = run_all(&programs, &chosen)?;
+    let results = run_all(&programs, &chosen, !options.no_build)?;
     Ok(summarise(&results))
 }
 
-/// What is made before suites run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Preparation {
-    /// Our own programs, and what [`Self::Tools`] names.
-    All,
-    /// The public suites and the guest's image.
-    Tools,
+/// Builds our own programs for suites, as they are installed. The tests leave others in the same place: built together with the simulation,
+/// which has them changed a little.
+pub(crate) fn build(programs: &Programs) -> Result<()> {
+    cargo::build(programs, &log_folder(programs, "build")?)
 }
 
-/// Makes what the suites need and is missing.
-pub(crate) fn prepare(programs: &Programs, what: Preparation) -> Result<()> {
-    if what == Preparation::All {
-        cargo::build(programs, &log_folder(programs, "build")?)?;
-    }
+/// Makes the public suites and the guest's image, if they are missing.
+pub(crate) fn make_tools(programs: &Programs) -> Result<()> {
     tools::prepare(programs, &log_folder(programs, "tools")?)
 }
 
@@ -103,9 +97,14 @@ pub(crate) struct Done {
     pub(crate) took: Duration,
 }
 
-fn run_all(programs: &Programs, chosen: &[Step]) -> Result<Vec<Done>> {
+/// Runs the steps in their order. With `builds`, programs are built before the first suite: after the tests, see [`build`].
+fn run_all(programs: &Programs, chosen: &[Step], builds: bool) -> Result<Vec<Done>> {
     let mut results = Vec::new();
+    let mut is_built = !builds;
     for step in chosen {
+        if matches!(step.work, Work::Suite(_)) && !std::mem::replace(&mut is_built, true) {
+            build(programs)?;
+        }
         println!("\n=== {}: {}", step.name, step.about);
         let begin = Instant::now();
         let logs = log_folder(programs, &step.name)?;

@@ -9,7 +9,7 @@
 //! | `client`, `workload` | who asks, and for what |
 //! | `network`, `clock`, `dice` | how messages travel, what time it is, chance |
 //! | `faults` | what goes wrong |
-//! | `reshaping` | slices that are divided meanwhile |
+//! | `reshaping` | slices that are divided and moved meanwhile |
 //! | `history` | what clients heard |
 //! | `oracle`, `line`, `chronicle`, `lives` | every record, and what may be lost: as a whole, of one slice; in their order; every life |
 //! | `namespace`, `linearizability` | whether what clients heard makes sense |

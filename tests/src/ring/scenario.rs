@@ -105,14 +105,23 @@ pub struct Scenario {
     pub is_careful: bool,
     /// The clock of a stopped machine stands still.
     pub frozen_clocks: bool,
-    /// Time between changes of the slices and of who keeps them, about; none if they stay as they are.
-    pub reshaping: Option<Time>,
+    /// How slices change; none if they stay as they are.
+    pub reshaping: Option<Reshaping>,
     /// The network.
     pub weather: Weather,
     /// How often each fault is chosen.
     pub faults: Vec<(Kind, u32)>,
     /// Nothing goes back to its disk for longer than this, at first.
     pub longest_outage: Time,
+}
+
+/// How slices change while everything goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Reshaping {
+    /// Time between changes, about.
+    pub pause: Time,
+    /// They are not only divided: they get other owners, volcanos other places on the ring, and the balancer is switched on and off.
+    pub moves: bool,
 }
 
 /// Into how many slices worlds are cut, each as often as the others.
@@ -145,7 +154,8 @@ impl Scenario {
         let drawn = *dice.pick(&SLICES);
         self.slices = slices.unwrap_or(drawn);
         if slices.is_none() && dice.one_in(2) {
-            self.reshaping = Some(dice.magnitude(2 * SECOND, 30 * SECOND));
+            let pause = dice.magnitude(2 * SECOND, 30 * SECOND);
+            self.reshaping = Some(Reshaping { pause, moves: dice.one_in(2) });
         }
         let is_fickle = self.faults.iter().all(|(kind, _)| *kind != Kind::PowerCut);
         if (self.slices > 1 || self.reshaping.is_some()) && !is_fickle {
