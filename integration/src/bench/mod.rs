@@ -1,5 +1,6 @@
 //! `./magma bench`: the same work in several folders, side by side, as rates and ratios.
 
+mod directory;
 mod files;
 mod handoff;
 mod programs;
@@ -31,6 +32,9 @@ pub(crate) struct Options {
     /// copy of everything.
     #[arg(long, conflicts_with_all = ["folders", "only", "json"])]
     ring: bool,
+    /// A directory of 1,000,000 entries against one of 1,000.
+    #[arg(long, conflicts_with_all = ["folders", "only", "json", "ring"])]
+    directory: bool,
     /// Rounds; the median of each figure counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
@@ -118,6 +122,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let scratch = Scratch::fresh(&programs.runs(), "bench")?;
     if options.ring {
         ring::run(options, &programs, &scratch)?;
+        scratch.discard();
+        return Ok(());
+    }
+    if options.directory {
+        directory::run(options, &programs, &scratch)?;
         scratch.discard();
         return Ok(());
     }

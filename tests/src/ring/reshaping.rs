@@ -28,13 +28,13 @@ enum Wish {
 }
 
 /// How often each is chosen in worlds with moves.
-const WISHES: [(Wish, u32); 4] =
-    [(Wish::Divide, 4), (Wish::Assign, 3), (Wish::Place, 2), (Wish::Balance, 1)];
+const WISHES: [(Wish, u32); 4] = [(Wish::Divide, 4), (Wish::Assign, 3), (Wish::Place, 2), (Wish::Balance, 1)];
 
 impl World {
     /// A change of the slices is wanted, and the next one is drawn.
     pub(super) fn reshape(&mut self) {
-        let Some(Reshaping { pause, moves }) = self.scenario.reshaping.filter(|_| !self.faults.is_over) else {
+        let Some(Reshaping { pause, moves }) = self.scenario.reshaping.filter(|_| !self.faults.is_over)
+        else {
             return;
         };
         let pause = self.faults.reshaping.below(2 * pause) + 1;
