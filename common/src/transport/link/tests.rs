@@ -45,7 +45,7 @@ fn relay(volcano: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
     let (address, cut) = (front.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
     let is_cut = Arc::clone(&cut);
     tokio::spawn(async move {
-        let (mut forth, mut home) = ([0; 65_536], [0; 65_536]);
+        let (mut forth, mut home) = (vec![0; 65_536], vec![0; 65_536]);
         let mut client = None;
         loop {
             tokio::select! {
