@@ -1,7 +1,9 @@
 //! A slice is divided while it serves, and whatever is lost meanwhile.
 
 use magma_common::key::{BirthString, Ino, KeyRange};
-use magma_common::proto::operation::{Link, Lookup, ReclaimOpens, Rename, RenameHow, Unlink, Write, WriteAt};
+use magma_common::proto::operation::{
+    Link, Lookup, Readdir, ReclaimOpens, Rename, RenameHow, Unlink, Write, WriteAt,
+};
 use magma_common::topology::{Division, Position};
 
 use super::across::{Caller, create, is_settled, name, served_by};
@@ -474,4 +476,38 @@ fn storm(seed: u64) {
 #[test]
 fn divisions_among_losses_lose_nothing() {
     (1..=4).for_each(storm);
+}
+
+/// While a slice was being divided, another one asked it about flares of both halves. It asked both at once, again and again, neither of which could answer; the
+/// caller waited for twenty seconds.
+#[test]
+fn a_question_about_flares_that_are_parted_meanwhile_is_answered() {
+    let mut ring = three_with(1);
+    let mut caller = Caller::new(&mut ring);
+    divide(&mut ring);
+    let quarter = Ino(3 << 62);
+    let is_high = |text: &str| BirthString::root().child(text.as_bytes()).key().ino() >= quarter;
+    for wanted in [false, true] {
+        let text =
+            (0..).map(|nth| name_in(true, &BirthString::root(), nth)).find(|text| is_high(text) == wanted);
+        caller.ask(&mut ring, create(Handle::root(), &text.unwrap())).unwrap();
+    }
+    ring.until(is_settled);
+    // The mirror's disk stands still, and the division waits for it.
+    let mirror = ring.topology().slices[1].mirrors[0].volcano;
+    ring.stalled =
+        ring.running.iter().find(|(_, node)| node.replica().volcano == mirror).map(|(number, _)| *number);
+    divide_at(&mut ring, NEW, quarter);
+    ring.until(|ring| !ring.running.values().any(|node| serves(node, NEW)));
+    assert_eq!(ring.topology().slices.len(), 2, "it is being divided");
+    let list = Readdir { dir: Handle::root(), cookie: 0, limit: 100, attributes: true, opened: true };
+    let ticket = caller.send(&mut ring, list, 0);
+    ring.step();
+    ring.stalled = None;
+    ring.until(|ring| ring.topology().slices.len() == 3 && ring.all_served());
+    let divided = ring.now.monotonic;
+    ring.until(|ring| ring.answers.contains_key(&ticket));
+    let Some(Ok((Reply::Readdir(listing), _))) = ring.answers.remove(&ticket) else { panic!("it is listed") };
+    assert!(listing.entries.iter().all(|entry| entry.attr.is_some()) && listing.entries.len() == 2);
+    assert!(ring.now.monotonic - divided < Duration::from_secs(2));
 }

@@ -8,7 +8,7 @@ use magma_common::error::FlareError;
 use magma_common::key::Key;
 use magma_common::proto::{OpId, Reply};
 use magma_common::time::Timestamp;
-use magma_common::topology::Position;
+use magma_common::topology::{Position, SliceId};
 
 use super::facts::{Facts, Known, Want, Wanted};
 use super::message::{AcrossMessage, Objection};
@@ -204,27 +204,43 @@ impl Slice<'_> {
     }
 
     pub(super) fn ask_facts(&mut self, now: Now, number: u64, wanted: Wanted) {
-        let mut by_slice: BTreeMap<u32, Vec<(Key, Want)>> = BTreeMap::new();
         let mut because = BTreeMap::new();
+        let mut wants = Vec::with_capacity(wanted.flares.len());
         for (key, (want, made_by)) in wanted.flares {
-            let slice = self.topology.slice_of(&key).map_or(0, |slice| slice.id.0);
-            by_slice.entry(slice).or_default().push((key, want));
+            wants.push((key, want));
             because.insert(key, made_by);
         }
         let Some(running) = self.across.running.get_mut(&number) else { return };
-        running.questions.clear();
         running.said = now.monotonic;
-        for wants in by_slice.into_values() {
-            for wants in wants.chunks(WANTS_PER_MESSAGE) {
-                running.rounds += 1;
-                let because = because.clone();
-                running.questions.push(Question { round: running.rounds, wants: wants.to_vec(), because });
-            }
-        }
+        running.rounds += 1;
+        running.questions = vec![Question { round: running.rounds, wants, because }];
         self.say_questions(number);
     }
 
+    /// Each question goes to one slice: those that concern several, or have come to since the slices were divided, are put one by one.
+    fn part_questions(&mut self, number: u64) {
+        let Some(running) = self.across.running.get_mut(&number) else { return };
+        for question in std::mem::take(&mut running.questions) {
+            let mut by_slice: BTreeMap<Option<SliceId>, Vec<(Key, Want)>> = BTreeMap::new();
+            for (key, want) in &question.wants {
+                let slice = self.topology.slice_of(key).map(|slice| slice.id);
+                by_slice.entry(slice).or_default().push((*key, want.clone()));
+            }
+            let parts: Vec<_> = by_slice.values().flat_map(|wants| wants.chunks(WANTS_PER_MESSAGE)).collect();
+            if parts.len() == 1 {
+                running.questions.push(question);
+                continue;
+            }
+            for wants in parts {
+                running.rounds += 1;
+                let because = question.because.clone();
+                running.questions.push(Question { round: running.rounds, wants: wants.to_vec(), because });
+            }
+        }
+    }
+
     fn say_questions(&mut self, number: u64) {
+        self.part_questions(number);
         let (Some(attempt), Some(running)) = (self.name(number), self.across.running.get(&number)) else {
             return;
         };
