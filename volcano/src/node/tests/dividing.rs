@@ -489,7 +489,7 @@ fn a_question_about_flares_that_are_parted_meanwhile_is_answered() {
     let is_high = |text: &str| BirthString::root().child(text.as_bytes()).key().ino() >= quarter;
     for wanted in [false, true] {
         let text =
-            (0..).map(|nth| name_in(true, &BirthString::root(), nth)).find(|text| is_high(text) == wanted);
+            (0..50).map(|nth| name_in(true, &BirthString::root(), nth)).find(|text| is_high(text) == wanted);
         caller.ask(&mut ring, create(Handle::root(), &text.unwrap())).unwrap();
     }
     ring.until(is_settled);
@@ -509,5 +509,5 @@ fn a_question_about_flares_that_are_parted_meanwhile_is_answered() {
     ring.until(|ring| ring.answers.contains_key(&ticket));
     let Some(Ok((Reply::Readdir(listing), _))) = ring.answers.remove(&ticket) else { panic!("it is listed") };
     assert!(listing.entries.iter().all(|entry| entry.attr.is_some()) && listing.entries.len() == 2);
-    assert!(ring.now.monotonic - divided < Duration::from_secs(2));
+    assert!(ring.now.monotonic < divided + Duration::from_secs(2));
 }
