@@ -18,7 +18,7 @@ use crate::client::{Client, ClientConfig, Context, HostPort};
 use crate::error::FlareError;
 use crate::handle::Handle;
 use crate::key::{Ino, Key, KeyRange};
-use crate::proto::frame::Tag;
+use crate::proto::frame::{RequestHeader, Tag};
 use crate::proto::operation::{
     CommitReply, EntryReply, KeepAliveReply, MadeReply, ReadReply, SessionReply, WriteReply,
 };
@@ -297,6 +297,22 @@ impl FakeVolcano {
 impl Drop for FakeVolcano {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// What a request of the superuser says about itself that wants nothing in particular.
+pub(crate) fn header(tag: u32) -> RequestHeader {
+    RequestHeader {
+        tag: Tag(tag),
+        durability: Durability::Replicated,
+        topology_version: 0,
+        session: SessionId(1),
+        sequence: 0,
+        acknowledged: 0,
+        call: None,
+        deadline_ms: None,
+        forwarded: false,
+        credentials: Credentials::ROOT,
     }
 }
 

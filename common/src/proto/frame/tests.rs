@@ -119,19 +119,7 @@ fn a_header_announcing_two_gibibytes_is_refused_before_anything_is_allocated() {
 
 #[test]
 fn a_group_list_of_any_claimed_length_is_held_against_the_frame() {
-    let header = RequestHeader {
-        tag: Tag(1),
-        durability: Durability::Replicated,
-        topology_version: 0,
-        session: SessionId(1),
-        sequence: 0,
-        acknowledged: 0,
-        call: None,
-        deadline_ms: None,
-        forwarded: false,
-        credentials: Credentials::ROOT,
-    };
-    let mut wire = join(&request(&header, 12, &[], Bytes::new()).unwrap());
+    let mut wire = join(&request(&crate::fake::header(1), 12, &[], Bytes::new()).unwrap());
     wire[10] = 0xff;
     wire[11] = 0xff;
     assert_eq!(Frame::decode(&mut wire), Err(FrameError::Parts));

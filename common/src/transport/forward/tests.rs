@@ -3,9 +3,8 @@ use super::*;
 use crate::auth::Role;
 use crate::fake::{FakeVolcano, keys};
 use crate::handle::Handle;
-use crate::proto::frame::Tag;
 use crate::proto::operation::{Getattr, Lock, LockFamily, LockKind, LockOwner, Write, WriteAt};
-use crate::proto::{Credentials, Durability, SessionId};
+use crate::proto::{Durability, SessionId};
 
 const OWN: VolcanoId = VolcanoId(9);
 
@@ -14,18 +13,7 @@ fn forwarder() -> Forwarder {
 }
 
 fn header(session: SessionId) -> RequestHeader {
-    RequestHeader {
-        tag: Tag(77),
-        durability: Durability::Stable,
-        topology_version: 0,
-        session,
-        sequence: 0,
-        acknowledged: 0,
-        call: None,
-        deadline_ms: None,
-        forwarded: false,
-        credentials: Credentials::ROOT,
-    }
+    RequestHeader { durability: Durability::Stable, session, ..crate::fake::header(77) }
 }
 
 fn getattr() -> Request {

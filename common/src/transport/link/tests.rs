@@ -4,10 +4,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::AtomicBool;
 
 use crate::auth::Keys;
-use crate::fake::keys;
+use crate::fake::{header, keys};
 use crate::handle::Handle;
+use crate::proto::Request;
 use crate::proto::operation::Getattr;
-use crate::proto::{Credentials, Durability, Request, SessionId};
 use crate::transport::listener;
 
 /// Far longer than it takes to notice, and shorter than the idle time-out of the connection.
@@ -72,22 +72,10 @@ async fn ask(address: SocketAddr, cut: Option<&AtomicBool>) -> Option<Exchanged>
     if let Some(cut) = cut {
         cut.store(true, Ordering::Relaxed);
     }
-    let header = RequestHeader {
-        tag: Tag(0),
-        durability: Durability::Replicated,
-        topology_version: 0,
-        session: SessionId(1),
-        sequence: 0,
-        acknowledged: 0,
-        call: None,
-        deadline_ms: None,
-        forwarded: false,
-        credentials: Credentials::ROOT,
-    };
     let request = Request::from(Getattr { handle: Handle::root() });
     let manner = Manner { class: StreamClass::Metadata, cancel: false, orphan: false };
     let body = request.encode().unwrap();
-    let asked = link.exchange(header, request.opcode(), &body, Bytes::new(), manner);
+    let asked = link.exchange(header(0), request.opcode(), &body, Bytes::new(), manner);
     tokio::time::timeout(NOTICED_WITHIN, asked).await.ok().map(Result::unwrap)
 }
 

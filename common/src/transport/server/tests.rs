@@ -7,11 +7,10 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
 use crate::error::FlareError;
-use crate::fake::{FakeVolcano, SharedWorld, keys, root_context};
+use crate::fake::{FakeVolcano, SharedWorld, header, keys, root_context};
 use crate::handle::Handle;
 use crate::proto::frame::{self, Frame, StreamClass};
 use crate::proto::operation::Getattr;
-use crate::proto::{Credentials, Durability, SessionId};
 use crate::topology::VolcanoId;
 use crate::transport::link::{Dialer, LinkError};
 use crate::transport::reader::FrameReader;
@@ -26,21 +25,6 @@ async fn stream(connection: &quinn::Connection) -> (quinn::SendStream, FrameRead
     let (mut sender, receiver) = connection.open_bi().await.unwrap();
     sender.write_all(&frame::hello(StreamClass::Metadata).head).await.unwrap();
     (sender, FrameReader::new(receiver))
-}
-
-fn header(tag: u32) -> RequestHeader {
-    RequestHeader {
-        tag: Tag(tag),
-        durability: Durability::Replicated,
-        topology_version: 0,
-        session: SessionId(1),
-        sequence: 0,
-        acknowledged: 0,
-        call: None,
-        deadline_ms: None,
-        forwarded: false,
-        credentials: Credentials::ROOT,
-    }
 }
 
 async fn serves_the_honest(volcano: &FakeVolcano) {
