@@ -8,9 +8,10 @@ use magma_common::error::FlareError;
 use magma_common::key::Key;
 use magma_common::proto::{OpId, Reply};
 use magma_common::time::Timestamp;
-use magma_common::topology::{Position, SliceId};
+use magma_common::topology::Position;
 
-use super::facts::{Facts, Known, Want, Wanted};
+use super::asking::Questions;
+use super::facts::{Facts, Known, Wanted};
 use super::message::{AcrossMessage, Objection};
 use super::parked::Waiting;
 use super::settle::Driven;
@@ -34,20 +35,11 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The same request may have been sent so often.
 const MAX_TICKETS: usize = 16;
-/// Flares in one question.
-const WANTS_PER_MESSAGE: usize = 512;
 
 /// What is asked of a participant.
 pub(super) struct Asked {
     part: Participant,
     is_prepared: bool,
-}
-
-/// A question for facts that was not answered.
-struct Question {
-    round: u32,
-    wants: Vec<(Key, Want)>,
-    because: BTreeMap<Key, BTreeSet<OpId>>,
 }
 
 /// An operation that needs other slices and is not committed.
@@ -58,8 +50,7 @@ pub(super) struct Running {
     began: Duration,
     pub(super) known: Known,
     pub(super) snapshot: Snapshot,
-    questions: Vec<Question>,
-    rounds: u32,
+    pub(super) questions: Questions,
     pub(super) asked: BTreeMap<Key, Asked>,
     /// When it happens, from the first step that is asked for.
     time: Option<Timestamp>,
@@ -70,7 +61,7 @@ pub(super) struct Running {
     /// It goes on at this time.
     pause: Option<Duration>,
     /// When its questions and requests were said last.
-    said: Duration,
+    pub(super) said: Duration,
 }
 
 impl Running {
@@ -112,8 +103,7 @@ impl Slice<'_> {
             began: now.monotonic,
             known: Known::default(),
             snapshot: Snapshot::default(),
-            questions: Vec::new(),
-            rounds: 0,
+            questions: Questions::default(),
             asked: BTreeMap::new(),
             time: None,
             draws: Vec::new(),
@@ -201,82 +191,6 @@ impl Slice<'_> {
         let wanted = view.into_wanted();
         self.across.running.insert(number, running);
         Some(Attempted { done, planned, wanted })
-    }
-
-    pub(super) fn ask_facts(&mut self, now: Now, number: u64, wanted: Wanted) {
-        let mut because = BTreeMap::new();
-        let mut wants = Vec::with_capacity(wanted.flares.len());
-        for (key, (want, made_by)) in wanted.flares {
-            wants.push((key, want));
-            because.insert(key, made_by);
-        }
-        let Some(running) = self.across.running.get_mut(&number) else { return };
-        running.said = now.monotonic;
-        running.rounds += 1;
-        running.questions = vec![Question { round: running.rounds, wants, because }];
-        self.say_questions(number);
-    }
-
-    /// Each question goes to one slice: those that concern several, or have come to since the slices were divided, are put one by one.
-    fn part_questions(&mut self, number: u64) {
-        let Some(running) = self.across.running.get_mut(&number) else { return };
-        for question in std::mem::take(&mut running.questions) {
-            let mut by_slice: BTreeMap<Option<SliceId>, Vec<(Key, Want)>> = BTreeMap::new();
-            for (key, want) in &question.wants {
-                let slice = self.topology.slice_of(key).map(|slice| slice.id);
-                by_slice.entry(slice).or_default().push((*key, want.clone()));
-            }
-            let parts: Vec<_> = by_slice.values().flat_map(|wants| wants.chunks(WANTS_PER_MESSAGE)).collect();
-            if parts.len() == 1 {
-                running.questions.push(question);
-                continue;
-            }
-            for wants in parts {
-                running.rounds += 1;
-                let because = question.because.clone();
-                running.questions.push(Question { round: running.rounds, wants: wants.to_vec(), because });
-            }
-        }
-    }
-
-    fn say_questions(&mut self, number: u64) {
-        self.part_questions(number);
-        let (Some(attempt), Some(running)) = (self.name(number), self.across.running.get(&number)) else {
-            return;
-        };
-        let questions: Vec<_> =
-            running.questions.iter().map(|question| (question.round, question.wants.clone())).collect();
-        for (round, wants) in questions {
-            if let Some((key, _)) = wants.first() {
-                self.say(*key, AcrossMessage::Fetch { attempt, round, wants });
-            }
-        }
-    }
-
-    /// Facts have come.
-    pub(super) fn hear_facts(
-        &mut self,
-        now: Now,
-        attempt: Attempt,
-        round: u32,
-        facts: Vec<(Key, Option<Facts>)>,
-    ) -> Result<(), Trouble> {
-        let Some(number) = self.number_of(attempt) else { return Ok(()) };
-        let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
-        let Some(at) = running.questions.iter().position(|question| question.round == round) else {
-            return Ok(());
-        };
-        let question = running.questions.swap_remove(at);
-        for (key, facts) in facts {
-            let because = question.because.get(&key).cloned().unwrap_or_default();
-            if !running.known.learn(key, facts, because) {
-                running.snapshot.is_outdated();
-            }
-        }
-        if !running.questions.is_empty() || self.confirm_snapshot(now, number)? {
-            return Ok(());
-        }
-        self.drive(now, number)
     }
 
     /// A flare here is held by another transaction. Nobody waits who has something prepared.

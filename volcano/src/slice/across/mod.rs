@@ -10,6 +10,7 @@
 //!
 //! All of it is kept in memory by the primary only. What must outlive it is in [`TransactionRow`]s, from which a new primary begins.
 
+mod asking;
 mod drive;
 pub mod facts;
 pub mod message;
