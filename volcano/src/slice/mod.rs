@@ -46,7 +46,7 @@ use magma_common::key::KeyRange;
 use magma_common::proto::frame::RequestHeader;
 use magma_common::proto::{Failure, Reply, Request};
 use magma_common::time::Timestamp;
-use magma_common::topology::{BootId, Epoch, Replica, SliceId, Topology, VolcanoId};
+use magma_common::topology::{BootId, Epoch, Replica, Seq, SliceId, Topology, VolcanoId};
 
 use self::across::Across;
 use self::across::message::AcrossMessage;
@@ -154,6 +154,8 @@ enum Held {
     Secured(Vec<Attempt>),
     /// The division of the slice is on all disks when it leaves.
     Divided,
+    /// All records up to this one are on all disks when it leaves.
+    Synced(Seq),
 }
 
 struct LockWait {
@@ -398,6 +400,11 @@ impl Slice<'_> {
                 Held::Message(to, message) => self.effects.push(Effect::Across(to, message)),
                 Held::Secured(attempts) => self.secured_here(attempts),
                 Held::Divided => self.division_is_secured(now),
+                Held::Synced(seq) => {
+                    if let Err(trouble) = self.synced_up_to(now, seq) {
+                        self.trouble(trouble);
+                    }
+                }
             }
         }
     }

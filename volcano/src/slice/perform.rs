@@ -273,6 +273,9 @@ impl Slice<'_> {
         if let Some(outcome) = record.outcome.clone() {
             self.ledger.keep(now.monotonic, Some(record.seq), outcome);
         }
+        if self.topology.slices.len() > 1 {
+            self.across.note(&record);
+        }
         self.remember(record, appended);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use magma_common::key::{Key, KeyRange};
 use magma_common::time::Timestamp;
-use magma_common::topology::{Epoch, SliceId, VolcanoId};
+use magma_common::topology::{Epoch, Seq, SliceId, VolcanoId};
 
 use super::across::Across;
 use super::gate::Gate;
@@ -56,7 +56,7 @@ impl SliceState {
             locks_changed: BTreeSet::new(),
             search: Search::from_start(),
             replication,
-            across: Across::default(),
+            across: Across::new(Seq(0), now.monotonic),
             reign: Epoch(0),
             marks_passed: now.monotonic,
             space_elsewhere: u64::MAX,

@@ -309,3 +309,82 @@ fn what_was_settled_is_not_done_again_after_a_loss_of_power() {
     assert_eq!(found.err(), Some(FlareError::NotFound));
     ring.until(is_settled);
 }
+
+/// A ring, a client, a directory below the root that another volcano serves, and that volcano: the directory was made after it had ceased to sync.
+fn directory_that_is_not_on_disk() -> (Ring, Caller, Handle, u8) {
+    let (mut ring, mut caller) = shared_ring();
+    caller.ask(&mut ring, create(Handle::root(), "before")).unwrap();
+    ring.until(is_settled);
+    let then = ring.now.monotonic + Duration::from_secs(3);
+    ring.until(|ring| ring.now.monotonic > then);
+    let text = foreign_name(&ring);
+    let key = magma_common::key::BirthString::root().child(text.as_bytes()).key();
+    let stalled = served_by(&ring, &key);
+    ring.stalled = Some(stalled);
+    let dir = caller.mkdir(&mut ring, Handle::root(), &text);
+    (ring, caller, dir, stalled)
+}
+
+/// Whether a request is answered, or retried with success by the time that its volcano has been lost and its mirror has synced.
+fn waits_for_disk(ring: &mut Ring, caller: &mut Caller, request: impl Into<Request>, stalled: u8) {
+    let request = request.into();
+    caller.sequence += 1;
+    let ticket = caller.send(ring, request.clone(), caller.sequence);
+    let then = ring.now.monotonic + Duration::from_secs(2);
+    ring.until(|ring| ring.now.monotonic > then);
+    assert!(!ring.answers.contains_key(&ticket), "it stands on what is not on disk");
+    ring.stalled = None;
+    drop(ring.running.remove(&stalled));
+    ring.until(Ring::all_served);
+    loop {
+        let again = caller.send(ring, request.clone(), caller.sequence);
+        ring.until(|ring| ring.answers.contains_key(&again) || ring.forwards.contains_key(&again));
+        match ring.answers.remove(&again) {
+            Some(Ok(_)) => break,
+            Some(Err(failure)) if failure.error != FlareError::Unavailable => panic!("{failure:?}"),
+            _ => ring.step(),
+        }
+    }
+}
+
+/// Slices that lost power together came back with a file in a directory that all of them had lost.
+#[test]
+fn nothing_is_created_elsewhere_before_its_directory_is_on_disk() {
+    let (mut ring, mut caller, dir, stalled) = directory_that_is_not_on_disk();
+    let slice_of = |ring: &Ring, key: &magma_common::key::Key| ring.topology().slice_of(key).unwrap().id;
+    let parties = [slice_of(&ring, &Handle::root().key), slice_of(&ring, &dir.key)];
+    let text = foreign_name(&ring);
+    let birth = magma_common::key::BirthString::root().child(text.as_bytes());
+    let is_elsewhere =
+        |text: &String| !parties.contains(&slice_of(&ring, &birth.child(text.as_bytes()).key()));
+    let file = (0..100).map(|number| format!("f{number}")).find(is_elsewhere).unwrap();
+    waits_for_disk(&mut ring, &mut caller, create(dir, &file), stalled);
+    caller.ask(&mut ring, Lookup { dir, name: name(&file) }).unwrap();
+}
+
+/// Who has the removal of a directory has to have what emptied it.
+#[test]
+fn a_directory_is_not_removed_before_it_is_empty_on_disk() {
+    let (mut ring, mut caller, dir, stalled) = directory_that_is_not_on_disk();
+    let text = foreign_name(&ring);
+    let birth = magma_common::key::BirthString::root().child(text.as_bytes());
+    let own = ring.topology().slice_of(&dir.key).unwrap().id;
+    let is_own =
+        |text: &String| ring.topology().slice_of(&birth.child(text.as_bytes()).key()).unwrap().id == own;
+    let file = (0..1000).map(|number| format!("f{number}")).find(is_own).unwrap();
+    caller.ask(&mut ring, create(dir, &file)).unwrap();
+    caller.ask(&mut ring, Unlink { dir, name: name(&file) }).unwrap();
+    waits_for_disk(&mut ring, &mut caller, Rmdir { dir: Handle::root(), name: name(&text) }, stalled);
+}
+
+#[test]
+fn who_took_part_in_what_an_operation_stands_on_does_not_wait_for_its_disk() {
+    let (mut ring, mut caller, dir, stalled) = directory_that_is_not_on_disk();
+    let text = foreign_name(&ring);
+    let (from_dir, to_dir) = (Handle::root(), Handle::root());
+    let how = RenameHow::Replace;
+    let rename = Rename { from_dir, from_name: name(&text), to_dir, to_name: name("moved"), how };
+    let moved = caller.ask(&mut ring, rename).unwrap().moved.handle;
+    assert_eq!(moved, dir);
+    assert_eq!(ring.stalled, Some(stalled), "and nothing was synced");
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use magma_common::error::FlareError;
+use magma_common::handle::Handle;
 use magma_common::key::Key;
 use magma_common::proto::{OpId, Reply};
 use magma_common::time::Timestamp;
@@ -12,7 +13,7 @@ use magma_common::topology::Position;
 
 use super::asking::Questions;
 use super::facts::{Facts, Known, Wanted};
-use super::message::{AcrossMessage, Objection};
+use super::message::{AcrossMessage, Objection, Preparation};
 use super::parked::Waiting;
 use super::settle::Driven;
 use super::snapshot::Snapshot;
@@ -52,6 +53,10 @@ pub(super) struct Running {
     pub(super) snapshot: Snapshot,
     pub(super) questions: Questions,
     pub(super) asked: BTreeMap<Key, Asked>,
+    /// All flares that take part, as participants were told.
+    parties: Vec<Key>,
+    /// All is prepared, but what its own steps stand on is not on disk.
+    waits_for_disk: bool,
     /// When it happens, from the first step that is asked for.
     time: Option<Timestamp>,
     /// Random numbers that it has drawn: planned again, it draws the same ones.
@@ -65,6 +70,16 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// The flare whose slice drives it.
+    fn driver(&self) -> Key {
+        self.call.request.key().unwrap_or(Handle::root().key)
+    }
+
+    /// Whether this participant has not said that it is prepared.
+    fn lacks(&self, part: &Participant) -> bool {
+        self.asked.get(&part.key).is_none_or(|asked| !asked.is_prepared)
+    }
+
     pub(super) fn is_pausing(&self) -> bool {
         self.pause.is_some()
     }
@@ -105,6 +120,8 @@ impl Slice<'_> {
             snapshot: Snapshot::default(),
             questions: Questions::default(),
             asked: BTreeMap::new(),
+            parties: Vec::new(),
+            waits_for_disk: false,
             time: None,
             draws: Vec::new(),
             generation,
@@ -131,8 +148,7 @@ impl Slice<'_> {
 
     pub(super) fn name(&self, number: u64) -> Option<Attempt> {
         let running = self.across.running.get(&number)?;
-        let driver = running.call.request.key().unwrap_or(magma_common::handle::Handle::root().key);
-        Some(Attempt { driver, reign: *self.reign, number })
+        Some(Attempt { driver: running.driver(), reign: *self.reign, number })
     }
 
     /// The number of an attempt that is being driven.
@@ -216,23 +232,35 @@ impl Slice<'_> {
         let time = self.moment(now, Self::OWN_OPERATION).now;
         let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
         let wanted = participants(&planned.elsewhere, &running.known);
+        let parties: Vec<Key> = wanted.iter().map(|part| part.key).chain([running.driver()]).collect();
         let fits = |part: &Participant| running.asked.get(&part.key).is_none_or(|asked| asked.part == *part);
         let is_superfluous = |key: &Key| wanted.iter().all(|part| part.key != *key);
-        if !wanted.iter().all(fits) || running.asked.keys().any(is_superfluous) {
+        let are_others = !running.parties.is_empty() && running.parties != parties;
+        if are_others || !wanted.iter().all(fits) || running.asked.keys().any(is_superfluous) {
             return self.begin_again(now, number, false);
         }
-        let is_prepared =
-            |part: &Participant| running.asked.get(&part.key).is_some_and(|asked| asked.is_prepared);
-        if wanted.iter().all(is_prepared) {
-            return self.commit(now, number, planned, wanted, reply);
+        let is_ready = !wanted.iter().any(|part| running.lacks(part));
+        let stands_on = self.stands_on_unsynced(&participants_here(&planned.here), &parties);
+        if let Some(unsynced) = stands_on {
+            self.sync_through(now, unsynced);
+        }
+        let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
+        if is_ready {
+            running.waits_for_disk = stands_on.is_some();
+            return if running.waits_for_disk {
+                Ok(())
+            } else {
+                self.commit(now, number, planned, wanted, reply)
+            };
         }
         // Who moves a directory is alone with that first.
         let first =
-            wanted.iter().find(|part| part.steps.contains(&Step::MoveDirectory) && !is_prepared(part));
+            wanted.iter().find(|part| part.steps.contains(&Step::MoveDirectory) && running.lacks(part));
         let asking: Vec<Participant> = if let Some(first) = first {
             vec![first.clone()]
         } else {
             running.time.get_or_insert(time.max(running.known.latest().next()));
+            running.parties = parties;
             wanted
         };
         running.said = now.monotonic;
@@ -258,12 +286,24 @@ impl Slice<'_> {
             committed: Position::default(),
         };
         let unprepared = running.asked.values().filter(|asked| !asked.is_prepared);
-        let messages: Vec<_> = unprepared.map(|asked| transaction.only(&asked.part)).collect();
-        for message in messages {
-            if let Some(part) = message.participants.first() {
-                self.say(part.key, AcrossMessage::Prepare(Box::new(message)));
-            }
+        let preparation =
+            |part| Preparation { transaction: transaction.only(part), parties: running.parties.clone() };
+        let messages: Vec<_> = unprepared.map(|asked| (asked.part.key, preparation(&asked.part))).collect();
+        for (key, message) in messages {
+            self.say(key, AcrossMessage::Prepare(Box::new(message)));
         }
+    }
+
+    /// Something is on the disks that was not: operations that waited for that go on.
+    pub(super) fn drive_on(&mut self, now: Now) -> Result<(), Trouble> {
+        let waiting = self.across.running.iter_mut().filter(|(_, running)| running.waits_for_disk);
+        let numbers: Vec<u64> = waiting
+            .map(|(number, running)| {
+                running.waits_for_disk = false;
+                *number
+            })
+            .collect();
+        numbers.into_iter().try_for_each(|number| self.drive(now, number))
     }
 
     /// A participant is prepared.
@@ -328,6 +368,8 @@ impl Slice<'_> {
         let Some(mut running) = self.across.running.remove(&number) else { return Ok(()) };
         let next = self.next_attempt();
         let prepared: BTreeSet<Key> = std::mem::take(&mut running.asked).into_keys().collect();
+        running.parties.clear();
+        running.waits_for_disk = false;
         running.known.forget_flares();
         running.snapshot = Snapshot::default();
         running.questions.clear();

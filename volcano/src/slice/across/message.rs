@@ -10,6 +10,15 @@ use super::facts::{Facts, Want};
 use crate::rows::SessionRow;
 use crate::transaction::{Attempt, Transaction};
 
+/// What a participant is asked to prepare.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preparation {
+    /// With the steps of this participant only.
+    pub transaction: Transaction,
+    /// All flares that take part, the driver included; none as long as the driver does not know them all.
+    pub parties: Vec<Key>,
+}
+
 /// A message to the slice of some flare.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AcrossMessage {
@@ -31,8 +40,8 @@ pub enum AcrossMessage {
         /// What there is: of each flare that was asked for; none if there is no such flare.
         facts: Vec<(Key, Option<Facts>)>,
     },
-    /// A driver asks a participant to prepare its steps. The transaction has no other ones here.
-    Prepare(Box<Transaction>),
+    /// A driver asks a participant to prepare its steps.
+    Prepare(Box<Preparation>),
     /// A participant is prepared.
     Prepared {
         /// For which attempt.

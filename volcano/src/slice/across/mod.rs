@@ -6,7 +6,8 @@
 //! * `parked`: who waits for a flare that a transaction holds;
 //! * `snapshot`: what is answered without a commit was true at one moment;
 //! * `recall`: a slice that may have lost records asks the others what they know of it;
-//! * `strangers`: sessions that were opened with the home slice.
+//! * `strangers`: sessions that were opened with the home slice;
+//! * `unsynced`: what of the names is not on disk yet.
 //!
 //! All of it is kept in memory by the primary only. What must outlive it is in [`TransactionRow`]s, from which a new primary begins.
 
@@ -20,6 +21,7 @@ mod recall;
 mod settle;
 mod snapshot;
 mod strangers;
+mod unsynced;
 pub(crate) mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 use magma_common::key::{Ino, Key, KeyRange};
 use magma_common::proto::OpId;
+use magma_common::topology::Seq;
 
 use self::drive::Running;
 use self::message::AcrossMessage;
@@ -34,10 +37,12 @@ use self::parked::Parked;
 use self::recall::Recall;
 use self::settle::{Applied, Driven};
 use self::strangers::Strangers;
+use self::unsynced::Unsynced;
 use self::view::Holding;
 use super::gate::Need;
 use super::{Effect, Held, Now, Slice, Trouble};
 use crate::planted::{Bug, planted};
+use crate::record::Record;
 use crate::transaction::{Attempt, Part, Participant, Step, TransactionRow};
 
 /// What was not answered is said again after this time.
@@ -55,7 +60,6 @@ struct Prepared {
 }
 
 /// What the primary of a slice knows of operations across slices.
-#[derive(Default)]
 pub(super) struct Across {
     /// Operations that this slice drives and that are not committed.
     running: BTreeMap<u64, Running>,
@@ -74,14 +78,35 @@ pub(super) struct Across {
     parked: Parked,
     recall: Option<Recall>,
     strangers: Strangers,
+    unsynced: Unsynced,
     /// When a sync for settling began last.
     secured: Duration,
 }
 
 impl Across {
+    /// No operations, at a copy whose last record is this one.
+    pub(super) fn new(last: Seq, now: Duration) -> Self {
+        Self {
+            running: BTreeMap::new(),
+            by_operation: HashMap::new(),
+            attempts: 0,
+            prepared: BTreeMap::new(),
+            held: BTreeMap::new(),
+            moving: None,
+            applied: BTreeMap::new(),
+            driven: BTreeMap::new(),
+            settled: BTreeSet::new(),
+            parked: Parked::default(),
+            recall: None,
+            strangers: Strangers::default(),
+            unsynced: Unsynced::up_to(last, now),
+            secured: Duration::ZERO,
+        }
+    }
+
     /// What a new primary begins with.
-    fn from_rows(rows: Vec<TransactionRow>, now: Duration) -> Self {
-        let mut across = Self::default();
+    fn from_rows(rows: Vec<TransactionRow>, last: Seq, now: Duration) -> Self {
+        let mut across = Self::new(last, now);
         for row in rows {
             across.know(row, now, true);
         }
@@ -130,6 +155,11 @@ impl Across {
             self.moving = None;
         }
         prepared.is_some()
+    }
+
+    /// A record was made.
+    pub(super) fn note(&mut self, record: &Record) {
+        self.unsynced.note(record);
     }
 
     /// The request of this ticket waits no more: whether it did.
@@ -194,7 +224,7 @@ impl Slice<'_> {
             _ if !self.is_serving() => Ok(()),
             AcrossMessage::Fetch { attempt, round, wants } => self.tell_facts(now, attempt, round, wants),
             AcrossMessage::Told { attempt, round, facts } => self.hear_facts(now, attempt, round, facts),
-            AcrossMessage::Prepare(transaction) => self.prepare(now, *transaction),
+            AcrossMessage::Prepare(preparation) => self.prepare(now, *preparation),
             AcrossMessage::Prepared { attempt, key, facts } => self.hear_prepared(now, attempt, key, facts),
             AcrossMessage::Unfit { attempt, key, why } => self.hear_unfit(now, attempt, key, why),
             AcrossMessage::Commit { transaction, key, secure } => self.apply(now, &transaction, key, secure),
@@ -225,7 +255,7 @@ impl Slice<'_> {
     /// A new primary begins with what the slice's rows say.
     pub(super) fn begin_across(&mut self, now: Now) -> Result<(), Trouble> {
         let rows = self.store.transactions(self.identity.slice)?;
-        *self.across = Across::from_rows(rows, now.monotonic);
+        *self.across = Across::from_rows(rows, self.position().seq, now.monotonic);
         Ok(())
     }
 
@@ -252,6 +282,7 @@ impl Slice<'_> {
         self.go_on_driving(now)?;
         self.ask_drivers(now);
         self.settle(now)?;
+        self.sync_noted(now);
         self.give_up_waiting(now);
         self.ask_for_strangers(now);
         Ok(())
@@ -271,6 +302,7 @@ impl Slice<'_> {
             self.tell_later(ticket);
         }
         self.across.by_operation.clear();
+        self.across.unsynced.give_up();
     }
 
     /// The caller asks again, under the same operation id.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use magma_common::key::Key;
 
 use super::facts::Want;
-use super::message::{AcrossMessage, Objection};
+use super::message::{AcrossMessage, Objection, Preparation};
 use crate::slice::{Call, Now, Slice, Ticket};
-use crate::transaction::{Attempt, Transaction};
+use crate::transaction::Attempt;
 
 /// How long a step waits to be prepared while another transaction holds its flare.
 const PREPARE_PATIENCE: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ pub(super) enum Waiting {
     /// Another slice's question.
     Fetch(Attempt, u32, Vec<(Key, Want)>),
     /// A step.
-    Prepare(Box<Transaction>, Duration),
+    Prepare(Box<Preparation>, Duration),
 }
 
 impl Waiting {
@@ -34,7 +34,9 @@ impl Waiting {
             (Self::Fetch(attempt, round, _), Self::Fetch(other, other_round, _)) => {
                 attempt == other && round == other_round
             }
-            (Self::Prepare(transaction, _), Self::Prepare(other, _)) => transaction.attempt == other.attempt,
+            (Self::Prepare(step, _), Self::Prepare(other, _)) => {
+                step.transaction.attempt == other.transaction.attempt
+            }
             _ => false,
         }
     }
@@ -69,12 +71,12 @@ impl Parked {
     }
 
     /// Steps that have waited for too long.
-    fn expired(&mut self, now: Duration) -> Vec<Transaction> {
+    fn expired(&mut self, now: Duration) -> Vec<Preparation> {
         let mut expired = Vec::new();
         self.by_flare.retain(|_, waiting| {
             waiting.retain(|waiting| match waiting {
-                Waiting::Prepare(transaction, until) if *until <= now => {
-                    expired.push((**transaction).clone());
+                Waiting::Prepare(preparation, until) if *until <= now => {
+                    expired.push((**preparation).clone());
                     false
                 }
                 _ => true,
@@ -111,9 +113,9 @@ impl Slice<'_> {
     }
 
     /// Lets a step wait a little until nobody holds the flare.
-    pub(super) fn park_step(&mut self, now: Now, key: Key, transaction: Transaction) {
+    pub(super) fn park_step(&mut self, now: Now, key: Key, preparation: Preparation) {
         let until = now.monotonic.saturating_add(PREPARE_PATIENCE);
-        self.park(key, Waiting::Prepare(Box::new(transaction), until));
+        self.park(key, Waiting::Prepare(Box::new(preparation), until));
     }
 
     pub(super) fn park(&mut self, key: Key, waiting: Waiting) {
@@ -138,7 +140,7 @@ impl Slice<'_> {
                 }
                 Waiting::Running(number) => self.drive(now, number),
                 Waiting::Fetch(attempt, round, wants) => self.tell_facts(now, attempt, round, wants),
-                Waiting::Prepare(transaction, _) => self.prepare(now, *transaction),
+                Waiting::Prepare(preparation, _) => self.prepare(now, *preparation),
             };
             if let Err(trouble) = done {
                 self.trouble(trouble);
@@ -148,7 +150,7 @@ impl Slice<'_> {
 
     /// Steps are not prepared after too long a wait: their drivers give up what they have prepared elsewhere, so that no two wait for each other.
     pub(super) fn give_up_waiting(&mut self, now: Now) {
-        for transaction in self.across.parked.expired(now.monotonic) {
+        for Preparation { transaction, .. } in self.across.parked.expired(now.monotonic) {
             let attempt = transaction.attempt;
             for part in &transaction.participants {
                 let unfit = AcrossMessage::Unfit { attempt, key: part.key, why: Objection::Busy };

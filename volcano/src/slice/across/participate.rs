@@ -6,7 +6,7 @@ use magma_common::key::Key;
 use magma_common::proto::OpId;
 
 use super::facts::{Facts, Known, Want};
-use super::message::{AcrossMessage, Objection};
+use super::message::{AcrossMessage, Objection, Preparation};
 use super::parked::Waiting;
 use super::settle::Applied;
 use super::view::AcrossView;
@@ -92,7 +92,8 @@ impl Slice<'_> {
     }
 
     /// A driver wants steps to be prepared. The message is about one flare.
-    pub(super) fn prepare(&mut self, now: Now, transaction: Transaction) -> Result<(), Trouble> {
+    pub(super) fn prepare(&mut self, now: Now, preparation: Preparation) -> Result<(), Trouble> {
+        let Preparation { transaction, parties } = &preparation;
         let attempt = transaction.attempt;
         let Some(part) = transaction.participants.first().cloned() else { return Ok(()) };
         let key = part.key;
@@ -100,18 +101,18 @@ impl Slice<'_> {
             return Ok(());
         }
         if self.across.prepared.contains_key(&(key, attempt)) {
-            return self.say_prepared(now, attempt, key);
+            return self.say_prepared(now, attempt, &part, parties);
         }
         let is_held = self.across.held.contains_key(&key) && part.holds_flare();
         if is_held || part.moves_directory() && self.across.moving.is_some() {
-            self.park_step(now, key, transaction);
+            self.park_step(now, key, preparation);
             return Ok(());
         }
         if self.across.unsettled() >= super::MAX_UNSETTLED {
             return Ok(());
         }
-        match self.prepare_part(now, &transaction, &part)? {
-            Ok(()) => self.say_prepared(now, attempt, key)?,
+        match self.prepare_part(now, transaction, &part)? {
+            Ok(()) => self.say_prepared(now, attempt, &part, parties)?,
             Err(why) => {
                 self.say_safely(attempt.driver, AcrossMessage::Unfit { attempt, key, why }, Need::Logged);
             }
@@ -119,13 +120,21 @@ impl Slice<'_> {
         Ok(())
     }
 
-    fn say_prepared(&mut self, now: Now, attempt: Attempt, key: Key) -> Result<(), Trouble> {
+    fn say_prepared(
+        &mut self,
+        now: Now,
+        attempt: Attempt,
+        part: &Participant,
+        parties: &[Key],
+    ) -> Result<(), Trouble> {
+        let key = part.key;
         let gather = |plan: &mut Plan<'_>| Facts::gather(plan, &key, &Want::default());
         let facts = match self.plan_for(now, attempt, (Self::OWN_OPERATION, now.wall), gather)? {
             Planning::Done(facts, _) => facts.map(Box::new),
             Planning::Held(_) | Planning::Refused(_) => None,
         };
-        self.say_safely(attempt.driver, AcrossMessage::Prepared { attempt, key, facts }, Need::Logged);
+        let need = self.need_of_consent(part, parties);
+        self.say_safely(attempt.driver, AcrossMessage::Prepared { attempt, key, facts }, need);
         Ok(())
     }
 
