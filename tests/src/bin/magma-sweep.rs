@@ -17,7 +17,7 @@ const PROGRESS: usize = 50;
 /// So many seeds are run unless it is said how many.
 const SEEDS: u64 = 1000;
 /// So many seeds have to be enough to find a planted fault.
-const SEEDS_FOR_A_FAULT: u64 = 60;
+const SEEDS_FOR_A_FAULT: u64 = 150;
 
 /// Most slices of a world.
 const MOST_SLICES: i64 = 8;
@@ -27,7 +27,7 @@ const SLICES_FOR_A_FAULT: u32 = 3;
 /// Simulates rings of volcanos, one for each seed, and checks that they keep what they promise.
 #[derive(Parser)]
 struct Cli {
-    /// How many seeds [default: 1000, and 60 for a planted fault].
+    /// How many seeds [default: 1000, and 150 for a planted fault].
     #[arg(long)]
     seeds: Option<u64>,
     /// The first seed.

@@ -6,7 +6,7 @@ use magma_common::topology::{Position, Replica, Seq};
 
 use super::history::History;
 use super::lease::{BEACON_INTERVAL, DEAF, NO_PROMISE};
-use super::progress::{FullSync, LONGEST_PART_PATIENCE, Refreshing, Stage};
+use super::progress::{Batch, FullSync, LONGEST_PART_PATIENCE, Refreshing, Stage};
 use super::recent::size;
 use super::{Role, SAY_AGAIN};
 use crate::coordinator::SliceChange;
@@ -203,10 +203,11 @@ impl Slice<'_> {
             };
             let Some(newest) = records.last().map(|sent| sent.record.seq) else { return Ok(()) };
             let Some(after) = self.name_of(sent) else { return Ok(()) };
+            let message = |beacon| SliceMessage::Records { beacon, after, records };
+            let beacon = self.tell_with_beacon(now, copy, message);
             if let Some(progress) = self.progress(copy) {
-                progress.sends(newest, bytes, now.monotonic);
+                progress.sends(Batch { last: newest, bytes, beacon }, now.monotonic);
             }
-            self.tell_with_beacon(now, copy, |beacon| SliceMessage::Records { beacon, after, records });
         }
     }
 

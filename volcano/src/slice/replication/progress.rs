@@ -6,12 +6,15 @@ use std::time::Duration;
 use magma_common::key::KeyRange;
 use magma_common::topology::Seq;
 
-use super::lease::{Beacons, LEASE};
+use super::lease::{Beacons, LEASE, NO_PROMISE};
 use crate::missing::Missing;
 use crate::store::Inside;
 
 /// Records that were not acknowledged for so long are sent again. Connections are reliable, so only one that broke loses any.
 const LOSS: Duration = Duration::from_secs(1);
+/// Records that a copy has not taken, though it has answered what was sent after them, are sent again after this time: it did not know the
+/// epoch yet, perhaps. Or it takes them later, since they are to follow what it does not have.
+const PASSED_OVER: Duration = Duration::from_millis(50);
 
 /// How long the first answer to a part is waited for.
 pub(super) const PART_PATIENCE: Duration = Duration::from_millis(300);
@@ -50,6 +53,17 @@ pub(super) struct FullSync {
     pub(super) asked: Option<Duration>,
 }
 
+/// Records that are on their way together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    /// The last one.
+    pub(super) last: Seq,
+    /// About how many bytes they take.
+    pub(super) bytes: usize,
+    /// The beacon that they were sent with.
+    pub(super) beacon: u64,
+}
+
 /// What the primary knows of one other copy.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -72,11 +86,15 @@ pub(super) struct Progress {
     pub(super) acked: Seq,
     /// Everything up to here was sent to it.
     pub(super) sent: Seq,
-    /// The batches that are on their way: the last record and the bytes of each.
-    on_its_way: VecDeque<(Seq, usize)>,
+    /// What is on its way.
+    on_its_way: VecDeque<Batch>,
     in_flight: usize,
     /// When the oldest of them was sent, or another one acknowledged since.
     waiting: Duration,
+    /// The newest beacon that it has answered.
+    newest_answer: u64,
+    /// After what time records that it has passed over are sent again. It grows each time.
+    passed_over: Duration,
     /// When something was sent to it last.
     pub(super) told: Duration,
     /// The syncs up to this number are done.
@@ -112,6 +130,8 @@ impl Progress {
             on_its_way: VecDeque::new(),
             in_flight: 0,
             waiting: now,
+            newest_answer: NO_PROMISE,
+            passed_over: PASSED_OVER,
             told: Duration::ZERO,
             synced: 0,
             owes_since: None,
@@ -132,6 +152,7 @@ impl Progress {
     /// It has answered this beacon.
     pub(super) fn answered(&mut self, beacons: &Beacons, beacon: u64, now: Duration) {
         self.heard = now;
+        self.newest_answer = self.newest_answer.max(beacon);
         self.leased = self.leased.max(beacons.sent_at(beacon));
     }
 
@@ -163,12 +184,13 @@ impl Progress {
         if position > self.acked {
             self.acked = position;
             self.waiting = now;
+            self.passed_over = PASSED_OVER;
         }
         self.sent = self.sent.max(self.acked);
-        while let Some((last, bytes)) = self.on_its_way.front()
-            && *last <= self.acked
+        while let Some(batch) = self.on_its_way.front()
+            && batch.last <= self.acked
         {
-            self.in_flight -= bytes;
+            self.in_flight -= batch.bytes;
             self.on_its_way.pop_front();
         }
     }
@@ -181,19 +203,20 @@ impl Progress {
 
     /// What was sent may be lost: begins again after what it has.
     pub(super) fn send_again(&mut self) {
+        self.passed_over = (self.passed_over * 2).min(LOSS);
         self.sent = self.acked;
         self.on_its_way.clear();
         self.in_flight = 0;
     }
 
-    /// Records up to this one are sent now.
-    pub(super) fn sends(&mut self, last: Seq, bytes: usize, now: Duration) {
+    /// These records are sent now.
+    pub(super) fn sends(&mut self, batch: Batch, now: Duration) {
         if self.on_its_way.is_empty() {
             self.waiting = now;
         }
-        self.sent = last;
-        self.on_its_way.push_back((last, bytes));
-        self.in_flight += bytes;
+        self.sent = batch.last;
+        self.in_flight += batch.bytes;
+        self.on_its_way.push_back(batch);
     }
 
     /// Bytes of records on their way.
@@ -203,7 +226,9 @@ impl Progress {
 
     /// Whether it must be feared that what is on its way does not arrive.
     pub(super) fn seems_lost(&self, now: Duration) -> bool {
-        !self.on_its_way.is_empty() && now.saturating_sub(self.waiting) >= LOSS
+        let Some(oldest) = self.on_its_way.front() else { return false };
+        let is_passed_over = oldest.beacon != NO_PROMISE && oldest.beacon < self.newest_answer;
+        now.saturating_sub(self.waiting) >= if is_passed_over { self.passed_over } else { LOSS }
     }
 
     /// It is asked for the sync with this number, and maybe others before.
@@ -250,5 +275,28 @@ mod tests {
         let new = beacons.send(3 * second);
         mirror.answered(&beacons, new, 3 * second);
         assert!(mirror.leases(3 * second));
+    }
+
+    /// A slice had been divided, and its mirror had not heard of it: it dropped what was sent in the new epoch, and answered with where it stood. For a
+    /// second nothing was sent again, and nothing acknowledged.
+    #[test]
+    fn what_a_copy_has_passed_over_is_sent_again_soon_and_then_less_often() {
+        let start = Duration::from_secs(1);
+        let mut beacons = Beacons::default();
+        let mut mirror = Progress::new(true, start);
+        let beacon = beacons.send(start);
+        mirror.sends(Batch { last: Seq(5), bytes: 100, beacon }, start);
+        mirror.answered(&beacons, beacon, start);
+        assert!(!mirror.seems_lost(start + PASSED_OVER), "the answer may be older than the records");
+        let later = beacons.send(start);
+        mirror.answered(&beacons, later, start);
+        assert!(!mirror.seems_lost(start) && mirror.seems_lost(start + PASSED_OVER));
+        mirror.send_again();
+        assert!(!mirror.seems_lost(start + LOSS), "nothing is on its way");
+        let again = start + PASSED_OVER;
+        mirror.sends(Batch { last: Seq(5), bytes: 100, beacon: later }, again);
+        let newest = beacons.send(again);
+        mirror.answered(&beacons, newest, again);
+        assert!(!mirror.seems_lost(again + PASSED_OVER) && mirror.seems_lost(again + 2 * PASSED_OVER));
     }
 }
