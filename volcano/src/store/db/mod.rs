@@ -76,6 +76,8 @@ impl Db {
         let conn = Connection::open_with_flags(&path, flags)?;
         // closing must not write: a checkpoint is made where its place is in the order of syncs
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // otherwise a statement with a bound LIMIT is compiled anew each time, in case another plan suits the number better
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         conn.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         conn.execute_batch(schema::SETTINGS)?;
         let version = |pragma| conn.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));

@@ -4,6 +4,7 @@
 //! So both files as they are after a checkpoint are durable, and of what the write-ahead log gains later any prefix may survive.
 
 use std::fs;
+use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -23,9 +24,20 @@ pub(super) struct Database {
 
 impl Database {
     /// The database as it is now is durable.
-    pub(super) fn note(path: &Path) -> Self {
-        let main = fs::read(path).unwrap_or_default();
-        Self { path: path.to_path_buf(), main, wal: fs::read(beside(path, "-wal")).ok() }
+    pub(super) fn new(path: &Path) -> Self {
+        let mut database = Self { path: path.to_path_buf(), main: Vec::new(), wal: None };
+        database.note();
+        database
+    }
+
+    /// The database as it has become is durable.
+    pub(super) fn note(&mut self) {
+        // In place: fresh memory for some hundred kilobytes each time is what a simulation would spend its time on.
+        self.main.clear();
+        read_to_end(&self.path, &mut self.main);
+        let mut wal = self.wal.take().unwrap_or_default();
+        wal.clear();
+        self.wal = read_to_end(&beside(&self.path, "-wal"), &mut wal).then_some(wal);
     }
 
     /// The power goes.
@@ -44,7 +56,7 @@ impl Database {
         }
         // the index of the write-ahead log is memory that processes share
         let _ = fs::remove_file(beside(&self.path, "-shm"));
-        *self = Self::note(&self.path);
+        self.note();
     }
 
     /// How much of the write-ahead log's file a power cut cannot take: what was synced, unless the log was started over since:
@@ -55,6 +67,13 @@ impl Database {
         let is_same = salts(now).is_some() && salts(now) == salts(synced);
         if is_same { synced.len().min(now.len()) } else { 0 }
     }
+}
+
+/// Appends what a file holds; false if there is no such file.
+fn read_to_end(path: &Path, bytes: &mut Vec<u8>) -> bool {
+    let Ok(mut file) = fs::File::open(path) else { return false };
+    file.read_to_end(bytes).unwrap();
+    true
 }
 
 /// The file whose name is the database's and this ending.

@@ -326,7 +326,11 @@ impl Disk for SimDisk {
     }
 
     fn database_synced(&self, path: &Path) {
-        self.world().database = Some(Database::note(path));
+        let world = &mut *self.world();
+        match &mut world.database {
+            Some(database) => database.note(),
+            None => world.database = Some(Database::new(path)),
+        }
     }
 }
 
