@@ -28,14 +28,17 @@ fn seeds_that_once_failed_pass() {
 
 #[test]
 fn the_first_seeds_pass() {
-    let seeds: Vec<Seed> = (1..=16).map(|number| Seed { number, slices: Some(1) }).collect();
+    let seed = |number| Seed { slices: Some(1), libraries: number % 2 == 0, ..Seed::drawn(number) };
+    let seeds: Vec<Seed> = (1..=16).map(seed).collect();
     assert_eq!(failures(&seeds), Vec::<String>::new());
 }
 
 #[test]
 fn the_same_seed_does_the_same_again() {
-    for (number, slices) in [(3, 1), (4, 1), (3, 3)] {
-        let seed = Seed { number, slices: Some(slices) };
+    for (number, slices, libraries) in
+        [(3, 1, false), (4, 1, false), (3, 3, false), (3, 1, true), (4, 3, true)]
+    {
+        let seed = Seed { slices: Some(slices), libraries, ..Seed::drawn(number) };
         let run = || sweep::seed(seed, None, Trace::default()).unwrap();
         let (first, second) = (run(), run());
         assert_eq!((first.digest, first.events), (second.digest, second.events), "seed {seed}");
@@ -45,7 +48,7 @@ fn the_same_seed_does_the_same_again() {
 #[test]
 fn a_planted_fault_is_found() {
     let found = (1..=10).any(|number| {
-        let seed = Seed { number, slices: Some(1) };
+        let seed = Seed { slices: Some(1), ..Seed::drawn(number) };
         sweep::seed(seed, Some(Bug::AcknowledgeBeforeMirror), Trace::default()).is_err()
     });
     assert!(found);

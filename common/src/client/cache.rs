@@ -8,7 +8,7 @@
 //! kept under the stamp from before it was asked for, and holds only while that is still the stamp: so an
 //! answer that a mutation has overtaken is never used.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,8 @@ pub(super) struct Cache {
     stamps: Vec<AtomicU64>,
     /// Counts all bumps.
     bumps: AtomicU64,
-    hasher: RandomState,
+    /// The same in every run: who shares a stamp only loses what is kept a little more often.
+    hasher: BuildHasherDefault<DefaultHasher>,
 }
 
 /// When a question was asked.
@@ -85,7 +86,7 @@ impl Cache {
             names: Lru::with_weighter(entries, BYTES, ByBytes),
             stamps: (0..STAMPS).map(|_| AtomicU64::new(0)).collect(),
             bumps: AtomicU64::new(0),
-            hasher: RandomState::new(),
+            hasher: BuildHasherDefault::new(),
         }
     }
 
@@ -94,19 +95,22 @@ impl Cache {
         self.stamps.get(slot as usize)
     }
 
+    fn stamp_of(&self, handle: &Handle) -> u64 {
+        self.stamp(handle).map_or(0, |stamp| stamp.load(Ordering::Acquire))
+    }
+
     /// To be called before the volcano is asked about this flare.
-    pub(super) fn ask(&self, handle: &Handle) -> Asked {
-        let stamp = self.stamp(handle).map_or(0, |stamp| stamp.load(Ordering::Acquire));
-        Asked { stamp, bumps: self.bumps.load(Ordering::Acquire), at: Instant::now() }
+    pub(super) fn ask(&self, now: Instant, handle: &Handle) -> Asked {
+        Asked { stamp: self.stamp_of(handle), bumps: self.bumps.load(Ordering::Acquire), at: now }
     }
 
     fn holds(&self, handle: &Handle, kept: &Kept, now: Instant) -> bool {
-        kept.stamp == self.ask(handle).stamp && now.saturating_duration_since(kept.since) < LIFETIME
+        kept.stamp == self.stamp_of(handle) && now.saturating_duration_since(kept.since) < LIFETIME
     }
 
-    pub(super) fn attributes(&self, handle: &Handle) -> Option<Attr> {
+    pub(super) fn attributes(&self, now: Instant, handle: &Handle) -> Option<Attr> {
         let kept = self.attributes.get(handle)?;
-        self.holds(handle, &kept, Instant::now()).then_some(kept.attr)
+        self.holds(handle, &kept, now).then_some(kept.attr)
     }
 
     pub(super) fn keep_attributes(&self, asked: Asked, attr: &Attr) {
@@ -115,21 +119,21 @@ impl Cache {
     }
 
     /// The flare of that name, with attributes if they are still known.
-    pub(super) fn name(&self, dir: &Handle, name: &Name, by: &Credentials) -> Option<Attr> {
+    pub(super) fn name(&self, now: Instant, dir: &Handle, name: &Name, by: &Credentials) -> Option<Attr> {
         let key = NameKey::new(dir, name, by);
         let kept = self.names.get(&key)?;
-        if !self.holds(dir, &kept, Instant::now()) {
+        if !self.holds(dir, &kept, now) {
             return None;
         }
         // The attributes beside the name are guarded by the directory's stamp only.
-        self.attributes(&kept.attr.handle)
+        self.attributes(now, &kept.attr.handle)
     }
 
     pub(super) fn keep_name(&self, asked: Asked, dir: &Handle, name: &Name, by: &Credentials, attr: &Attr) {
-        let now = self.ask(&attr.handle);
+        let stamp = self.stamp_of(&attr.handle);
         // The flare's own stamp from before the question is not known, unless no stamp has changed at all.
-        if now.bumps == asked.bumps {
-            self.keep_attributes(Asked { stamp: now.stamp, ..asked }, attr);
+        if self.bumps.load(Ordering::Acquire) == asked.bumps {
+            self.keep_attributes(Asked { stamp, ..asked }, attr);
         }
         let kept = Kept { attr: attr.clone(), stamp: asked.stamp, since: asked.at };
         self.names.insert(NameKey::new(dir, name, by), kept);
@@ -215,45 +219,45 @@ mod tests {
 
     #[test]
     fn an_answer_overtaken_by_a_mutation_is_not_used() {
-        let cache = Cache::new();
+        let (cache, now) = (Cache::new(), Instant::now());
         let root = Handle::root();
-        let before = cache.ask(&root);
+        let before = cache.ask(now, &root);
         drop(cache.mutation(&write()));
         cache.keep_attributes(before, &attr(root));
-        assert_eq!(cache.attributes(&root), None);
-        cache.keep_attributes(cache.ask(&root), &attr(root));
-        assert!(cache.attributes(&root).is_some());
+        assert_eq!(cache.attributes(now, &root), None);
+        cache.keep_attributes(cache.ask(now, &root), &attr(root));
+        assert!(cache.attributes(now, &root).is_some());
     }
 
     #[test]
     fn an_answer_from_within_a_mutation_ends_with_it() {
-        let cache = Cache::new();
+        let (cache, now) = (Cache::new(), Instant::now());
         let root = Handle::root();
         let mutation = cache.mutation(&write());
-        cache.keep_attributes(cache.ask(&root), &attr(root));
-        assert!(cache.attributes(&root).is_some());
+        cache.keep_attributes(cache.ask(now, &root), &attr(root));
+        assert!(cache.attributes(now, &root).is_some());
         drop(mutation);
-        assert_eq!(cache.attributes(&root), None);
+        assert_eq!(cache.attributes(now, &root), None);
     }
 
     #[test]
     fn old_answers_are_not_used() {
-        let cache = Cache::new();
+        let (cache, now) = (Cache::new(), Instant::now());
         let root = Handle::root();
-        let asked = cache.ask(&root);
+        let asked = cache.ask(now, &root);
         let Some(long_ago) = asked.at.checked_sub(LIFETIME) else { return };
         cache.keep_attributes(Asked { at: long_ago, ..asked }, &attr(root));
-        assert_eq!(cache.attributes(&root), None);
+        assert_eq!(cache.attributes(now, &root), None);
     }
 
     #[test]
     fn the_memory_has_a_bound() {
-        let cache = Cache::new();
+        let (cache, now) = (Cache::new(), Instant::now());
         for n in 0..200_000_u64 {
             let handle = Handle { birth: crate::handle::BirthNumber(n), ..Handle::root() };
-            cache.keep_attributes(cache.ask(&handle), &attr(handle));
+            cache.keep_attributes(cache.ask(now, &handle), &attr(handle));
             let name = Name::new(Bytes::from(n.to_string())).unwrap();
-            cache.keep_name(cache.ask(&handle), &handle, &name, &Credentials::ROOT, &attr(handle));
+            cache.keep_name(cache.ask(now, &handle), &handle, &name, &Credentials::ROOT, &attr(handle));
         }
         assert!(cache.attributes.weight() <= BYTES && cache.names.weight() <= BYTES);
     }

@@ -11,13 +11,15 @@ use super::session::Session;
 use crate::error::FlareError;
 use crate::proto::frame::{ReplyFrame, RequestHeader, StreamClass, Tag};
 use crate::proto::{Credentials, Durability, Reply, Request, SessionId};
+use crate::surroundings::{Surroundings, within};
 use crate::transport::link::{Exchanged, Link, LinkError, Manner};
 
 /// A volcano that does not answer such a request within this time does not work, even if its transport does.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Asks once. Must be called inside the runtime.
+/// Asks once.
 pub(super) async fn ask(
+    surroundings: &dyn Surroundings,
     link: &Link,
     session: Option<&Arc<Session>>,
     request: Request,
@@ -37,11 +39,11 @@ pub(super) async fn ask(
     let body = request.encode().map_err(|_| Unready::Refused(FlareError::TooBig))?;
     let manner = Manner { class: StreamClass::Metadata, cancel: false, orphan: false };
     let exchange = link.exchange(header, request.opcode(), &body, Bytes::new(), manner);
-    let reply = match tokio::time::timeout(LIMIT, exchange).await {
-        Ok(Ok(Exchanged::Reply(reply))) => reply,
-        Ok(Ok(Exchanged::Unsent | Exchanged::InDoubt)) => return Err(Unready::Link(link.lost().await)),
-        Ok(Err(error)) => return Err(Unready::Refused(error)),
-        Err(_) => {
+    let reply = match within(surroundings, LIMIT, exchange).await {
+        Some(Ok(Exchanged::Reply(reply))) => reply,
+        Some(Ok(Exchanged::Unsent | Exchanged::InDoubt)) => return Err(Unready::Link(link.lost().await)),
+        Some(Err(error)) => return Err(Unready::Refused(error)),
+        None => {
             return Err(Unready::Link(LinkError::Lost("no answer to a request about the session".into())));
         }
     };

@@ -23,12 +23,12 @@ impl Network {
     /// Makes a new connection ready to be home: the session exists.
     pub(super) async fn greet(&self, link: Arc<Link>, patience: Duration) -> Result<Ready, Unready> {
         link.set_orphan_sink(control::orphan_sink(&self.opens));
-        let started = tokio::time::Instant::now();
+        let started = self.surroundings.now();
         loop {
             match self.introduce(&link).await {
                 Ok(door) => return Ok(Ready { link, door }),
-                Err(Unready::Refused(FlareError::Unavailable)) if started.elapsed() < patience => {
-                    tokio::time::sleep(PULSE).await;
+                Err(Unready::Refused(FlareError::Unavailable)) if self.since(started) < patience => {
+                    self.surroundings.sleep(PULSE).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -70,7 +70,8 @@ impl Network {
             return Ok(None);
         }
         let ask = OpenSession { client: self.name.clone() };
-        let Reply::OpenSession(terms) = control::ask(link, None, ask.into()).await? else {
+        let Reply::OpenSession(terms) = control::ask(&*self.surroundings, link, None, ask.into()).await?
+        else {
             return Err(Unready::Refused(FlareError::BadRequest));
         };
         let lease = Duration::from_millis(u64::from(terms.lease_ms.max(1000)));
@@ -83,7 +84,9 @@ impl Network {
 
     async fn keep_alive(&self, link: &Arc<Link>, session: &Arc<Session>) -> Result<VolcanoId, Unready> {
         let ask = KeepAlive { acknowledged: session.acknowledged() };
-        let Reply::KeepAlive(alive) = control::ask(link, Some(session), ask.into()).await? else {
+        let Reply::KeepAlive(alive) =
+            control::ask(&*self.surroundings, link, Some(session), ask.into()).await?
+        else {
             return Err(Unready::Refused(FlareError::BadRequest));
         };
         if alive.topology_version > self.topology().version {
@@ -93,7 +96,9 @@ impl Network {
     }
 
     pub(super) async fn fetch_topology(&self, link: &Arc<Link>) -> Result<(), Unready> {
-        let Reply::FetchTopology(topology) = control::ask(link, None, FetchTopology.into()).await? else {
+        let Reply::FetchTopology(topology) =
+            control::ask(&*self.surroundings, link, None, FetchTopology.into()).await?
+        else {
             return Err(Unready::Refused(FlareError::BadRequest));
         };
         self.learn(topology);

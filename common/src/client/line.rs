@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::topology::VolcanoId;
 use crate::transport::link::{Link, LinkError};
 use crate::transport::lock;
+use crate::watched::Watched;
 
 /// A connection that has just been begun or lost is waited for this long before home is asked in its place.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -22,7 +23,7 @@ pub(super) struct Ready {
 
 /// See the module's documentation.
 pub(super) struct Line {
-    pub(super) ready: watch::Sender<Option<Ready>>,
+    pub(super) ready: Watched<Option<Ready>>,
     /// It should be asked whether the session lives; home only.
     pub(super) check: Notify,
     /// A newer topology exists.
@@ -32,29 +33,29 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(now: Instant) -> Arc<Self> {
         Arc::new(Self {
-            ready: watch::Sender::new(None),
+            ready: Watched::new(None),
             check: Notify::new(),
             refresh: Notify::new(),
-            patience: Mutex::new(Instant::now() + PATIENCE),
+            patience: Mutex::new(now + PATIENCE),
         })
     }
 
     pub(super) fn ready(&self) -> Option<Ready> {
-        self.ready.borrow().clone().filter(|ready| ready.link.is_open())
+        self.ready.get().filter(|ready| ready.link.is_open())
     }
 
     /// The connection is gone.
-    pub(super) fn is_lost(&self, ready: &Ready, reason: &LinkError) {
+    pub(super) fn is_lost(&self, now: Instant, ready: &Ready, reason: &LinkError) {
         tracing::info!(target: "magma::net", address = %ready.link.remote_address(), %reason, "connection lost");
-        self.ready.send_replace(None);
-        *lock(&self.patience) = Instant::now() + PATIENCE;
+        self.ready.replace(None);
+        *lock(&self.patience) = now + PATIENCE;
     }
 
     /// How long it is worth waiting for.
-    pub(super) fn patience(&self) -> Option<Duration> {
-        let left = lock(&self.patience).saturating_duration_since(Instant::now());
+    pub(super) fn patience(&self, now: Instant) -> Option<Duration> {
+        let left = lock(&self.patience).saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
 }

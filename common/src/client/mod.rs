@@ -34,8 +34,8 @@ use crate::proto::operation::{
     EndSession, Getattr, Lookup, LookupParent, Read, ReadReply, StatMany, Write, WriteReply,
 };
 use crate::proto::{Credentials, Durability, Failure, Operation, Reply, Request, SessionId};
+use crate::surroundings::{Surroundings, System, within};
 use crate::topology::Topology;
-use crate::transport::link::Dialer;
 
 /// A host that a client was told to contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,8 +106,8 @@ pub enum ConnectError {
 /// inside a tokio runtime.
 pub async fn probe(host: &HostPort, keys: &crate::auth::ClientKeys) -> Result<(), ConnectError> {
     let unreachable = |reason: String| ConnectError::Unreachable { hosts: host.to_string(), reason };
-    let dialer = Dialer::new(keys).map_err(|error| unreachable(error.to_string()))?;
-    reach::probe(&dialer, host).await
+    let system = System::new(keys).map_err(|error| unreachable(error.to_string()))?;
+    reach::probe(&(Arc::new(system) as _), host).await
 }
 
 /// How long [`Client::close`] waits for the volcano to hear of it.
@@ -144,16 +144,32 @@ impl Client {
         // Stretching keeps a processor busy for a tenth of a second.
         let keys = tokio::task::spawn_blocking(move || key.stretch()).await;
         let keys = keys.unwrap_or(Err(crate::auth::KeyError::Stretch))?;
-        let dialer = Dialer::new(keys.client())
+        let system = System::new(keys.client())
             .map_err(|error| ConnectError::Unreachable { hosts: String::new(), reason: error.to_string() })?;
-        let network = Network::connect(config.hosts, config.name, dialer).await?;
+        let ClientConfig { hosts, name, patience, .. } = config;
+        Self::connect_in(Arc::new(system), hosts, name, patience).await
+    }
+
+    /// The same, in these surroundings, and without a key.
+    pub async fn connect_in(
+        surroundings: Arc<dyn Surroundings>,
+        hosts: Vec<HostPort>,
+        name: String,
+        patience: Option<Duration>,
+    ) -> Result<Self, ConnectError> {
+        let network = Network::connect(hosts, name, surroundings).await?;
         network.run(releases::run(Arc::clone(&network)));
         network.run(telling::run(Arc::clone(&network)));
-        let inner = Inner { network, limits: Limits::new(), cache: Cache::new(), patience: config.patience };
+        let inner = Inner { network, limits: Limits::new(), cache: Cache::new(), patience };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    async fn perform(
+    fn now(&self) -> Instant {
+        self.inner.network.surroundings.now()
+    }
+
+    /// Does any operation; its bytes, if it has some, beside it.
+    pub async fn request(
         &self,
         context: &Context,
         request: Request,
@@ -165,20 +181,20 @@ impl Client {
 
     /// Does an operation without payload: goes to the owner of the flare it names and retries under the same operation id until the deadline.
     pub async fn call<O: Operation>(&self, context: &Context, operation: O) -> Result<O::Reply, Failure> {
-        let (reply, _) = self.perform(context, operation.into(), Bytes::new()).await?;
+        let (reply, _) = self.request(context, operation.into(), Bytes::new()).await?;
         O::reply(reply).ok_or_else(|| FlareError::Io.into())
     }
 
     /// Reads; the bytes come beside the reply.
     pub async fn read(&self, context: &Context, read: Read) -> Result<(ReadReply, Bytes), Failure> {
-        let (reply, payload) = self.perform(context, read.into(), Bytes::new()).await?;
+        let (reply, payload) = self.request(context, read.into(), Bytes::new()).await?;
         let reply = Read::reply(reply).ok_or(FlareError::Io)?;
         Ok((reply, payload))
     }
 
     /// Writes all of `data`, at most [`MAX_IO`](crate::proto::limits::MAX_IO) bytes.
     pub async fn write(&self, context: &Context, write: Write, data: Bytes) -> Result<WriteReply, Failure> {
-        let (reply, _) = self.perform(context, write.into(), data).await?;
+        let (reply, _) = self.request(context, write.into(), data).await?;
         Write::reply(reply).ok_or_else(|| FlareError::Io.into())
     }
 
@@ -201,10 +217,10 @@ impl Client {
 
     /// Attributes that were true at most [`cache::LIFETIME`] ago, and not before this client's last change.
     pub async fn cached_getattr(&self, context: &Context, handle: Handle) -> Result<Attr, Failure> {
-        if let Some(attr) = self.inner.cache.attributes(&handle) {
+        if let Some(attr) = self.inner.cache.attributes(self.now(), &handle) {
             return Ok(attr);
         }
-        let asked = self.inner.cache.ask(&handle);
+        let asked = self.inner.cache.ask(self.now(), &handle);
         let attr = self.call(context, Getattr { handle }).await?;
         self.inner.cache.keep_attributes(asked, &attr);
         Ok(attr)
@@ -213,10 +229,10 @@ impl Client {
     /// A lookup whose answer was true at most [`cache::LIFETIME`] ago, and not before this client's last change.
     pub async fn cached_lookup(&self, context: &Context, dir: Handle, name: Name) -> Result<Attr, Failure> {
         let cache = &self.inner.cache;
-        if let Some(attr) = cache.name(&dir, &name, &context.credentials) {
+        if let Some(attr) = cache.name(self.now(), &dir, &name, &context.credentials) {
             return Ok(attr);
         }
-        let asked = cache.ask(&dir);
+        let asked = cache.ask(self.now(), &dir);
         let found = self.call(context, Lookup { dir, name: name.clone() }).await?;
         cache.keep_name(asked, &dir, &name, &context.credentials, &found.attr);
         Ok(found.attr)
@@ -239,17 +255,14 @@ impl Client {
                 None => by_owner.push((owner, vec![place])),
             }
         }
-        let mut asked = Vec::with_capacity(by_owner.len());
-        for (_, places) in by_owner {
+        let asked = by_owner.iter().map(|(_, places)| {
             let part: Vec<_> = places.iter().filter_map(|place| handles.get(*place).copied()).collect();
-            let (client, context) = (self.clone(), context.clone());
-            let ask = async move { client.call(&context, StatMany { handles: part }).await };
-            asked.push((places, AbortOnDrop(self.inner.network.runtime().spawn(ask))));
-        }
+            self.call(context, StatMany { handles: part })
+        });
         let mut results = vec![Err(FlareError::Io); handles.len()];
-        for (places, mut task) in asked {
-            let part = (&mut task.0).await.map_err(|_| FlareError::Interrupted)??;
-            for (place, result) in places.into_iter().zip(part) {
+        let answered = futures_util::future::join_all(asked).await;
+        for ((_, places), part) in by_owner.into_iter().zip(answered) {
+            for (place, result) in places.into_iter().zip(part?) {
                 if let Some(slot) = results.get_mut(place) {
                     *slot = result;
                 }
@@ -280,13 +293,13 @@ impl Client {
         let network = Arc::clone(&self.inner.network);
         let farewell = async {
             // A slice that does not answer keeps nobody. The end of the session settles the rest.
-            let _ = tokio::time::timeout(RELEASE_LIMIT, network.opens.released()).await;
+            within(&*network.surroundings, RELEASE_LIMIT, network.opens.released()).await;
             if let (Some(link), Some(session)) = (network.home(), network.session()) {
                 // A session that is not ended now ends by its lease.
-                let _ = control::ask(&link, Some(&session), EndSession.into()).await;
+                let _ = control::ask(&*network.surroundings, &link, Some(&session), EndSession.into()).await;
             }
         };
-        let _ = tokio::time::timeout(CLOSE_LIMIT, farewell).await;
+        within(&*network.surroundings, CLOSE_LIMIT, farewell).await;
         network.stop();
         network.finish().await;
     }
@@ -294,14 +307,6 @@ impl Client {
     /// The address of ours that the volcano sees, for the log.
     pub fn local_address(&self) -> Option<IpAddr> {
         self.inner.network.home()?.local_ip()
-    }
-}
-
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -5,13 +5,9 @@
 //! first needed. While one is not reachable its requests go through home, which passes them on, as it does with what
 //! concerns the session.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-
-use tokio::runtime::Handle as Runtime;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use super::greeting::PULSE;
 use super::line::{Line, Ready};
@@ -23,9 +19,11 @@ use super::{ConnectError, HostPort};
 use crate::error::FlareError;
 use crate::handle::Handle;
 use crate::key::Key;
+use crate::surroundings::{Running, Surroundings};
 use crate::topology::{Replica, SliceId, Topology, VolcanoId};
-use crate::transport::link::{Dialer, Link, LinkError};
+use crate::transport::link::{Link, LinkError};
 use crate::transport::lock;
+use crate::watched::Watched;
 
 /// A new session is waited for this long before the operation is tried again.
 const RENEW_PATIENCE: Duration = Duration::from_secs(1);
@@ -34,20 +32,19 @@ const RENEW_PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Network {
     pub(super) hosts: Vec<HostPort>,
     pub(super) name: String,
-    pub(super) dialer: Arc<Dialer>,
-    runtime: Runtime,
+    pub(super) surroundings: Arc<dyn Surroundings>,
     home: Arc<Line>,
-    owners: Mutex<HashMap<VolcanoId, Arc<Line>>>,
-    pub(super) session: watch::Sender<Option<Arc<Session>>>,
+    owners: Mutex<BTreeMap<VolcanoId, Arc<Line>>>,
+    pub(super) session: Watched<Option<Arc<Session>>>,
     topology: RwLock<Arc<Topology>>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Mutex<Vec<Running>>,
     pub(super) opens: Arc<Opens>,
     /// Held while a session is opened.
     pub(super) opening_session: tokio::sync::Mutex<()>,
     /// Slices that requests were told not to be served.
     unserved: Mutex<BTreeSet<SliceId>>,
     /// Counts changes after which it is worth trying again at once.
-    moves: watch::Sender<u64>,
+    moves: Watched<()>,
     /// When requests last made home ask whether the primary serves.
     asked: Mutex<Option<Instant>>,
 }
@@ -90,27 +87,26 @@ impl Network {
     pub(super) async fn connect(
         hosts: Vec<HostPort>,
         name: String,
-        dialer: Dialer,
+        surroundings: Arc<dyn Surroundings>,
     ) -> Result<Arc<Self>, ConnectError> {
-        let home = Line::new();
+        let home = Line::new(surroundings.now());
         let network = Arc::new(Self {
             hosts,
             name,
-            dialer: Arc::new(dialer),
-            runtime: Runtime::current(),
+            surroundings,
             home: Arc::clone(&home),
             owners: Mutex::default(),
-            session: watch::Sender::new(None),
+            session: Watched::new(None),
             topology: RwLock::default(),
             tasks: Mutex::default(),
             opens: Arc::default(),
             opening_session: tokio::sync::Mutex::default(),
             unserved: Mutex::default(),
-            moves: watch::Sender::new(0),
+            moves: Watched::new(()),
             asked: Mutex::default(),
         });
         let ready = network.first_connect().await?;
-        home.ready.send_replace(Some(ready));
+        home.ready.replace(Some(ready));
         network.keep(home, None);
         Ok(network)
     }
@@ -118,14 +114,14 @@ impl Network {
     /// Starts the task that keeps a connection up; for home without `owner`.
     fn keep(self: &Arc<Self>, line: Arc<Line>, owner: Option<VolcanoId>) {
         let network = Arc::downgrade(self);
-        let task = self.runtime.spawn(async move {
+        self.run(async move {
             let mut fortune = Fortune::default();
             while let Some(network) = network.upgrade() {
                 if let Some(owner) = owner
                     && !network.topology().slices.iter().any(|slice| slice.primary.volcano == owner)
                 {
                     lock(&network.owners).remove(&owner);
-                    if let Some(ready) = line.ready.send_replace(None) {
+                    if let Some(ready) = line.ready.replace(None) {
                         ready.link.close();
                     }
                     return;
@@ -137,17 +133,17 @@ impl Network {
                 }
             }
         });
-        lock(&self.tasks).push(task);
     }
 
     /// Waits for one thing to do for the connection to an owner, and does it.
     async fn tend_owner(&self, line: &Line, ready: &Ready) {
         let Some(session) = self.session() else { return };
         tokio::select! {
-            reason = ready.link.lost() => return line.is_lost(ready, &reason),
+            biased;
+            reason = ready.link.lost() => return line.is_lost(self.surroundings.now(), ready, &reason),
             () = line.refresh.notified() => {}
             // Shows that it answers.
-            () = tokio::time::sleep(session.lease / 3) => {}
+            () = self.surroundings.sleep(session.lease / 3) => {}
         }
         if let Err(Unready::Link(_)) = self.refresh(&ready.link).await {
             ready.link.close();
@@ -159,10 +155,11 @@ impl Network {
         let Some(session) = self.session() else { return };
         fortune.door = Some(ready.door);
         let done = tokio::select! {
-            reason = ready.link.lost() => return line.is_lost(ready, &reason),
+            biased;
+            reason = ready.link.lost() => return line.is_lost(self.surroundings.now(), ready, &reason),
             () = line.refresh.notified() => return drop(self.refresh(&ready.link).await),
             () = line.check.notified() => self.introduce(&ready.link).await,
-            () = tokio::time::sleep(session.lease / 3) => self.introduce(&ready.link).await,
+            () = self.surroundings.sleep(session.lease / 3) => self.introduce(&ready.link).await,
         };
         match done {
             Ok(_) => {
@@ -171,14 +168,14 @@ impl Network {
                 }
             }
             Err(error) if error.is_unavailable() => {
-                let since = *fortune.unserved.get_or_insert_with(Instant::now);
-                if since.elapsed() >= PATIENCE && self.has_others(ready.door) {
+                let since = *fortune.unserved.get_or_insert_with(|| self.surroundings.now());
+                if self.since(since) >= PATIENCE && self.has_others(ready.door) {
                     tracing::info!(target: "magma::net", "the volcano says that nobody serves; asking another one");
                     fortune.unserved = None;
                     return ready.link.close();
                 }
                 // Nothing is lost by asking again a little later.
-                tokio::time::sleep(PULSE).await;
+                self.surroundings.sleep(PULSE).await;
                 line.check.notify_one();
             }
             Err(Unready::Refused(error)) => {
@@ -207,44 +204,43 @@ impl Network {
         match reached {
             Ok(ready) => {
                 tracing::info!(target: "magma::net", address = %ready.link.remote_address(), "connected");
-                line.ready.send_replace(Some(ready));
+                line.ready.replace(Some(ready));
                 *fortune = Fortune::default();
                 self.moved();
             }
             Err(error) => {
                 tracing::debug!(target: "magma::net", %error, "not connected yet");
                 fortune.round = fortune.round.saturating_add(1);
-                tokio::time::sleep(fortune.backoff.next()).await;
+                self.surroundings.sleep(fortune.backoff.next()).await;
             }
         }
     }
 
     /// The connection for a request about this key. Waits until there is one.
     pub(super) async fn route(self: &Arc<Self>, key: Option<&Key>) -> Arc<Link> {
-        let mut home = self.home.ready.subscribe();
         loop {
+            let seen = self.home.ready.version();
             let ready = self.home.ready();
             let owner = key.and_then(|key| self.other_owner(key, ready.as_ref()));
             let Some(line) = owner else {
                 match ready {
                     Some(ready) => return ready.link,
-                    // The sender lives as long as we do.
-                    None if home.changed().await.is_err() => std::future::pending::<()>().await,
-                    None => {}
+                    None => self.home.ready.changed(seen).await,
                 }
                 continue;
             };
             if let Some(ready) = ready {
                 return self.owner_link(&line).await.unwrap_or(ready.link);
             }
-            let mut owner = line.ready.subscribe();
+            let seen_of_owner = line.ready.version();
             if let Some(ready) = line.ready() {
                 return ready.link;
             }
             // The one that comes first will do; if the owner owns nothing any more, there is another one to look for.
             tokio::select! {
-                _ = home.changed() => {}
-                _ = owner.changed() => {}
+                biased;
+                () = self.home.ready.changed(seen) => {}
+                () = line.ready.changed(seen_of_owner) => {}
             }
         }
     }
@@ -261,7 +257,7 @@ impl Network {
         if let Some(line) = owners.get(&owner.id) {
             return Some(Arc::clone(line));
         }
-        let line = Line::new();
+        let line = Line::new(self.surroundings.now());
         owners.insert(owner.id, Arc::clone(&line));
         self.keep(Arc::clone(&line), Some(owner.id));
         Some(line)
@@ -271,29 +267,28 @@ impl Network {
         if let Some(ready) = line.ready() {
             return Some(ready.link);
         }
-        let pause = self.sleep(line.patience()?);
-        let mut watcher = line.ready.subscribe();
+        let pause = self.surroundings.sleep(line.patience(self.surroundings.now())?);
+        let is_ready = |ready: &Option<Ready>| ready.as_ref().is_some_and(|ready| ready.link.is_open());
         tokio::select! {
-            ready = watcher.wait_for(|ready| ready.as_ref().is_some_and(|ready| ready.link.is_open())) => {
-                ready.ok().and_then(|ready| ready.as_ref().map(|ready| Arc::clone(&ready.link)))
-            }
+            biased;
+            ready = line.ready.until(is_ready) => ready.map(|ready| ready.link),
             () = pause => None,
         }
     }
 
     /// The present session.
     pub(super) fn session(&self) -> Option<Arc<Session>> {
-        self.session.borrow().clone()
+        self.session.get()
     }
 
     /// Waits for another session than this one, which has ended.
     pub(super) async fn renew(&self, ended: &Session) {
-        let mut watcher = self.session.subscribe();
         self.home.check.notify_one();
         let other = |session: &Option<Arc<Session>>| session.as_ref().is_some_and(|now| now.id != ended.id);
-        let pause = self.sleep(RENEW_PATIENCE);
+        let pause = self.surroundings.sleep(RENEW_PATIENCE);
         tokio::select! {
-            _ = watcher.wait_for(other) => {}
+            biased;
+            _ = self.session.until(other) => {}
             // Home may be another volcano by now, which knows the session; asking again shows.
             () = pause => {}
         }
@@ -309,7 +304,7 @@ impl Network {
     /// Goes on with a new session, in which nobody has been told what is open.
     pub(super) fn begin_session(&self, session: Arc<Session>) {
         self.opens.begin_session(session.id);
-        self.session.send_replace(Some(session));
+        self.session.replace(Some(session));
         self.opens.news.notify_one();
     }
 
@@ -336,8 +331,8 @@ impl Network {
             self.opens.news.notify_one();
         }
         let mut asked = lock(&self.asked);
-        if asked.is_none_or(|asked| asked.elapsed() >= PULSE) {
-            *asked = Some(Instant::now());
+        if asked.is_none_or(|asked| self.since(asked) >= PULSE) {
+            *asked = Some(self.surroundings.now());
             self.home.check.notify_one();
         }
     }
@@ -354,21 +349,21 @@ impl Network {
 
     /// The number of the last change after which it was worth trying again.
     pub(super) fn moves(&self) -> u64 {
-        *self.moves.borrow()
+        self.moves.version()
     }
 
     /// It is worth trying again.
     pub(super) fn moved(&self) {
-        self.moves.send_modify(|moves| *moves += 1);
+        self.moves.replace(());
     }
 
     /// Pauses between two tries, at most until something has changed since `seen`.
     pub(super) async fn pause(&self, pause: Duration, seen: u64) {
-        let pause = self.sleep(pause);
-        let mut moves = self.moves.subscribe();
+        let pause = self.surroundings.sleep(pause);
         tokio::select! {
+            biased;
             () = pause => {}
-            _ = moves.wait_for(|moves| *moves != seen) => {}
+            () = self.moves.changed(seen) => {}
         }
     }
 
@@ -414,33 +409,29 @@ impl Network {
         self.home.ready().map(|ready| ready.link)
     }
 
-    pub(super) fn runtime(&self) -> &Runtime {
-        &self.runtime
-    }
-
-    /// A timer of our runtime, for callers that may be outside of it.
-    pub(super) fn sleep(&self, duration: Duration) -> tokio::time::Sleep {
-        let _inside = self.runtime.enter();
-        tokio::time::sleep(duration)
+    /// How long ago this was.
+    pub(super) fn since(&self, moment: Instant) -> Duration {
+        self.surroundings.now().saturating_duration_since(moment)
     }
 
     /// Runs a task as long as the client lives.
     pub(super) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
-        lock(&self.tasks).push(self.runtime.spawn(task));
+        let running = self.surroundings.spawn(Box::pin(task));
+        lock(&self.tasks).push(running);
     }
 
     /// Stops all tasks and connections.
     pub(super) fn stop(&self) {
-        lock(&self.tasks).drain(..).for_each(|task| task.abort());
+        lock(&self.tasks).clear();
         for line in self.lines() {
-            if let Some(ready) = line.ready.send_replace(None) {
+            if let Some(ready) = line.ready.replace(None) {
                 ready.link.close();
             }
         }
     }
 
     pub(super) async fn finish(&self) {
-        self.dialer.finish().await;
+        self.surroundings.finish().await;
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::network::Network;
 use super::retry::Backoff;
 use super::session::{Session, Ticket};
-use super::{AbortOnDrop, Context, cache};
+use super::{Context, cache};
 use crate::error::FlareError;
 use crate::handle::Handle;
 use crate::proto::frame::{RequestHeader, Tag};
@@ -55,12 +55,12 @@ pub(super) async fn perform(
     request: Request,
     payload: Bytes,
 ) -> Result<(Reply, Bytes), Failure> {
-    let deadline =
-        context.deadline.or_else(|| patience.and_then(|patience| Instant::now().checked_add(patience)));
+    let now = || network.surroundings.now();
+    let deadline = context.deadline.or_else(|| patience.and_then(|patience| now().checked_add(patience)));
     let waits = request.waits();
     // Names the operation of a wait, which must not hold up the session's low-water mark.
     let call = match context.call {
-        None if waits => Some(random_call()?),
+        None if waits => Some(network.surroundings.random().ok_or(FlareError::Io)?),
         call => call,
     };
     let attempt = async {
@@ -70,19 +70,13 @@ pub(super) async fn perform(
         operation.run(payload).await
     };
     let Some(deadline) = deadline else { return attempt.await };
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timer = network.sleep(if waits { left.saturating_add(GRACE) } else { left });
+    let left = deadline.saturating_duration_since(now());
+    let timer = network.surroundings.sleep(if waits { left.saturating_add(GRACE) } else { left });
     tokio::select! {
         biased;
         outcome = attempt => outcome,
         () = timer => Err(FlareError::TimedOut.into()),
     }
-}
-
-fn random_call() -> Result<u128, Failure> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|_| FlareError::Io)?;
-    Ok(u128::from_be_bytes(bytes))
 }
 
 struct Operation<'a> {
@@ -136,7 +130,7 @@ impl Operation<'_> {
                 Tried::Done(Ok((reply, payload))) => {
                     if let (Some(mut opening), Some(handle)) = (opening.take(), opened(&reply)) {
                         if opening.opened(handle) {
-                            self.state(handle).await;
+                            self.network.state(handle).await;
                         }
                         opening.delivered();
                     }
@@ -153,17 +147,9 @@ impl Operation<'_> {
         }
     }
 
-    /// States how often a flare is open. The caller may be outside of the runtime.
-    async fn state(&self, handle: Handle) {
-        let network = Arc::clone(self.network);
-        let mut stating =
-            AbortOnDrop(self.network.runtime().spawn(async move { network.state(handle).await }));
-        // If the runtime ends, so does the session.
-        let _ = (&mut stating.0).await;
-    }
-
     fn header(&self, session: &Session, ticket: Option<&Ticket>) -> RequestHeader {
-        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left =
+            self.deadline.map(|deadline| deadline.saturating_duration_since(self.network.surroundings.now()));
         RequestHeader {
             tag: Tag(0),
             durability: self.context.durability,

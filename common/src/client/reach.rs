@@ -4,16 +4,17 @@
 //! quarter of a second and not the time until it is given up (as in RFC 8305).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::task::JoinSet;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::line::Ready;
 use super::network::{Network, Unready};
 use super::{ConnectError, HostPort, control};
 use crate::proto::operation::FetchTopology;
+use crate::surroundings::Surroundings;
 use crate::topology::{Member, VolcanoId};
-use crate::transport::link::{Dialer, Link, LinkError};
+use crate::transport::link::{Link, LinkError};
 
 /// A volcano that is up but does not serve yet is waited for this long by the first connect.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
@@ -54,11 +55,11 @@ fn limit(round: u32) -> Duration {
 
 impl Network {
     pub(super) async fn first_connect(&self) -> Result<Ready, ConnectError> {
-        let started = Instant::now();
+        let started = self.surroundings.now();
         let failed = loop {
             match self.race(self.hosts.clone(), DIAL_LIMIT, PATIENCE).await {
                 Ok(ready) => return Ok(ready),
-                Err(failed) if failed.error.is_unavailable() && started.elapsed() < FIRST_PATIENCE => {}
+                Err(failed) if failed.error.is_unavailable() && self.since(started) < FIRST_PATIENCE => {}
                 Err(failed) => break failed,
             }
         };
@@ -87,7 +88,7 @@ impl Network {
     pub(super) async fn reach_owner(&self, owner: VolcanoId, round: u32) -> Result<Ready, Unready> {
         let address = self.topology().member(owner).map(Member::flare_address);
         let address = address.ok_or_else(|| LinkError::Lost("no longer a member".into()))?;
-        let link = self.dialer.dial(address, limit(round)).await?;
+        let link = Link::connect(&self.surroundings, address, limit(round)).await?;
         self.greet_owner(link, owner).await
     }
 
@@ -97,28 +98,26 @@ impl Network {
     }
 
     async fn race(&self, hosts: Vec<HostPort>, limit: Duration, patience: Duration) -> Result<Ready, Failed> {
-        let mut dials = JoinSet::new();
+        let mut dials = FuturesUnordered::new();
         let mut hosts = hosts.into_iter().peekable();
         let mut failed = Failed::nobody();
         let mut start_next = true;
         loop {
             if start_next && let Some(host) = hosts.next() {
-                let dialer = Arc::clone(&self.dialer);
-                dials.spawn(async move {
-                    let reached = dial_host(&dialer, &host, limit).await;
+                dials.push(async move {
+                    let reached = dial_host(&self.surroundings, &host, limit).await;
                     (host, reached)
                 });
             }
             let room = hosts.peek().is_some() && dials.len() < WIDTH;
             start_next = true;
             let (host, reached) = tokio::select! {
-                dialled = dials.join_next() => match dialled {
-                    Some(Ok(dialled)) => dialled,
-                    // The runtime ends.
-                    Some(Err(_)) => continue,
+                biased;
+                dialled = dials.next() => match dialled {
+                    Some(dialled) => dialled,
                     None => return Err(failed),
                 },
-                () = tokio::time::sleep(STAGGER), if room => continue,
+                () = self.surroundings.sleep(STAGGER), if room => continue,
             };
             let greeted = match reached {
                 Ok(link) => self.greet(link, patience).await,
@@ -133,17 +132,17 @@ impl Network {
 }
 
 /// Whether a volcano answers there and has the same key.
-pub(super) async fn probe(dialer: &Dialer, host: &HostPort) -> Result<(), ConnectError> {
+pub(super) async fn probe(surroundings: &Arc<dyn Surroundings>, host: &HostPort) -> Result<(), ConnectError> {
     let place = format!("{}:{}", host.host, host.port);
     let asked = async {
-        let link = dial_host(dialer, host, DIAL_LIMIT).await?;
+        let link = dial_host(surroundings, host, DIAL_LIMIT).await?;
         // Only an answer shows that it knows our key, too.
-        let answered = control::ask(&link, None, FetchTopology.into()).await;
+        let answered = control::ask(&**surroundings, &link, None, FetchTopology.into()).await;
         link.close();
         answered
     };
     let answered = asked.await.map_err(|error| told(error, place.clone(), &place));
-    dialer.finish().await;
+    surroundings.finish().await;
     answered.map(drop)
 }
 
@@ -155,12 +154,16 @@ fn told(error: Unready, host: String, hosts: &str) -> ConnectError {
     }
 }
 
-async fn dial_host(dialer: &Dialer, host: &HostPort, limit: Duration) -> Result<Arc<Link>, LinkError> {
-    let found = tokio::net::lookup_host((host.host.as_str(), host.port)).await;
+async fn dial_host(
+    surroundings: &Arc<dyn Surroundings>,
+    host: &HostPort,
+    limit: Duration,
+) -> Result<Arc<Link>, LinkError> {
+    let found = surroundings.resolve(host).await;
     let found = found.map_err(|error| LinkError::Lost(format!("cannot resolve {}: {error}", host.host)))?;
     let mut last = LinkError::Lost(format!("{} has no address", host.host));
     for address in found {
-        match dialer.dial(address, limit).await {
+        match Link::connect(surroundings, address, limit).await {
             Ok(link) => return Ok(link),
             Err(error) => last = error,
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::network::Network;
 use super::opens::Releasing;
@@ -16,18 +16,19 @@ use crate::transport::link::{Exchanged, Manner};
 
 /// Sends releases until the client is gone.
 pub(super) async fn run(network: Arc<Network>) {
-    let mut sending = JoinSet::new();
+    let mut sending = FuturesUnordered::new();
     loop {
-        for release in network.opens.take_releases() {
-            sending.spawn(send(Arc::clone(&network), release));
+        sending.extend(network.opens.take_releases().into_iter().map(|release| send(&network, release)));
+        tokio::select! {
+            biased;
+            () = network.opens.wanted.notified() => {}
+            Some(()) = sending.next() => {}
         }
-        network.opens.wanted.notified().await;
-        while sending.try_join_next().is_some() {}
     }
 }
 
 /// Sends one release, again if need be, until it is answered.
-async fn send(network: Arc<Network>, release: Releasing) {
+async fn send(network: &Arc<Network>, release: Releasing) {
     let (handle, count) = (release.handle, release.count);
     let request = Request::from(Release { handle, count });
     let Ok(body) = request.encode() else { return };

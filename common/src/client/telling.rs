@@ -3,10 +3,10 @@
 //! Each slice that needs attention has a task of its own, so that none waits for another. What is told, and why, is said at
 //! [`opens`](super::opens).
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::control;
 use super::greeting::PULSE;
@@ -18,34 +18,36 @@ use crate::handle::Handle;
 use crate::key::KeyRange;
 use crate::proto::limits::MAX_OPENS_PER_MESSAGE;
 use crate::proto::operation::ReclaimOpens;
+use crate::surroundings::Later;
 use crate::topology::{Slice, SliceId};
 use crate::transport::link::Link;
 
 /// Attends to slices and flares until the client is gone.
 pub(super) async fn run(network: Arc<Network>) {
-    let mut attended = HashSet::new();
-    let mut tasks = JoinSet::new();
+    let mut attended = BTreeSet::new();
+    let mut tasks = FuturesUnordered::<Later<'_, Option<SliceId>>>::new();
     loop {
         for id in network.slices_in_need() {
             if attended.insert(id) {
                 let network = Arc::clone(&network);
-                tasks.spawn(async move {
+                tasks.push(Box::pin(async move {
                     network.attend(id).await;
                     Some(id)
-                });
+                }));
             }
         }
         for handle in network.opens.take_doubtful() {
             let network = Arc::clone(&network);
-            tasks.spawn(async move {
+            tasks.push(Box::pin(async move {
                 network.state(handle).await;
                 None
-            });
+            }));
         }
         tokio::select! {
+            biased;
             () = network.opens.news.notified() => {}
-            Some(done) = tasks.join_next() => {
-                if let Ok(Some(id)) = done {
+            Some(done) = tasks.next() => {
+                if let Some(id) = done {
                     attended.remove(&id);
                 }
             }
@@ -80,7 +82,7 @@ impl Network {
                 }
                 Err(Unready::Refused(error)) if !is_passing(error) => {
                     tracing::warn!(target: "magma::net", slice = id.0, %error, "a slice does not take what is open");
-                    tokio::time::sleep(session.lease / 3).await;
+                    self.surroundings.sleep(session.lease / 3).await;
                 }
                 Err(error) => {
                     tracing::debug!(target: "magma::net", slice = id.0, %error, "a slice cannot be told yet what is open");
@@ -168,7 +170,7 @@ impl Network {
         last: bool,
     ) -> Result<(), Unready> {
         let request = ReclaimOpens { at: slice.range.first_key(), reign: slice.reign, opens, last };
-        control::ask(link, Some(session), request.into()).await.map(drop)
+        control::ask(&*self.surroundings, link, Some(session), request.into()).await.map(drop)
     }
 
     /// Why something was refused may be news.

@@ -15,12 +15,14 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Notify};
 
 use super::SetupError;
-use super::link::{Dialer, Exchanged, Link, Manner};
+use super::link::{Exchanged, Link, Manner};
+use super::system::System;
 use crate::auth::ClusterKeys;
 use crate::error::FlareError;
 use crate::proto::frame::{ReplyFrame, RequestHeader};
 use crate::proto::operation::{KeepAlive, OpenSession};
 use crate::proto::{Failure, Operation as _, Reply, Request};
+use crate::surroundings::Surroundings;
 use crate::topology::VolcanoId;
 
 /// Requests that may be under way to one owner.
@@ -62,7 +64,7 @@ impl Answer {
 
 /// Keeps one connection per owner. Lives on one thread.
 pub struct Forwarder {
-    dialer: Dialer,
+    surroundings: Arc<dyn Surroundings>,
     own: VolcanoId,
     owners: RefCell<BTreeMap<SocketAddr, Rc<Owner>>>,
 }
@@ -70,7 +72,7 @@ pub struct Forwarder {
 impl Forwarder {
     /// For the volcano `own`.
     pub fn new(keys: &ClusterKeys, own: VolcanoId) -> Result<Self, SetupError> {
-        Ok(Self { dialer: Dialer::of_node(keys)?, own, owners: RefCell::default() })
+        Ok(Self { surroundings: Arc::new(System::of_node(keys)?), own, owners: RefCell::default() })
     }
 
     /// Passes a request on to the volcano at this address of the flare protocol, and waits for its answer. Dropping the
@@ -93,7 +95,7 @@ impl Forwarder {
             link
         } else {
             tokio::select! {
-                link = owner.reach(&self.dialer, to) => link.ok_or(Lost::Unreachable)?,
+                link = owner.reach(&self.surroundings, to) => link.ok_or(Lost::Unreachable)?,
                 () = owner.until_retired() => return Err(Lost::Unreachable),
             }
         };
@@ -190,7 +192,7 @@ impl Owner {
         self.link.borrow().clone().filter(|link| link.is_open())
     }
 
-    async fn reach(&self, dialer: &Dialer, to: SocketAddr) -> Option<Arc<Link>> {
+    async fn reach(&self, surroundings: &Arc<dyn Surroundings>, to: SocketAddr) -> Option<Arc<Link>> {
         let mut failed = self.dialling.lock().await;
         if let Some(link) = self.ready() {
             return Some(link);
@@ -198,7 +200,7 @@ impl Owner {
         if self.retired.get() || failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
             return None;
         }
-        match dialer.dial(to, DIAL_LIMIT).await {
+        match Link::connect(surroundings, to, DIAL_LIMIT).await {
             Ok(_) if self.retired.get() => None,
             Ok(link) => {
                 tracing::debug!(target: "magma::net", address = %to, "connected to an owner");

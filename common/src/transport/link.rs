@@ -1,35 +1,26 @@
 //! The client's side of one connection: exchanges requests for replies.
 
-use std::collections::HashMap;
-use std::future::Future;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinn::{ConnectionError, VarInt};
-use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, oneshot};
 
-use super::outbox::Outbox;
-use super::reader::FrameReader;
 use super::silence::{LOOK, Sign, Silence};
-use super::{SetupError, acknowledged, close, lock, tls, tuning};
-use crate::auth::{ClientKeys, ClusterKeys};
+use super::{close, lock};
 use crate::error::FlareError;
-use crate::proto::frame::{self, Frame, FrameError, ReplyFrame, RequestHeader, StreamClass, Tag};
-
-/// First of the numbers with which QUIC reports TLS alerts (RFC 9001 §4.8).
-const CRYPTO_ERROR: u64 = 0x100;
-const CRYPTO_ERRORS: std::ops::Range<u64> = CRYPTO_ERROR..CRYPTO_ERROR + 0x100;
+use crate::proto::frame::{self, FrameError, ReplyFrame, RequestHeader, StreamClass, Tag};
+use crate::surroundings::{Running, Surroundings, Wire};
+use crate::watched::Watched;
 
 /// No request's tag. Cancelling it means nothing and is acknowledged like everything that is sent.
 const PROBE: Tag = Tag(0);
 
 /// Why no connection came about, or why one ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LinkError {
+pub enum LinkError {
     /// The two ends have different keys.
     #[error("the two ends have different keys")]
     WrongKey,
@@ -39,96 +30,6 @@ pub(crate) enum LinkError {
     /// Anything that may pass.
     #[error("{0}")]
     Lost(String),
-}
-
-impl From<&ConnectionError> for LinkError {
-    fn from(error: &ConnectionError) -> Self {
-        let code = match error {
-            ConnectionError::TransportError(error) => u64::from(error.code),
-            ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
-            ConnectionError::VersionMismatch => return Self::Version,
-            ConnectionError::TimedOut => return Self::Lost("no answer".into()),
-            _ => return Self::Lost(error.to_string()),
-        };
-        match code.checked_sub(CRYPTO_ERROR) {
-            Some(tls::ALERT_NO_PROTOCOL) => Self::Version,
-            Some(_) if CRYPTO_ERRORS.contains(&code) => Self::WrongKey,
-            _ => Self::Lost(error.to_string()),
-        }
-    }
-}
-
-/// Makes connections from one socket per address family.
-pub(crate) struct Dialer {
-    keys: Arc<quinn::crypto::rustls::QuicClientConfig>,
-    endpoints: Mutex<[Option<quinn::Endpoint>; 2]>,
-}
-
-impl Dialer {
-    /// For a client.
-    pub(crate) fn new(keys: &ClientKeys) -> Result<Self, SetupError> {
-        let keys = tls::client(&keys.identity(), keys.volcano(), tls::Protocol::Flare)?;
-        Ok(Self { keys, endpoints: Mutex::default() })
-    }
-
-    /// For a volcano that asks another one as a client does.
-    pub(crate) fn of_node(keys: &ClusterKeys) -> Result<Self, SetupError> {
-        let keys = tls::client(&keys.node(), keys.volcano_public(), tls::Protocol::Flare)?;
-        Ok(Self { keys, endpoints: Mutex::default() })
-    }
-
-    fn endpoint(&self, to: SocketAddr) -> Result<quinn::Endpoint, SetupError> {
-        let any = match to {
-            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-        };
-        let mut endpoints = lock(&self.endpoints);
-        let [four, six] = &mut *endpoints;
-        let slot = if to.is_ipv4() { four } else { six };
-        if let Some(endpoint) = slot {
-            return Ok(endpoint.clone());
-        }
-        let address = SocketAddr::new(any, 0);
-        let failed = |source| SetupError::Bind { address, source };
-        let socket = tuning::socket(address).map_err(failed)?;
-        let parameters = tuning::endpoint(None)?;
-        let endpoint = quinn::Endpoint::new(parameters, None, socket, Arc::new(quinn::TokioRuntime));
-        Ok(slot.insert(endpoint.map_err(failed)?).clone())
-    }
-
-    /// Connects; a volcano that does not complete a handshake within `limit` does not answer. The tasks of the connection
-    /// run on the current runtime.
-    pub(crate) async fn dial(&self, address: SocketAddr, limit: Duration) -> Result<Arc<Link>, LinkError> {
-        Link::start(self.connect(address, limit).await?).await
-    }
-
-    /// An authenticated connection without streams.
-    pub(super) async fn connect(
-        &self,
-        address: SocketAddr,
-        limit: Duration,
-    ) -> Result<quinn::Connection, LinkError> {
-        let lost = |error: &dyn std::fmt::Display| LinkError::Lost(error.to_string());
-        let endpoint = self.endpoint(address).map_err(|error| lost(&error))?;
-        let keys: Arc<dyn quinn::crypto::ClientConfig> = Arc::clone(&self.keys) as _;
-        let mut config = quinn::ClientConfig::new(keys);
-        config.transport_config(tuning::transport());
-        let connecting =
-            endpoint.connect_with(config, address, tls::SERVER_NAME).map_err(|error| lost(&error))?;
-        match tokio::time::timeout(limit, connecting).await {
-            Ok(done) => done.map_err(|error| LinkError::from(&error)),
-            Err(_) => Err(LinkError::Lost(format!("no answer within {} s", limit.as_secs()))),
-        }
-    }
-
-    /// Waits until the peers have been told of connections that were closed, but not for long.
-    pub(crate) async fn finish(&self) {
-        let endpoints = lock(&self.endpoints).clone();
-        for endpoint in endpoints.into_iter().flatten() {
-            // A peer that is gone need not keep us.
-            let _ = tokio::time::timeout(Duration::from_millis(200), endpoint.wait_idle()).await;
-        }
-    }
 }
 
 /// What to do with a reply.
@@ -154,7 +55,7 @@ pub(crate) enum Exchanged {
 
 #[derive(Default)]
 struct Pending {
-    slots: HashMap<Tag, Slot>,
+    slots: BTreeMap<Tag, Slot>,
     next_tag: u32,
     closed: bool,
     /// Somebody listens for signs of life.
@@ -164,17 +65,14 @@ struct Pending {
 type OrphanSink = Box<dyn Fn(ReplyFrame) + Send + Sync>;
 
 /// One connection to a volcano. Usable from any thread.
-pub(crate) struct Link {
-    connection: quinn::Connection,
-    metadata: Arc<Outbox>,
-    bulk: Vec<Arc<Outbox>>,
-    next_bulk: AtomicUsize,
+pub struct Link {
+    wire: Arc<dyn Wire>,
     pending: Mutex<Pending>,
     orphans: Mutex<Option<OrphanSink>>,
-    lost: watch::Sender<Option<LinkError>>,
+    lost: Watched<Option<LinkError>>,
     /// An answer is expected and nobody listens for signs of life yet.
     expecting: Arc<Notify>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    watching: Mutex<Option<Running>>,
 }
 
 /// How a request is sent and what becomes of it when its caller goes away.
@@ -189,46 +87,25 @@ pub(crate) struct Manner {
 }
 
 impl Link {
-    async fn start(connection: quinn::Connection) -> Result<Arc<Self>, LinkError> {
-        let lost = |error: ConnectionError| LinkError::from(&error);
-        let mut streams = vec![(StreamClass::Metadata, connection.open_bi().await.map_err(lost)?)];
-        for _ in 0..tuning::BULK_STREAMS {
-            streams.push((StreamClass::Bulk, connection.open_bi().await.map_err(lost)?));
-        }
-        let outboxes: Vec<_> = streams.iter().map(|_| Arc::new(Outbox::default())).collect();
-        let mut boxes = outboxes.iter().cloned();
+    /// Connects to a volcano; one that has not answered within `limit` does not answer.
+    pub(crate) async fn connect(
+        surroundings: &Arc<dyn Surroundings>,
+        address: SocketAddr,
+        limit: Duration,
+    ) -> Result<Arc<Self>, LinkError> {
+        let wire = surroundings.connect(address, limit).await?;
         let link = Arc::new(Self {
-            connection,
-            metadata: boxes.next().unwrap_or_default(),
-            bulk: boxes.collect(),
-            next_bulk: AtomicUsize::new(0),
+            wire,
             pending: Mutex::default(),
             orphans: Mutex::default(),
-            lost: watch::Sender::new(None),
+            lost: Watched::new(None),
             expecting: Arc::default(),
-            tasks: Mutex::default(),
+            watching: Mutex::default(),
         });
-        for ((class, (mut sender, receiver)), outbox) in streams.into_iter().zip(outboxes) {
-            if class == StreamClass::Metadata {
-                let _ = sender.set_priority(1);
-            }
-            // A new outbox is open.
-            let _ = outbox.push(frame::hello(class), None);
-            let weak = Arc::downgrade(&link);
-            let task = tokio::spawn(async move {
-                let broken = tokio::select! {
-                    broken = read(&weak, FrameReader::new(receiver)) => broken,
-                    _ = outbox.write_to(&mut sender) => None,
-                };
-                outbox.close();
-                if let Some(link) = weak.upgrade() {
-                    link.fail(broken);
-                }
-            });
-            lock(&link.tasks).push(task);
-        }
-        let watching = tokio::spawn(watch_over(Arc::downgrade(&link), Arc::clone(&link.expecting)));
-        lock(&link.tasks).push(watching);
+        link.wire.listen(Arc::downgrade(&link));
+        let watching =
+            watch_over(Arc::clone(surroundings), Arc::downgrade(&link), Arc::clone(&link.expecting));
+        *lock(&link.watching) = Some(surroundings.spawn(Box::pin(watching)));
         Ok(link)
     }
 
@@ -239,11 +116,7 @@ impl Link {
 
     /// Resolves when the connection is gone.
     pub(crate) async fn lost(&self) -> LinkError {
-        let mut watcher = self.lost.subscribe();
-        match watcher.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_else(closed),
-            Err(_) => closed(),
-        }
+        self.lost.until(Option::is_some).await.unwrap_or_else(closed)
     }
 
     /// Whether requests can still be sent.
@@ -252,7 +125,7 @@ impl Link {
     }
 
     pub(crate) fn remote_address(&self) -> SocketAddr {
-        self.connection.remote_address()
+        self.wire.remote_address()
     }
 
     /// The address from which the system sends to the volcano.
@@ -270,8 +143,8 @@ impl Link {
 
     /// Ends the connection in order.
     pub(crate) fn close(&self) {
-        self.connection.close(VarInt::from_u32(close::DONE), b"done");
-        self.fail(None);
+        self.wire.close(close::DONE, b"done");
+        self.ended(None);
     }
 
     /// Sends a request and waits for its reply. Dropping the future forgets the request.
@@ -293,19 +166,11 @@ impl Link {
             Guard { link: self, tag, manner: Manner { cancel: false, orphan: false, ..manner }, receiver };
         header.tag = tag;
         let encoded = frame::request(&header, opcode, body, payload)?;
-        if self.outbox(manner.class).push(encoded, None).is_err() {
+        if !self.wire.send(manner.class, encoded) {
             return Ok(Exchanged::Unsent);
         }
         guard.manner = manner;
         Ok((&mut guard.receiver).await.map_or(Exchanged::InDoubt, Exchanged::Reply))
-    }
-
-    fn outbox(&self, class: StreamClass) -> &Outbox {
-        if class == StreamClass::Metadata {
-            return &self.metadata;
-        }
-        let turn = self.next_bulk.fetch_add(1, Ordering::Relaxed);
-        self.bulk.get(turn % self.bulk.len().max(1)).unwrap_or(&self.metadata)
     }
 
     fn reserve(&self, waiting: Slot) -> Option<Tag> {
@@ -320,14 +185,15 @@ impl Link {
         loop {
             pending.next_tag = pending.next_tag.checked_add(1).unwrap_or(PROBE.0 + 1);
             let tag = Tag(pending.next_tag);
-            if let std::collections::hash_map::Entry::Vacant(slot) = pending.slots.entry(tag) {
+            if let std::collections::btree_map::Entry::Vacant(slot) = pending.slots.entry(tag) {
                 slot.insert(waiting);
                 return Some(tag);
             }
         }
     }
 
-    fn deliver(&self, reply: ReplyFrame) {
+    /// A reply has arrived.
+    pub fn receive(&self, reply: ReplyFrame) {
         let slot = lock(&self.pending).slots.remove(&reply.tag);
         match slot {
             Some(Slot::Waiting { caller, orphan }) => match caller.send(reply) {
@@ -349,7 +215,7 @@ impl Link {
 
     /// What the volcano is known to have heard so far. Of one that speaks and does not hear we will have no answer.
     fn heard(&self) -> u64 {
-        acknowledged::packets(&self.connection)
+        self.wire.acknowledged()
     }
 
     /// Takes one look; false if there is no more need to.
@@ -363,9 +229,9 @@ impl Link {
         }
         match silence.look(self.heard()) {
             Sign::Alive => {}
-            // A closed outbox has no reader left.
+            // Of a wire that has ended we hear in another way.
             Sign::Probe => {
-                let _ = self.metadata.push(frame::cancel(PROBE), None);
+                self.wire.send(StreamClass::Metadata, frame::cancel(PROBE));
             }
             Sign::Gone => {
                 self.gone(LinkError::Lost("the volcano acknowledges nothing".into()));
@@ -376,18 +242,19 @@ impl Link {
     }
 
     fn gone(&self, reason: LinkError) {
-        self.lost.send_if_modified(|lost| lost.is_none() && lost.replace(reason).is_none());
+        self.lost.replace_if(Option::is_none, Some(reason));
     }
 
-    fn fail(&self, broken: Option<FrameError>) {
-        let reason = match (broken, self.connection.close_reason()) {
+    /// The wire has ended, or what came from it broke the protocol.
+    pub fn ended(&self, broken: Option<FrameError>) {
+        let reason = match (broken, self.wire.ending()) {
             (Some(error), _) => {
-                self.connection.close(VarInt::from_u32(close::PROTOCOL), error.to_string().as_bytes());
+                self.wire.close(close::PROTOCOL, error.to_string().as_bytes());
                 LinkError::Lost(format!("the volcano broke the protocol: {error}"))
             }
-            (None, Some(error)) => LinkError::from(&error),
+            (None, Some(error)) => error,
             (None, None) => {
-                self.connection.close(VarInt::from_u32(close::DONE), b"");
+                self.wire.close(close::DONE, b"");
                 closed()
             }
         };
@@ -399,15 +266,12 @@ impl Link {
             std::mem::take(&mut pending.slots)
         };
         drop(slots);
-        self.metadata.close();
-        self.bulk.iter().for_each(|outbox| outbox.close());
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.connection.close(VarInt::from_u32(close::DONE), b"done");
-        lock(&self.tasks).iter().for_each(JoinHandle::abort);
+        self.wire.close(close::DONE, b"done");
     }
 }
 
@@ -417,30 +281,15 @@ fn closed() -> LinkError {
 
 /// Listens for signs of life while answers are expected: a machine that has vanished sends no farewell, and the connection's
 /// idle time-out is long, for the sake of those that only wait for something to do.
-async fn watch_over(link: Weak<Link>, expecting: Arc<Notify>) {
+async fn watch_over(surroundings: Arc<dyn Surroundings>, link: Weak<Link>, expecting: Arc<Notify>) {
     loop {
         expecting.notified().await;
         let Some(mut silence) = link.upgrade().map(|link| Silence::new(link.heard())) else { return };
         loop {
-            tokio::time::sleep(LOOK).await;
+            surroundings.sleep(LOOK).await;
             let Some(link) = link.upgrade() else { return };
             if !link.look(&mut silence) {
                 break;
-            }
-        }
-    }
-}
-
-/// Reads replies until the stream ends; what broke the protocol, if anything did.
-fn read(link: &Weak<Link>, mut reader: FrameReader) -> impl Future<Output = Option<FrameError>> + Send {
-    let link = Weak::clone(link);
-    async move {
-        loop {
-            match reader.next().await {
-                Ok(Some(Frame::Reply(reply))) => link.upgrade()?.deliver(reply),
-                Ok(Some(_)) => return Some(FrameError::Type(0)),
-                Ok(None) | Err(super::reader::ReadError::Stream(_)) => return None,
-                Err(super::reader::ReadError::Frame(error)) => return Some(error),
             }
         }
     }
@@ -477,8 +326,8 @@ impl Drop for Guard<'_> {
             lock(&self.link.pending).slots.remove(&self.tag);
         }
         if self.manner.cancel {
-            // A closed outbox has nobody to tell.
-            let _ = self.link.metadata.push(frame::cancel(self.tag), None);
+            // A wire that has ended has nobody to tell.
+            self.link.wire.send(StreamClass::Metadata, frame::cancel(self.tag));
         }
     }
 }

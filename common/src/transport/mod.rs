@@ -16,9 +16,11 @@ pub(crate) mod link;
 mod listener;
 pub mod node;
 mod outbox;
+mod quic;
 mod reader;
 pub mod server;
 mod silence;
+pub(crate) mod system;
 mod tls;
 mod tuning;
 

@@ -16,6 +16,10 @@ const CORPUS: &str = include_str!("../../corpus/ring-seeds.txt");
 const PROGRESS: usize = 50;
 /// So many seeds are run unless it is said how many.
 const SEEDS: u64 = 1000;
+/// In one world of so many, client libraries ask.
+const LIBRARIES: u64 = 4;
+/// In one world of so many, nothing goes wrong while slices are divided and moved.
+const CALM: u64 = 9;
 /// So many seeds have to be enough to find a planted fault.
 const SEEDS_FOR_A_FAULT: u64 = 150;
 
@@ -42,6 +46,12 @@ struct Cli {
     /// Cuts the keyspace into so many slices in every world [default: each seed decides; for a planted fault 1, or 3 if one slice does not show it].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=MOST_SLICES))]
     slices: Option<u32>,
+    /// Client libraries ask in every world, and not clients that speak the protocol by themselves [default: in one of four].
+    #[arg(long)]
+    libraries: bool,
+    /// Nothing goes wrong in any world, while slices are divided and moved: nobody may wait long [default: in one of nine].
+    #[arg(long)]
+    calm: bool,
     /// Shows what happens, and what volcanos say.
     #[arg(long)]
     trace: bool,
@@ -51,6 +61,13 @@ struct Cli {
     /// Leaves out the seeds that once failed.
     #[arg(long)]
     no_corpus: bool,
+}
+
+impl Cli {
+    /// The world of a number, as it is wanted of all worlds.
+    fn seed(&self, number: u64, slices: Option<u32>) -> Seed {
+        Seed { number, slices, libraries: self.libraries, calm: self.calm }
+    }
 }
 
 fn main() -> ExitCode {
@@ -64,7 +81,7 @@ fn main() -> ExitCode {
     }
     match (&cli.plant, cli.seed) {
         (Some(name), seed) => plant(&cli, name, seed),
-        (None, Some(number)) => one(Seed { number, slices: cli.slices }, None, cli.trace),
+        (None, Some(number)) => one(cli.seed(number, cli.slices), None, cli.trace),
         (None, None) => many(&cli),
     }
 }
@@ -90,7 +107,11 @@ fn jobs(cli: &Cli) -> usize {
 fn many(cli: &Cli) -> ExitCode {
     let corpus = if cli.no_corpus { Vec::new() } else { sweep::corpus(CORPUS) };
     let numbers = cli.first..cli.first + cli.seeds.unwrap_or(SEEDS);
-    let drawn = numbers.map(|number| Seed { number, slices: cli.slices });
+    let drawn = numbers.map(|number| Seed {
+        libraries: cli.libraries || number % LIBRARIES == 0,
+        calm: cli.calm || number % CALM == 0,
+        ..cli.seed(number, cli.slices)
+    });
     let seeds: Vec<Seed> = corpus.into_iter().chain(drawn).collect();
     let begun = Instant::now();
     let (mut passed, mut failed, mut operations) = (0, Vec::new(), 0);
@@ -137,12 +158,12 @@ fn plant(cli: &Cli, name: &str, seed: Option<u64>) -> ExitCode {
     };
     let slices = |bug: Bug| cli.slices.or(needed(bug));
     if let (Some(number), [bug]) = (seed, bugs.as_slice()) {
-        return one(Seed { number, slices: slices(*bug) }, Some(*bug), cli.trace);
+        return one(cli.seed(number, slices(*bug)), Some(*bug), cli.trace);
     }
     let numbers = cli.first..cli.first + cli.seeds.unwrap_or(SEEDS_FOR_A_FAULT);
     let (all, mut missed) = (bugs.len(), 0);
     for bug in bugs {
-        let seeds: Vec<Seed> = numbers.clone().map(|number| Seed { number, slices: slices(bug) }).collect();
+        let seeds: Vec<Seed> = numbers.clone().map(|number| cli.seed(number, slices(bug))).collect();
         let mut tried = 0;
         let mut found = None;
         sweep::seeds(&seeds, jobs(cli), Some(bug), |seed, outcome| {

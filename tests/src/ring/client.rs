@@ -430,7 +430,7 @@ impl Client {
         } else if answer.as_ref().is_err_and(|error| *error == FlareError::Stale) {
             self.known.is_stale(&task.wish.request);
         }
-        let answered = Answered { at: world.now, sent, released: arrival.released, answer };
+        let answered = Answered { at: world.now, sent, released: Some(arrival.released), answer };
         world.history.operations[task.operation].answered = Some(answered);
     }
 
@@ -498,7 +498,7 @@ fn plain(request: Request) -> Wish {
 }
 
 /// Whether the client is to ask again.
-fn is_passing(answer: &Result<(Reply, Bytes), FlareError>) -> bool {
+pub fn is_passing(answer: &Result<(Reply, Bytes), FlareError>) -> bool {
     let passing = [
         FlareError::Unavailable,
         FlareError::NotOwner,

@@ -428,9 +428,10 @@ impl World {
             Kind::Client => {
                 let client = self.faults.dice.below(self.clients.len() as u64) as usize;
                 let working =
-                    self.clients.iter().filter(|c| c.phase == super::client::Phase::Working).count();
+                    self.clients.iter().filter(|c| c.phase() == super::client::Phase::Working).count();
                 if working > 2 {
                     self.clients[client].vanish();
+                    self.forget_library(client);
                 }
             }
             Kind::Idle => {

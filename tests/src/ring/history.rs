@@ -51,10 +51,10 @@ impl Asked {
 pub struct Answered {
     /// When the client had it.
     pub at: Time,
-    /// When the try that it answers was sent.
+    /// When the try that it answers was sent; of an answer that was kept, since when it may have been true.
     pub sent: Time,
-    /// When it left the volcano that had evaluated it.
-    pub released: Time,
+    /// When it left the volcano that had evaluated it; none if the client had kept an answer.
+    pub released: Option<Time>,
     /// What it says.
     pub answer: Result<(Reply, Bytes), FlareError>,
 }

@@ -135,7 +135,9 @@ fn of_operation(
         let lost = if let Fate::Cut(cut) = made.fate { Some(cut) } else { None };
         let lost_at = lost.map_or(Time::MAX, |cut| chronicle.cuts[cut].time);
         let answered = operation.answered.as_ref();
-        let answered = answered.filter(|answered| (made.made..lost_at).contains(&answered.released));
+        let answered = answered.filter(|answered| {
+            answered.released.is_some_and(|released| (made.made..lost_at).contains(&released))
+        });
         let mut item = item(Some(place_of_record(number)), lost, unheard(made)?);
         match answered {
             Some(answered) if answered.answer.is_ok() => {
@@ -160,10 +162,13 @@ fn of_operation(
             item.begun = answered.sent;
         }
         // It was evaluated by somebody who served between two losses of the slice.
-        let before = cuts().map(|cut| cut.time).filter(|time| *time <= answered.released).max();
-        let after = cuts().map(|cut| cut.time).find(|time| *time > answered.released);
-        item.begun = item.begun.max(before.map_or(0, |time| time + 1));
-        item.ended = answered.at.min(after.unwrap_or(Time::MAX));
+        item.ended = answered.at;
+        if let Some(released) = answered.released {
+            let before = cuts().map(|cut| cut.time).filter(|time| *time <= released).max();
+            let after = cuts().map(|cut| cut.time).find(|time| *time > released);
+            item.begun = item.begun.max(before.map_or(0, |time| time + 1));
+            item.ended = item.ended.min(after.unwrap_or(Time::MAX));
+        }
         items.push(item);
     }
     Ok(())

@@ -6,7 +6,7 @@
 //! | `scenario` | what kind of world a seed has |
 //! | `world` | what happens next, and to whom |
 //! | `volcano` | a machine with its disk and process |
-//! | `client`, `workload` | who asks, and for what |
+//! | `caller`, `client`, `library`, `workload` | who asks, by which means, and for what |
 //! | `network`, `clock`, `dice` | how messages travel, what time it is, chance |
 //! | `faults` | what goes wrong |
 //! | `reshaping` | slices that are divided and moved meanwhile |
@@ -23,6 +23,7 @@
     reason = "a simulation for tests: it converts its own small numbers freely and hands its events on by value"
 )]
 
+pub mod caller;
 pub mod chronicle;
 pub mod client;
 pub mod clock;
@@ -31,6 +32,7 @@ pub mod digest;
 mod faults;
 pub mod history;
 pub mod invariants;
+pub mod library;
 pub mod line;
 pub mod linearizability;
 pub mod lives;
@@ -51,7 +53,8 @@ use std::path::Path;
 
 use self::client::Phase;
 use self::clock::{SECOND, Time};
-use self::history::{Violation, violation};
+use self::history::{History, Violation, violation};
+use self::sweep::Seed;
 use self::trace::Trace;
 use self::world::World;
 
@@ -59,6 +62,8 @@ use self::world::World;
 const AFTERWARDS: Time = 4 * SECOND;
 /// Then everything that was asked is answered within this time.
 const PATIENCE: Time = 30 * SECOND;
+/// Where nothing goes wrong, every operation is answered within this time.
+const CALM_PATIENCE: Time = 3 * SECOND;
 /// And everything is at rest within this time: a copy that was lost often is taken back after five minutes at the latest, and
 /// a session ends a minute after its client has vanished.
 const SETTLING: Time = 480 * SECOND;
@@ -80,9 +85,9 @@ pub struct Summary {
     pub slices: u32,
 }
 
-/// Runs the world of a seed, with so many slices unless that is left to the seed. Its databases lie in this folder.
-pub fn run(seed: u64, slices: Option<u32>, folder: &Path, trace: Trace) -> (Summary, Result<(), Violation>) {
-    let mut world = World::new(seed, slices, folder, trace);
+/// Runs the world of a seed. Its databases lie in this folder.
+pub fn run(seed: Seed, folder: &Path, trace: Trace) -> (Summary, Result<(), Violation>) {
+    let mut world = World::new(seed, folder, trace);
     let outcome = go_through(&mut world);
     let summary = Summary {
         digest: world.digest(),
@@ -102,12 +107,12 @@ fn go_through(world: &mut World) -> Result<(), Violation> {
     world.run_until(end + AFTERWARDS)?;
     world.all_clients(Phase::Finishing);
     wait(world, PATIENCE, "progress: everything that was asked is answered", |world| {
-        world.clients.iter().find_map(|client| {
+        world.clients.iter().enumerate().find_map(|(index, client)| {
             let since = client.oldest()?;
-            Some(format!("client {} has waited since {:.3}", client.index, since as f64 / SECOND as f64))
+            Some(format!("client {} has waited since {:.3}", index, since as f64 / SECOND as f64))
         })
     })?;
-    let reader = world.clients.iter().position(|client| client.phase != Phase::Gone).unwrap_or(0);
+    let reader = world.clients.iter().position(|client| client.phase() != Phase::Gone).unwrap_or(0);
     world.clients[reader].read_everything();
     world.client_acts(reader);
     wait(world, PATIENCE, "progress: the whole tree is read", |world| {
@@ -115,13 +120,32 @@ fn go_through(world: &mut World) -> Result<(), Violation> {
     })?;
     world.all_clients(Phase::Leaving);
     wait(world, PATIENCE, "progress: clients leave", |world| {
-        let stays = |client: &&client::Client| client.phase == Phase::Leaving && !client.is_done();
-        world.clients.iter().find(stays).map(|client| format!("client {} is still there", client.index))
+        let stays = |client: &caller::Caller| client.phase() == Phase::Leaving && !client.is_done();
+        world.clients.iter().position(stays).map(|index| format!("client {index} is still there"))
     })?;
+    if world.scenario.is_calm {
+        nobody_waits_long(world.history())?;
+    }
     let checked = linearizability::check(world.history(), &world.oracle)?;
     world.trace.say(world.now, || format!("{checked} operations make sense"));
     wait(world, SETTLING, "rest", |world| invariants::unrest(&world.volcanos))?;
     invariants::check(&world.volcanos)
+}
+
+/// Where nothing goes wrong, nobody waits long, however slices are divided and moved.
+fn nobody_waits_long(history: &History) -> Result<(), Violation> {
+    for operation in &history.operations {
+        let Some(answered) = &operation.answered else { continue };
+        let waited = answered.at.saturating_sub(answered.sent);
+        if waited > CALM_PATIENCE && answered.released.is_some() && !operation.asked.request.waits() {
+            let asked = history::describe(&operation.asked);
+            let (sent, waited) = (answered.sent as f64 / SECOND as f64, waited as f64 / SECOND as f64);
+            return violation(format!(
+                "calm: {asked} was sent at {sent:.3} and answered {waited:.3} s later"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Lets time pass until nothing is missing any more.

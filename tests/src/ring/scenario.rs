@@ -97,6 +97,10 @@ pub struct Scenario {
     pub slices: u32,
     /// Clients.
     pub clients: usize,
+    /// They are client libraries.
+    pub libraries: bool,
+    /// Nothing goes wrong.
+    pub is_calm: bool,
     /// How long faults go on.
     pub duration: Time,
     /// Time between faults, about.
@@ -148,6 +152,22 @@ impl Scenario {
         self
     }
 
+    /// The same world, but nothing goes wrong in it: slices are divided and, in every other world, moved.
+    #[must_use]
+    pub fn calmed(self, dice: &mut Dice) -> Self {
+        let weather = Weather { loss: 0, twice: 0, late: 0, slow: 0, ..self.weather };
+        let reshaping = Some(Reshaping { pause: 3 * SECOND, moves: dice.one_in(2) });
+        Self {
+            faults: Vec::new(),
+            weather,
+            reshaping,
+            volcanos: self.volcanos.max(3),
+            copies: 2,
+            is_calm: true,
+            ..self
+        }
+    }
+
     /// Cuts the keyspace into so many slices; some worlds into several, if that is left open, and then some of them go on being cut.
     #[must_use]
     pub fn cut(mut self, slices: Option<u32>, dice: &mut Dice) -> Self {
@@ -184,14 +204,16 @@ impl Scenario {
             }
             _ => {}
         }
-        let is_calm = dice.one_in(15);
+        let is_quiet = dice.one_in(15);
         Self {
             volcanos,
             copies,
             slices: 1,
             clients: dice.range(3, 7) as usize,
+            libraries: false,
+            is_calm: false,
             duration: dice.range(40, 160) * SECOND,
-            pause: if is_calm { 1000 * SECOND } else { dice.magnitude(2 * SECOND, 20 * SECOND) },
+            pause: if is_quiet { 1000 * SECOND } else { dice.magnitude(2 * SECOND, 20 * SECOND) },
             is_careful: !dice.one_in(4),
             frozen_clocks: dice.one_in(20),
             reshaping: None,

@@ -30,12 +30,27 @@ pub struct Seed {
     pub number: u64,
     /// So many slices, unless that is left to the seed.
     pub slices: Option<u32>,
+    /// Whether client libraries ask, and not clients that speak the protocol by themselves.
+    pub libraries: bool,
+    /// Whether nothing goes wrong while slices are divided and moved.
+    pub calm: bool,
+}
+
+impl Seed {
+    /// The world that this number draws.
+    pub fn drawn(number: u64) -> Self {
+        Self { number, slices: None, libraries: false, calm: false }
+    }
 }
 
 impl Display for Seed {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.number)?;
-        self.slices.map_or(Ok(()), |slices| write!(f, " --slices {slices}"))
+        self.slices.map_or(Ok(()), |slices| write!(f, " --slices {slices}"))?;
+        for (is_so, option) in [(self.libraries, " --libraries"), (self.calm, " --calm")] {
+            f.write_str(if is_so { option } else { "" })?;
+        }
+        Ok(())
     }
 }
 
@@ -44,7 +59,7 @@ pub fn seed(seed: Seed, bug: Option<Bug>, trace: Trace) -> Outcome {
     let folder = scratch().map_err(|error| format!("there is no place for databases: {error}"))?;
     plant(bug);
     drop(observed::taken());
-    let ran = catch_unwind(AssertUnwindSafe(|| super::run(seed.number, seed.slices, folder.path(), trace)));
+    let ran = catch_unwind(AssertUnwindSafe(|| super::run(seed, folder.path(), trace)));
     plant(None);
     match ran {
         Ok((summary, Ok(()))) => Ok(summary),
@@ -84,13 +99,17 @@ pub fn seeds(
     });
 }
 
-/// The seeds that once failed: one a line, with the number of slices if there are several (0: the seed decides), and what they found behind a `#`.
+/// The seeds that once failed: one a line, with the number of slices if there are several (0: the seed decides), `libraries` if these ask, `calm` if
+/// nothing goes wrong, and what they found behind a `#`.
 pub fn corpus(text: &str) -> Vec<Seed> {
     let seed = |line: &str| {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         let number = words.next()?.parse().ok()?;
-        let slices = words.next().map_or(Some(1), |word| word.parse().ok())?;
-        Some(Seed { number, slices: Some(slices).filter(|slices| *slices > 0) })
+        let words: Vec<&str> = words.collect();
+        let slices = words.iter().find_map(|word| word.parse().ok()).unwrap_or(1);
+        let has = |word| words.contains(&word);
+        let slices = Some(slices).filter(|slices| *slices > 0);
+        Some(Seed { number, slices, libraries: has("libraries"), calm: has("calm") })
     };
     text.lines().filter_map(seed).collect()
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use magma_common::client::HostPort;
 use magma_common::error::FlareError;
 use magma_common::proto::Reply;
 use magma_common::topology::{DEFAULT_PORT, Epoch, NODE_PORT_OFFSET, Replica, Seq, SliceId, Topology};
@@ -154,6 +155,12 @@ pub struct Volcano {
 /// Where the volcano at this place listens for the flare protocol.
 pub fn address(place: usize) -> SocketAddr {
     SocketAddr::new(Ipv4Addr::new(10, 0, 0, place as u8 + 1).into(), DEFAULT_PORT)
+}
+
+/// Where clients find it.
+pub fn client_address(place: usize) -> HostPort {
+    let address = address(place);
+    HostPort { host: address.ip().to_string(), port: address.port() }
 }
 
 /// The place of an address.

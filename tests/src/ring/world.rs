@@ -15,18 +15,24 @@ use magma_volcano::observed;
 use magma_volcano::slice::{Answer, Call, SyncFor, Ticket};
 use magma_volcano::store::{BodyRead, SyncJob};
 
+use super::caller::Caller;
 use super::client::{Arrival, Client, Surroundings, Try};
 use super::clock::{MICROSECOND, MILLISECOND, SECOND, Time};
 use super::dice::Dice;
 use super::digest::Digest;
 use super::faults::{Faults, Trouble};
 use super::history::{History, Violation, describe, describe_answer, violation};
+use super::library::passing::TRIES;
+use super::library::traffic::{OnWire, Traffic};
+use super::library::wires::WireId;
+use super::library::{Libraries, LibraryClient};
 use super::network::{Host, Network};
 use super::oracle::{Oracle, driver_of};
 use super::scenario::Scenario;
+use super::sweep::Seed;
 use super::trace::Trace;
 use super::volcano::{
-    Beginning, Input, PATIENCE_OF_FORWARDS, Passed, Route, Volcano, node_address, place_of,
+    Beginning, Input, PATIENCE_OF_FORWARDS, Passed, Route, Volcano, client_address, node_address, place_of,
 };
 
 /// Something that happens at a time.
@@ -51,6 +57,15 @@ pub(super) enum Event {
     Read(usize, u64, Ticket, BodyRead),
     /// A client has something to do.
     Client(usize, u64),
+    /// Something happens on a wire of a library.
+    OnWire(WireId, OnWire),
+    /// Whether the volcano that something was passed on to for a library still is there is looked at: the hop, where it leads and in which
+    /// run of the process, and how often it was silent.
+    Hop((usize, u64, u64), (usize, u64), u32),
+    /// What was lost is sent again, so many times more.
+    Repeat((Host, Host), Box<Event>, u32),
+    /// A library waits for this time.
+    WakeLibraries(Time),
     /// A fault begins or ends.
     Trouble(Trouble),
 }
@@ -62,7 +77,9 @@ pub struct World {
     count: u64,
     pub(super) scenario: Scenario,
     pub(super) volcanos: Vec<Volcano>,
-    pub(super) clients: Vec<Client>,
+    pub(super) clients: Vec<Caller>,
+    pub(super) libraries: Libraries,
+    pub(super) traffic: Traffic,
     client_calls: Vec<u64>,
     pub(super) network: Network,
     pub(super) oracle: Oracle,
@@ -70,7 +87,7 @@ pub struct World {
     pub(super) faults: Faults,
     pub(super) trace: Trace,
     digest: Digest,
-    dice: Dice,
+    pub(super) dice: Dice,
     pub(super) folder: std::path::PathBuf,
     seed: u64,
     /// Events that have happened.
@@ -80,14 +97,24 @@ pub struct World {
 type Done = Result<(), Violation>;
 
 impl World {
-    /// The world of a seed, with so many slices unless that is left to the seed; its databases lie in this folder.
-    pub fn new(seed: u64, slices: Option<u32>, folder: &Path, trace: Trace) -> Self {
+    /// The world of a seed; its databases lie in this folder.
+    pub fn new(seed: Seed, folder: &Path, trace: Trace) -> Self {
+        let Seed { number: seed, slices, libraries, calm } = seed;
         let scenario = Scenario::draw(&mut Dice::new(seed, "scenario"));
         let scenario = scenario.seasoned(&mut Dice::new(seed, "seasoning"));
-        let scenario = scenario.cut(slices, &mut Dice::new(seed, "slices"));
+        let scenario = Scenario { libraries, ..scenario.cut(slices, &mut Dice::new(seed, "slices")) };
+        let scenario = if calm { scenario.calmed(&mut Dice::new(seed, "calm")) } else { scenario };
         trace.say(0, || format!("seed {seed}: {scenario:?}"));
-        let clients = (0..scenario.clients)
-            .map(|index| Client::new(index, Dice::new(seed, &format!("client {index}"))));
+        let libraries = Libraries::new(Dice::new(seed, "libraries"));
+        let clients = (0..scenario.clients).map(|index| {
+            let dice = Dice::new(seed, &format!("client {index}"));
+            if scenario.libraries {
+                Caller::Library(LibraryClient::new(index, dice, libraries.clone()))
+            } else {
+                Caller::Protocol(Client::new(index, dice))
+            }
+        });
+        let clients: Vec<Caller> = clients.collect();
         let network = Network::new(Dice::new(seed, "network"), scenario.weather.clone());
         let mut oracle = Oracle::default();
         oracle.is_fair = scenario.weather.loss == 0 && scenario.weather.slow == 0;
@@ -98,7 +125,9 @@ impl World {
             count: 0,
             volcanos: Vec::new(),
             client_calls: vec![0; scenario.clients],
-            clients: clients.collect(),
+            clients,
+            libraries,
+            traffic: Traffic::default(),
             network,
             oracle,
             history: History::default(),
@@ -142,6 +171,11 @@ impl World {
     /// The hash over all that happened.
     pub fn digest(&self) -> String {
         self.digest.value()
+    }
+
+    /// Something has passed on a wire.
+    pub(super) fn digest_wire(&mut self, what: &str, wire: WireId, bytes: &[u8]) {
+        self.digest.note(self.now, what, wire as usize, bytes);
     }
 
     /// What clients asked and heard.
@@ -211,6 +245,10 @@ impl World {
                     self.client_acts(client);
                 }
             }
+            Event::OnWire(wire, event) => self.on_wire(wire, event),
+            Event::Hop(hop, to, silent) => self.look_at_hop(hop, to, silent),
+            Event::Repeat(way, event, tries) => self.carry_reliably(way, event, tries),
+            Event::WakeLibraries(at) => self.wake_libraries(at),
             Event::Trouble(trouble) => {
                 self.digest.note(self.now, "trouble", 0, format!("{trouble:?}").as_bytes());
                 return self.trouble(trouble);
@@ -221,11 +259,12 @@ impl World {
 
     // ---- clients ----
 
+    /// Has a client that speaks the protocol by itself do something; none if it is a library.
     fn with_client<T>(
         &mut self,
         client: usize,
         act: impl FnOnce(&mut Client, &mut Surroundings<'_>) -> T,
-    ) -> T {
+    ) -> Option<T> {
         let (volcanos, oracle) = (&self.volcanos, &self.oracle);
         let places = |id: VolcanoId| {
             volcanos.iter().rposition(|volcano| volcano.life.is_some_and(|life| life.volcano == id))
@@ -239,18 +278,27 @@ impl World {
             machines: &machines,
             places: &places,
         };
-        act(&mut self.clients[client], &mut surroundings)
+        match &mut self.clients[client] {
+            Caller::Protocol(client) => Some(act(client, &mut surroundings)),
+            Caller::Library(_) => None,
+        }
     }
 
     pub(super) fn client_acts(&mut self, client: usize) {
         let tries = self.with_client(client, Client::act);
-        for sent in tries {
+        for sent in tries.unwrap_or_default() {
             self.send_request(client, sent);
+        }
+        let there = self.volcanos.iter().filter(|volcano| !volcano.is_gone);
+        let hosts = || there.map(|volcano| client_address(volcano.place)).collect();
+        if let Caller::Library(library) = &mut self.clients[client] {
+            library.act(self.now, self.history.operations.len(), hosts);
+            self.run_libraries();
         }
         self.call_client(client);
     }
 
-    fn call_client(&mut self, client: usize) {
+    pub(super) fn call_client(&mut self, client: usize) {
         let due = self.clients[client].due(self.now);
         self.client_calls[client] += 1;
         let call = self.client_calls[client];
@@ -299,17 +347,22 @@ impl World {
 
     /// An answer leaves a machine, on its way to who asked there.
     fn answer_goes(&mut self, place: usize, route: Route, passed: Option<Passed>) {
+        if route.through.is_none() && self.answer_library(place, &route, passed.as_ref()) {
+            return;
+        }
         let from = Host::Volcano(place);
         let (to, event) = match route.through {
             Some(hop) => (Host::Volcano(hop.0), Event::Back(hop, passed)),
             None => (Host::Client(route.client), Event::Answer(route.client, route.tag, passed)),
         };
-        if let Some(delay) = self.network.carry(from, to).first() {
+        if route.is_of_library() {
+            self.carry_reliably((from, to), Box::new(event), TRIES);
+        } else if let Some(delay) = self.network.carry(from, to).first() {
             self.after(*delay, event);
         }
     }
 
-    fn comes_back(&mut self, hop: (usize, u64, u64), passed: Option<Passed>) {
+    pub(super) fn comes_back(&mut self, hop: (usize, u64, u64), passed: Option<Passed>) {
         let (place, run, number) = hop;
         let volcano = &mut self.volcanos[place];
         if volcano.run != run {
@@ -533,9 +586,13 @@ impl World {
         let route = Route { through: Some(hop), ..route };
         let patience = call.deadline.take().map(|deadline| deadline.saturating_sub(now));
         call.header.forwarded = true;
+        let target = place_of(to).filter(|target| *target < self.volcanos.len());
+        if let Some(target) = target.filter(|_| route.is_of_library()) {
+            return self.forward_reliably(target, (route, patience, call));
+        }
         let wait = patience.map_or(0, |patience| patience.as_nanos() as Time);
         self.after(PATIENCE_OF_FORWARDS + wait, Event::Back(hop, None));
-        let Some(target) = place_of(to).filter(|target| *target < self.volcanos.len()) else { return };
+        let Some(target) = target else { return };
         if let Some(delay) = self.network.carry(Host::Volcano(place), Host::Volcano(target)).first() {
             self.after(*delay, Event::Request(target, route, patience, call));
         }
@@ -573,8 +630,8 @@ impl World {
     /// All clients that are there are about this now.
     pub fn all_clients(&mut self, phase: super::client::Phase) {
         for client in 0..self.clients.len() {
-            if self.clients[client].phase != super::client::Phase::Gone {
-                self.clients[client].phase = phase;
+            if self.clients[client].phase() != super::client::Phase::Gone {
+                self.clients[client].begin(phase);
                 self.client_acts(client);
             }
         }

@@ -1,14 +1,15 @@
 use super::*;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::auth::Keys;
 use crate::fake::{header, keys};
 use crate::handle::Handle;
 use crate::proto::Request;
 use crate::proto::operation::Getattr;
-use crate::transport::listener;
+use crate::transport::system::System;
+use crate::transport::{listener, tls, tuning};
 
 /// Far longer than it takes to notice, and shorter than the idle time-out of the connection.
 const NOTICED_WITHIN: Duration = Duration::from_secs(8);
@@ -68,7 +69,8 @@ fn relay(volcano: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
 
 /// Asks the volcano behind the relay something that it will not answer, and says what comes of it.
 async fn ask(address: SocketAddr, cut: Option<&AtomicBool>) -> Option<Exchanged> {
-    let link = Dialer::new(keys().client()).unwrap().dial(address, NOTICED_WITHIN).await.unwrap();
+    let surroundings: Arc<dyn Surroundings> = Arc::new(System::new(keys().client()).unwrap());
+    let link = Link::connect(&surroundings, address, NOTICED_WITHIN).await.unwrap();
     if let Some(cut) = cut {
         cut.store(true, Ordering::Relaxed);
     }

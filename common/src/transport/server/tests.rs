@@ -12,13 +12,14 @@ use crate::handle::Handle;
 use crate::proto::frame::{self, Frame, StreamClass};
 use crate::proto::operation::Getattr;
 use crate::topology::VolcanoId;
-use crate::transport::link::{Dialer, LinkError};
+use crate::transport::link::LinkError;
 use crate::transport::reader::FrameReader;
+use crate::transport::system::System;
 
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
 
 async fn connect(volcano: &FakeVolcano) -> quinn::Connection {
-    Dialer::new(keys().client()).unwrap().connect(volcano.address, DIAL_LIMIT).await.unwrap()
+    System::new(keys().client()).unwrap().handshake(volcano.address, DIAL_LIMIT).await.unwrap()
 }
 
 async fn stream(connection: &quinn::Connection) -> (quinn::SendStream, FrameReader) {
@@ -143,8 +144,8 @@ async fn connections_above_the_limit_are_refused_until_there_is_room() {
     let one = connect(&volcano).await;
     let _two = connect(&volcano).await;
     volcano.until(|world| world.peers == 2).await;
-    let dialer = Dialer::new(keys().client()).unwrap();
-    assert!(matches!(dialer.connect(volcano.address, DIAL_LIMIT).await, Err(LinkError::Lost(_))));
+    let dialer = System::new(keys().client()).unwrap();
+    assert!(matches!(dialer.handshake(volcano.address, DIAL_LIMIT).await, Err(LinkError::Lost(_))));
     one.close(VarInt::from_u32(0), b"");
     volcano.until(|world| world.peers == 1).await;
     serves_the_honest(&volcano).await;
