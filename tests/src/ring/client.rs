@@ -309,6 +309,7 @@ impl Client {
             (None, sequence) => Some(OpId::Session { session, sequence }),
         };
         let asked = Asked {
+            by_library: false,
             client: self.index,
             session,
             id,

@@ -26,6 +26,8 @@ pub fn violation<T>(sentence: impl Into<String>) -> Result<T, Violation> {
 pub struct Asked {
     /// By which client.
     pub client: usize,
+    /// Whether that is a client library.
+    pub by_library: bool,
     /// In which session.
     pub session: SessionId,
     /// Under which id; reads have none.
@@ -39,6 +41,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Under which name it is kept what has been opened: a library's files stay open when it gets another session.
+    pub fn holder(&self) -> SessionId {
+        if self.by_library { SessionId(self.client as u64 + 1) } else { self.session }
+    }
+
     /// Whether its answer says that it is on disk.
     pub fn is_stable(&self) -> bool {
         let is_asked = self.durability == Durability::Stable && self.request.mutates();

@@ -95,6 +95,8 @@ fn items(history: &History, oracle: &Oracle) -> Result<Vec<Item>, Violation> {
             | Request::ReclaimOpens(_)
             | Request::FetchTopology(_) => {}
             Request::EndSession(_) => items.push(item(operation.sent, What::ForgetsOpens)),
+            // What a library's user has released is another operation.
+            Request::Release(_) if asked.by_library && asked.id.is_some() => {}
             Request::Release(_) => {
                 let released = Ok((Reply::Release(()), Bytes::new()));
                 items.push(item(operation.sent, What::Answered(released)));
@@ -105,7 +107,7 @@ fn items(history: &History, oracle: &Oracle) -> Result<Vec<Item>, Violation> {
             }
         }
     }
-    items.extend(ended_sessions(oracle));
+    items.extend(ended_sessions(history, oracle));
     items.extend(cuts(&oracle.chronicle.cuts));
     items.sort_by_key(|item| (item.begun, item.hint));
     Ok(items)
@@ -187,6 +189,7 @@ fn unheard(made: &Made) -> Result<What, Violation> {
 /// What the volcanos do by themselves.
 fn own(session: SessionId, begun: Time, what: What) -> Item {
     let asked = Asked {
+        by_library: false,
         client: usize::MAX,
         session,
         id: None,
@@ -198,7 +201,11 @@ fn own(session: SessionId, begun: Time, what: What) -> Item {
 }
 
 /// Sessions end by records, whoever wanted it, in each slice by one of its own.
-fn ended_sessions(oracle: &Oracle) -> Vec<Item> {
+fn ended_sessions(history: &History, oracle: &Oracle) -> Vec<Item> {
+    let by_libraries =
+        history.operations.iter().map(|operation| &operation.asked).filter(|asked| asked.by_library);
+    let libraries: BTreeMap<SessionId, usize> =
+        by_libraries.map(|asked| (asked.session, asked.client)).collect();
     let mut items = Vec::new();
     for (number, made) in oracle.chronicle.made.iter().enumerate() {
         let lost = match made.fate {
@@ -209,8 +216,13 @@ fn ended_sessions(oracle: &Oracle) -> Vec<Item> {
         for session in &made.ended {
             let ends = What::EndsSession(made.range);
             let hint = Some(place_of_record(number));
-            items.push(Item { hint, lost, ..own(*session, made.made, ends) });
-            items.push(own(*session, made.made, What::ForgetsOpens));
+            for (hint, lost, what) in [(hint, lost, ends), (None, None, What::ForgetsOpens)] {
+                let mut item = Item { hint, lost, ..own(*session, made.made, what) };
+                if let Some(client) = libraries.get(session) {
+                    (item.asked.client, item.asked.by_library) = (*client, true);
+                }
+                items.push(item);
+            }
         }
     }
     items
@@ -392,7 +404,7 @@ impl<'a> Search<'a> {
         self.tries += 1;
         let item = &self.items[at];
         match &item.what {
-            What::ForgetsOpens => place.state.forget_opens(item.asked.session),
+            What::ForgetsOpens => place.state.forget_opens(item.asked.holder()),
             What::Answered(answer) if item.asked.request.mutates() => {
                 // Without a record it changed nothing. A rename to another name of the same file does that, and at an earlier place it
                 // would have been a rename indeed.
@@ -424,7 +436,10 @@ impl<'a> Search<'a> {
             What::Answered(answer) if place.state.step(&item.asked, answer).is_ok() => {}
             What::EndsSession(keys) => {
                 place.state.end_session(item.asked.session, *keys);
-                place.state.forget_opens(item.asked.session);
+                // A library says in its next session what it has open, and may come in time.
+                if !item.asked.by_library {
+                    place.state.forget_opens(item.asked.holder());
+                }
             }
             What::Cut(cut) => return self.lose(place, at, *cut),
             What::Answered(_) | What::ForgetsOpens => return false,

@@ -429,7 +429,7 @@ impl Namespace {
                 }
                 self.check_attr(handle, &made.attr)?;
                 if op.open {
-                    *self.opens.entry((asked.session, handle)).or_default() += 1;
+                    *self.opens.entry((asked.holder(), handle)).or_default() += 1;
                 }
                 Ok(Effect::Changed)
             }
@@ -481,11 +481,11 @@ impl Namespace {
                 Ok(Effect::Changed)
             }
             (Request::Open(op), Reply::Open(_)) => {
-                *self.opens.entry((asked.session, op.handle)).or_default() += 1;
+                *self.opens.entry((asked.holder(), op.handle)).or_default() += 1;
                 Ok(Effect::Changed)
             }
             (Request::Release(op), Reply::Release(())) => {
-                if let Some(count) = self.opens.get_mut(&(asked.session, op.handle)) {
+                if let Some(count) = self.opens.get_mut(&(asked.holder(), op.handle)) {
                     *count = count.saturating_sub(op.count);
                 }
                 Ok(Effect::Changed)
@@ -514,9 +514,9 @@ impl Namespace {
         }
     }
 
-    /// The session says that it needs nothing of what it has open.
-    pub fn forget_opens(&mut self, session: SessionId) {
-        self.opens.retain(|(of, _), _| *of != session);
+    /// Whoever has opened something by this name needs nothing of it.
+    pub fn forget_opens(&mut self, holder: SessionId) {
+        self.opens.retain(|(of, _), _| *of != holder);
     }
 
     fn make(&mut self, dir: Handle, name: &Name, handle: Handle, body: Body) -> Result<(), Mismatch> {

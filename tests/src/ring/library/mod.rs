@@ -297,9 +297,13 @@ impl LibraryClient {
             listing.attributes = self.dice.one_in(2);
         }
         if let Request::Release(release) = &request {
-            // Released in the background: nobody waits for it.
+            // Released in the background: nobody waits for it. The volcanos hear of it by a release, or when they are told what is open.
             self.known.releases(release.handle, release.count);
             (0..release.count).for_each(|_| library.release(release.handle));
+            let (client, token) = (self.index, self.libraries.token());
+            let answer = Ok((Reply::Release(()), Bytes::new()));
+            let done = Done { client, token, request, since: now, answer };
+            self.libraries.say(Said::Done(Box::new(done)));
             return;
         }
         let is_plain = request.mutates() && !request.opens() && !matches!(request, Request::Lock(_));

@@ -127,6 +127,12 @@ fn wire_of(try_number: u64) -> Option<(WireId, Tag)> {
     (try_number & LIBRARY != 0).then_some((number >> 32, Tag(number as u32)))
 }
 
+/// Whether a library that says so does not know whether it has happened.
+fn leaves_open(answer: &Result<(Reply, Bytes), FlareError>) -> bool {
+    use FlareError::{Interrupted, Io, SessionEnded, TimedOut};
+    matches!(answer, Err(SessionEnded | TimedOut | Io | Interrupted))
+}
+
 impl Route {
     /// Whether a library asks.
     pub(in crate::ring) fn is_of_library(&self) -> bool {
@@ -174,10 +180,7 @@ impl World {
     fn is_answered(&mut self, done: Done) {
         let Some(begun) = self.traffic.asked.remove(&done.token) else { return self.is_kept(done) };
         let operation = &mut self.history.operations[begun.operation];
-        let is_open = matches!(
-            done.answer,
-            Err(FlareError::SessionEnded | FlareError::TimedOut | FlareError::Io | FlareError::Interrupted)
-        );
+        let is_open = leaves_open(&done.answer);
         self.trace.say(self.now, || {
             format!(
                 "library {} says: {}: {}",
@@ -197,8 +200,13 @@ impl World {
     /// The library has answered without asking: what was true a moment ago, and not before its user's last change.
     fn is_kept(&mut self, done: Done) {
         let Done { client, request, answer, since, .. } = done;
+        if leaves_open(&answer) {
+            // There was nobody to be asked.
+            return;
+        }
         let asked = Asked {
             client,
+            by_library: true,
             session: SessionId::NONE,
             id: None,
             request,
@@ -297,6 +305,7 @@ impl World {
         let request = frame.request().expect("a request that was sent can be decoded");
         let asked = Asked {
             client,
+            by_library: true,
             session,
             id,
             request,
