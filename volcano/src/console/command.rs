@@ -92,6 +92,13 @@ pub(super) enum NetworkCommand {
         /// Whom it is to follow.
         after: String,
     },
+    /// `lava replace NICK by OTHER`: a volcano goes, and another one takes its place.
+    Replace {
+        /// Who goes.
+        old: String,
+        /// Who takes its place.
+        new: String,
+    },
     /// `lava divide SLICE|NICK [AT]`: a slice, or the largest one that a volcano serves; at this inode number, or so that both halves have
     /// about as much to store.
     Divide(String, Option<Ino>),
@@ -143,6 +150,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry("lava leave [NICK]", "let a volcano, or this one, give its copies away and leave the network"),
     entry("lava load", "show what the volcanos own: slices, keys, bytes"),
     entry("lava move NICK after OTHER", "let a volcano follow another one on the ring"),
+    entry("lava replace NICK by OTHER", "let a volcano take the place of one that leaves or is gone"),
     entry("lava stay NICK", "keep a volcano that was to leave"),
     entry("ls [-l] [PATH...]", "list a directory: mode, owner, group, size, time (UTC), name"),
     entry("print acl", "show who may mount what"),
@@ -268,7 +276,7 @@ fn debug(on: bool, words: &[Vec<u8>]) -> Result<Command, String> {
 }
 
 fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
-    const USAGE: &str = "lava, lava health, lava load, lava leave [NICK], lava stay NICK, lava evict NICK [--force], lava copies N, lava divide SLICE|NICK [AT], lava balance on|off|now|plan, lava move NICK after OTHER";
+    const USAGE: &str = "lava, lava health, lava load, lava leave [NICK], lava stay NICK, lava evict NICK [--force], lava copies N, lava divide SLICE|NICK [AT], lava balance on|off|now|plan, lava move NICK after OTHER, lava replace NICK by OTHER";
     let words: Vec<&[u8]> = rest.iter().map(Vec::as_slice).collect();
     let nick = |bytes: &[u8]| escape_name(bytes);
     let change = match *words {
@@ -280,6 +288,7 @@ fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
         [b"balance", b"off"] => NetworkCommand::Balance(false),
         [b"balance", b"now"] => NetworkCommand::BalanceNow,
         [b"move", who, b"after", after] => NetworkCommand::Move { who: nick(who), after: nick(after) },
+        [b"replace", old, b"by", new] => NetworkCommand::Replace { old: nick(old), new: nick(new) },
         [b"leave"] => NetworkCommand::Leave(None),
         [b"leave", who] => NetworkCommand::Leave(Some(nick(who))),
         [b"stay", who] => NetworkCommand::Stay(nick(who)),
@@ -376,6 +385,9 @@ mod tests {
         let moved = NetworkCommand::Move { who: "gromit".into(), after: "shaun".into() };
         assert_eq!(change("lava move gromit after shaun"), moved);
         assert!(refusal("lava move gromit").starts_with("usage: "));
+        let replaced = NetworkCommand::Replace { old: "gromit".into(), new: "shaun".into() };
+        assert_eq!(change("lava replace gromit by shaun"), replaced);
+        assert!(refusal("lava replace gromit").starts_with("usage: "));
         assert_eq!(change("lava divide 2"), NetworkCommand::Divide("2".into(), None));
         assert_eq!(
             change("lava divide gromit 8a"),

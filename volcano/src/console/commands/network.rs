@@ -1,4 +1,4 @@
-//! `lava leave`, `stay`, `evict`, `copies`, `balance`, `move` and `divide`: changes that the volcanos have to agree on.
+//! `lava leave`, `stay`, `evict`, `replace`, `copies`, `balance`, `move` and `divide`: changes that the volcanos have to agree on.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -129,6 +129,7 @@ fn wish(admin: &dyn Admin, lava: &Lava, command: &NetworkCommand) -> Result<Wish
         NetworkCommand::Balance(on) => balance::switch(lava, *on),
         NetworkCommand::BalanceNow => balance::now(lava),
         NetworkCommand::Move { who, after } => balance::place(lava, named(lava, who)?, named(lava, after)?),
+        NetworkCommand::Replace { old, new } => replace(lava, named(lava, old)?, named(lava, new)?),
         NetworkCommand::Divide(which, at) => divide(admin, lava, which, *at),
     }
 }
@@ -239,6 +240,31 @@ fn evict(lava: &Lava, member: &Member) -> Result<Wish, String> {
          Should it come back, it is not taken in with what it has.\n"
     );
     Ok(Wish { changes: vec![Change::Leave(member.id, true)], done })
+}
+
+/// The new one follows the old one on the ring, and so gets all that this one gives away, or what its mirrors still have of it.
+fn replace(lava: &Lava, old: &Member, new: &Member) -> Result<Wish, String> {
+    let (who, by) = (called(old), called(new));
+    if old.id == new.id {
+        return Err(format!("{who} cannot replace itself"));
+    }
+    if old.witness {
+        return Err(format!("{who} is a witness and keeps nothing: join another one, and let {who} leave"));
+    }
+    if !new.stays() {
+        return Err(format!("{by} is a witness or leaving, and has no place on the ring"));
+    }
+    if let Some(silence) = silence(lava, new.id) {
+        return Err(format!("{by} has been silent for {} and can take nothing", duration(silence)));
+    }
+    let is_gone = old.id != lava.own && silence(lava, old.id).is_some_and(|silence| silence >= GONE);
+    let goes = if is_gone { evict(lava, old) } else { leave(lava, old) }?;
+    let follows = lava.topology.ring_from(old.id).nth(1).is_some_and(|next| next.id == new.id);
+    let place = (!follows).then_some(Change::Place(new.id, old.id));
+    Ok(Wish {
+        changes: place.into_iter().chain(goes.changes).collect(),
+        done: format!("{by} takes the place of {who} on the ring. {}", goes.done),
+    })
 }
 
 /// The slice with this number, or the largest one that the volcano of this name serves.

@@ -300,6 +300,7 @@ fn help_lists_every_command_on_a_line_of_its_own() {
         "lava leave [NICK]",
         "lava load",
         "lava move NICK after OTHER",
+        "lava replace NICK by OTHER",
         "lava stay NICK",
         "ls",
         "print acl",
@@ -316,7 +317,7 @@ fn help_lists_every_command_on_a_line_of_its_own() {
         );
     }
     assert!(help.lines().all(|line| line.len() <= 100), "{help}");
-    assert_eq!(answer(&small(), "help lava").lines().count(), 13);
+    assert_eq!(answer(&small(), "help lava").lines().count(), 14);
     assert_eq!(answer(&small(), "help pwd"), "pwd                  show the directory we are in\n");
 }
 

@@ -290,3 +290,37 @@ fn a_volcano_gets_another_place_and_its_share() {
     assert_eq!(refused(six_slices(), "lava move gromit after gromit"), "gromit cannot follow itself\n");
     assert!(refused(six_slices(), "lava move gromit after nobody").starts_with("there is no volcano nobody"));
 }
+
+#[test]
+fn a_volcano_takes_the_place_of_one_that_leaves_or_is_gone() {
+    let (said, proposed) = told(six_slices(), "lava replace wallace by shaun");
+    assert!(
+        said.starts_with(
+            "shaun takes the place of wallace on the ring. wallace is leaving. It goes on until"
+        ),
+        "{said}"
+    );
+    let [wallace, gromit, shaun] = [1, 2, 3].map(VolcanoId);
+    assert_eq!(proposed, [Change::Place(shaun, wallace), Change::Leave(wallace, true)]);
+    let (_, proposed) = told(six_slices(), "lava replace gromit by shaun");
+    assert_eq!(proposed, [Change::Leave(gromit, true)], "it follows already");
+    let (said, proposed) = told(six_slices().silent(2, 60), "lava replace gromit by shaun");
+    assert!(said.starts_with("shaun takes the place of gromit on the ring. gromit is given up"), "{said}");
+    assert_eq!(proposed, [Change::Leave(gromit, true)]);
+}
+
+#[test]
+fn who_can_take_nothing_replaces_nobody() {
+    assert_eq!(refused(six_slices(), "lava replace gromit by gromit"), "gromit cannot replace itself\n");
+    assert!(
+        refused(six_slices().silent(3, 60), "lava replace gromit by shaun")
+            .starts_with("shaun has been silent")
+    );
+    let witness = six_slices().change_member(3, |shaun| shaun.witness = true);
+    assert!(
+        refused(witness.clone(), "lava replace gromit by shaun").starts_with("shaun is a witness or leaving")
+    );
+    assert!(
+        refused(witness, "lava replace shaun by gromit").starts_with("shaun is a witness and keeps nothing")
+    );
+}

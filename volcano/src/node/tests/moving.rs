@@ -234,6 +234,31 @@ fn a_volcano_moves_to_another_place_of_the_ring_without_its_slices() {
 }
 
 #[test]
+fn a_volcano_takes_the_place_of_another_one_and_no_copy_is_missing_meanwhile() {
+    let mut ring = three_with(6);
+    ring.propose(1, &Change::Balance(true));
+    ring.until(|ring| owned(ring) == [2, 2, 2] && settled(ring));
+    ring.propose(1, &Change::Balance(false));
+    ring.start(4, Origin::Join(vec![address(1)]));
+    ring.until(|ring| ring.topology().members.len() == 4 && settled(ring));
+    let (old, new) = (ring.id(2), ring.id(4));
+    let had: Vec<SliceId> = slices_of(&ring, old);
+    ring.propose(1, &Change::Place(new, old));
+    ring.propose(1, &Change::Leave(old, true));
+    ring.until(|ring| {
+        has_two_copies(ring);
+        ring.topology().member(old).is_none() && settled(ring)
+    });
+    assert_eq!(slices_of(&ring, new), had);
+    ring.until(|ring| ring.ended.get(&2) == Some(&"forgotten"));
+}
+
+fn slices_of(ring: &Ring, owner: VolcanoId) -> Vec<SliceId> {
+    let owned = ring.topology().slices.iter().filter(|slice| slice.owner == owner);
+    owned.map(|slice| slice.id).collect()
+}
+
+#[test]
 fn space_is_that_of_the_network_and_flares_are_counted_by_slice() {
     let mut ring = three_with(4);
     let mut caller = Caller::new(&mut ring);
