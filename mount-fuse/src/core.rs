@@ -82,11 +82,15 @@ impl Core {
     /// a file could read the old length of new content. This notification takes no lock that an operation may
     /// hold (it touches no pages and no names), so it is sent from here.
     pub(crate) fn refresh(&self, attr: &Attr) {
-        if self.inodes.shows(attr) {
-            return;
+        if !self.inodes.shows(attr) {
+            self.forget_attributes(attr.handle);
         }
+    }
+
+    /// Makes the kernel ask for a file's attributes before it uses them again. If others have written, it lets its pages go, too.
+    pub(crate) fn forget_attributes(&self, handle: Handle) {
         let Some(kernel) = self.kernel.get() else { return };
-        match kernel.inval_inode(self.inodes.number(attr.handle), ATTRIBUTES_ONLY, 0) {
+        match kernel.inval_inode(self.inodes.number(handle), ATTRIBUTES_ONLY, 0) {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
                 tracing::debug!(target: "magma::mount", %error, "the kernel was not told of new attributes");
             }

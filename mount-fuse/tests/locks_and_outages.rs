@@ -12,6 +12,7 @@ mod support;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -108,6 +109,33 @@ fn flock_and_fcntl_locks_do_not_see_each_other() {
     fcntl_lock(&a, FlockOperation::Unlock).unwrap();
     fcntl_lock(&b, FlockOperation::NonBlockingLockExclusive).unwrap();
     assert_eq!(flock(&b, FlockOperation::NonBlockingLockExclusive).unwrap_err(), Errno::AGAIN);
+}
+
+/// Two programs that take turns, as a database does on two machines: the kernel used to show bytes that were up to a second old.
+#[test]
+fn who_gets_a_lock_reads_what_its_last_holder_has_written() {
+    let network = Network::start();
+    let (here, there) = (network.mount(), network.mount());
+    let files = [open(&here.path("f")), open(&there.path("f"))];
+    files[0].write_all_at(&[0; 8], 0).unwrap();
+    for turn in 1..=40_u64 {
+        let file = &files[(turn % 2) as usize];
+        let lock =
+            |operation| if turn % 4 < 2 { fcntl_lock(file, operation) } else { flock(file, operation) };
+        let exclusive = if turn % 3 == 0 {
+            FlockOperation::LockExclusive
+        } else {
+            FlockOperation::NonBlockingLockExclusive
+        };
+        lock(exclusive).unwrap();
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(u64::from_le_bytes(bytes), turn - 1);
+        file.write_all_at(&turn.to_le_bytes(), 0).unwrap();
+        // What it writes itself is in its pages.
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        lock(FlockOperation::Unlock).unwrap();
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A short-lived cache of attributes and names, for callers that ask for it.
 //!
 //! What it answers was true at most [`LIFETIME`] ago, and never predates a mutation that this client has
-//! finished. It is bounded in bytes. Names are kept per caller, since whether a lookup is allowed depends on who asks;
+//! finished, or a lock that it has got. It is bounded in bytes. Names are kept per caller, since whether a lookup is allowed depends on who asks;
 //! attributes may be read by everybody who has the handle.
 //!
 //! Every mutation bumps the *stamps* of the flares it names, when it begins and when it ends. An answer is
@@ -18,6 +18,7 @@ use quick_cache::sync::Cache as Lru;
 use crate::attr::Attr;
 use crate::handle::Handle;
 use crate::name::Name;
+use crate::proto::operation::LockKind;
 use crate::proto::{Credentials, Request};
 
 /// Longest time for which an answer is reused.
@@ -186,7 +187,10 @@ fn touched(request: &Request) -> Touched {
         // An unchecked create may cut a file that exists.
         Request::Create(create) if create.set.size.is_some() => Touched::Unnamed,
         Request::Link(link) => Touched::These([Some(link.handle), Some(link.dir)]),
-        Request::Release(_) | Request::Lock(_) => Touched::Nothing,
+        Request::Release(_) => Touched::Nothing,
+        // It changes nothing, but who holds a lock must see what its last holder has written.
+        Request::Lock(lock) if lock.kind != LockKind::Unlock => Touched::These([Some(lock.handle), None]),
+        Request::Lock(_) => Touched::Nothing,
         other if other.mutates() => Touched::These([other.handle(), None]),
         _ => Touched::Nothing,
     }
@@ -211,7 +215,7 @@ mod tests {
     use bytes::Bytes;
 
     use crate::fake::attr;
-    use crate::proto::operation::{Write, WriteAt};
+    use crate::proto::operation::{Lock, LockFamily, LockOwner, Write, WriteAt};
 
     fn write() -> Request {
         Write { handle: Handle::root(), at: WriteAt::End, opened: true }.into()
@@ -238,6 +242,21 @@ mod tests {
         assert!(cache.attributes(now, &root).is_some());
         drop(mutation);
         assert_eq!(cache.attributes(now, &root), None);
+    }
+
+    #[test]
+    fn a_lock_that_was_got_ends_what_was_known() {
+        let (cache, now) = (Cache::new(), Instant::now());
+        let root = Handle::root();
+        let lock = |kind| {
+            let (family, owner) = (LockFamily::Posix, LockOwner { owner: 1, pid: 1 });
+            Request::from(Lock { handle: root, family, owner, kind, start: 0, end: u64::MAX, wait: false })
+        };
+        for (kind, is_known) in [(LockKind::Unlock, true), (LockKind::Shared, false)] {
+            cache.keep_attributes(cache.ask(now, &root), &attr(root));
+            drop(cache.mutation(&lock(kind)));
+            assert_eq!(cache.attributes(now, &root).is_some(), is_known, "{kind:?}");
+        }
     }
 
     #[test]

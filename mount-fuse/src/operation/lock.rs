@@ -128,11 +128,15 @@ impl Core {
             self.locks.note(handle, Holder { family, owner: wanted.owner, through: open });
         }
         if lock.wait {
-            return self.wait_for_lock(context, lock, wanted.tid).await;
+            self.wait_for_lock(context, lock, wanted.tid).await?;
+        } else {
+            self.client.call(&context, lock).await.map_err(failed)?;
         }
-        self.client.call(&context, lock).await.map_err(failed)?;
-        if kind == LockKind::Unlock && wanted.is_whole_file() {
-            self.locks.clear(handle, family, wanted.owner);
+        match kind {
+            LockKind::Unlock if wanted.is_whole_file() => self.locks.clear(handle, family, wanted.owner),
+            LockKind::Unlock => {}
+            // Its last holder may have written what the kernel has not seen.
+            LockKind::Shared | LockKind::Exclusive => self.forget_attributes(handle),
         }
         Ok(())
     }
