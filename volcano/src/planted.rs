@@ -53,8 +53,6 @@ pub enum Bug {
     ShowPrepared,
     /// A promoted copy knows no prepared steps.
     ForgetPreparedAtFailover,
-    /// An operation across slices may stand on what a loss of power takes.
-    StandOnUnsynced,
     /// A slice that may have lost records does again what others know of, though it was settled.
     DoSettledAgain,
     /// A new slice is let be before the record that has divided it off is on the disks of all copies.
@@ -91,7 +89,6 @@ impl Bug {
         Self::GiveUpRunning,
         Self::ShowPrepared,
         Self::ForgetPreparedAtFailover,
-        Self::StandOnUnsynced,
         Self::DoSettledAgain,
         Self::DivideBeforeDisk,
         Self::ForgetLedgerAtDivision,
@@ -112,7 +109,6 @@ impl Bug {
                 | Self::GiveUpRunning
                 | Self::ShowPrepared
                 | Self::ForgetPreparedAtFailover
-                | Self::StandOnUnsynced
                 | Self::DoSettledAgain
         )
     }

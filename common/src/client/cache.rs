@@ -187,10 +187,9 @@ fn touched(request: &Request) -> Touched {
         // An unchecked create may cut a file that exists.
         Request::Create(create) if create.set.size.is_some() => Touched::Unnamed,
         Request::Link(link) => Touched::These([Some(link.handle), Some(link.dir)]),
-        Request::Release(_) => Touched::Nothing,
         // It changes nothing, but who holds a lock must see what its last holder has written.
         Request::Lock(lock) if lock.kind != LockKind::Unlock => Touched::These([Some(lock.handle), None]),
-        Request::Lock(_) => Touched::Nothing,
+        Request::Release(_) | Request::Lock(_) => Touched::Nothing,
         other if other.mutates() => Touched::These([other.handle(), None]),
         _ => Touched::Nothing,
     }

@@ -15,7 +15,6 @@ use magma_common::key::Key;
 use magma_common::name::Name;
 use magma_common::topology::{Seq, SliceId};
 
-use crate::planted::{Bug, planted};
 use crate::record::{Change, Record};
 use crate::rows::EntryRow;
 use crate::slice::gate::Need;
@@ -167,9 +166,6 @@ impl Slice<'_> {
     /// The last record that these steps stand on and that a loss of power could take, while a slice of an operation with these parties still has that. Without
     /// parties nobody knows yet who they are.
     pub(super) fn stands_on_unsynced(&self, parts: &[Participant], parties: &[Key]) -> Option<Seq> {
-        if planted(Bug::StandOnUnsynced) {
-            return None;
-        }
         let slices_of = |keys: &[Key]| -> BTreeSet<SliceId> {
             keys.iter().filter_map(|key| self.topology.slice_of(key)).map(|slice| slice.id).collect()
         };
