@@ -2,6 +2,7 @@ use super::*;
 
 use proptest::prelude::*;
 
+use crate::fake;
 use crate::handle::Handle;
 use crate::proto::operation::{Getattr, ReadReply, Write, WriteAt};
 
@@ -207,18 +208,7 @@ fn the_example_in_the_document_is_what_goes_over_the_wire() {
         .flat_map(|line| line.split_whitespace().take_while(is_byte))
         .map(|byte| u8::from_str_radix(byte, 16).unwrap())
         .collect();
-    let header = RequestHeader {
-        tag: Tag(1),
-        durability: Durability::Replicated,
-        topology_version: 1,
-        session: SessionId(2),
-        sequence: 0,
-        acknowledged: 0,
-        call: None,
-        deadline_ms: None,
-        forwarded: false,
-        credentials: Credentials::ROOT,
-    };
+    let header = RequestHeader { topology_version: 1, session: SessionId(2), ..fake::header(1) };
     let getattr = Request::from(Getattr { handle: Handle::root() });
     let encoded = request(&header, getattr.opcode(), &getattr.encode().unwrap(), Bytes::new()).unwrap();
     assert_eq!(&encoded.head[..], &bytes[..]);
