@@ -25,8 +25,14 @@ fn requests() -> Vec<Request> {
         OpenSession { client: "client".into() }.into(),
         KeepAlive { acknowledged: 5 }.into(),
         EndSession.into(),
-        ReclaimOpens { at: handle.key, reign: Epoch(3), opens: vec![(handle, 2), (handle, 1)], last: true }
-            .into(),
+        ReclaimOpens {
+            at: handle.key,
+            reign: Epoch(3),
+            opens: vec![(handle, 2), (handle, 1)],
+            last: true,
+            number: 7,
+        }
+        .into(),
         FetchTopology.into(),
         Lookup { dir, name: name.clone() }.into(),
         LookupParent { dir }.into(),

@@ -102,6 +102,11 @@ pub(super) struct Opens {
 }
 
 impl Opens {
+    /// The number of a statement that is about to be sent.
+    pub(super) fn next_statement(&self) -> u64 {
+        lock(&self.state).number()
+    }
+
     /// A request that opens something is about to be sent; `flare` says what, if that is known.
     pub(super) fn begin(&self, flare: Option<Handle>) -> Opening<'_> {
         let mut state = lock(&self.state);

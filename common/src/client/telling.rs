@@ -169,7 +169,8 @@ impl Network {
         opens: Vec<(Handle, u32)>,
         last: bool,
     ) -> Result<(), Unready> {
-        let request = ReclaimOpens { at: slice.range.first_key(), reign: slice.reign, opens, last };
+        let (at, number) = (slice.range.first_key(), self.opens.next_statement());
+        let request = ReclaimOpens { at, reign: slice.reign, opens, last, number };
         control::ask(&*self.surroundings, link, Some(session), request.into()).await.map(drop)
     }
 

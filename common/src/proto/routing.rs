@@ -117,7 +117,7 @@ mod tests {
     fn what_is_open_is_said_to_the_slice_that_is_meant() {
         let at = Key::from_bytes([3; 20]);
         let (reign, opens) = (Epoch(1), vec![(Handle::root(), 1)]);
-        let reclaim = Request::from(ReclaimOpens { at, reign, opens, last: true });
+        let reclaim = Request::from(ReclaimOpens { at, reign, opens, last: true, number: 1 });
         assert_eq!((reclaim.key(), reclaim.handle()), (Some(at), None));
     }
 

@@ -106,6 +106,8 @@ pub struct Client {
     mix: Mix,
     session: Option<SessionId>,
     sequence: u64,
+    /// Statements of what is open.
+    statements: u64,
     /// Numbers above the low-water mark whose answers it has.
     answered: BTreeSet<u64>,
     acknowledged: u64,
@@ -139,6 +141,7 @@ impl Client {
             mix,
             session: None,
             sequence: 0,
+            statements: 0,
             answered: BTreeSet::new(),
             acknowledged: 0,
             primaries: BTreeMap::new(),
@@ -283,7 +286,9 @@ impl Client {
                 let is_there = |(handle, _): &&(Handle, u32)| slice.range.contains(&handle.key);
                 let opens = self.known.opens.iter().filter(is_there).copied().collect();
                 let (at, reign) = (slice.range.first_key(), slice.reign);
-                self.begin(world, plain(ReclaimOpens { at, reign, opens, last: true }.into()));
+                self.statements += 1;
+                let number = self.statements;
+                self.begin(world, plain(ReclaimOpens { at, reign, opens, last: true, number }.into()));
             }
         }
     }

@@ -28,6 +28,8 @@ struct Alive {
     /// Said since this volcano's start what it holds open, or began after it.
     reported: bool,
     opens: HashMap<Handle, u32>,
+    /// The number of the last statement of what it has open that was taken.
+    stated: u64,
 }
 
 /// The sessions of a slice.
@@ -43,12 +45,14 @@ impl Sessions {
     /// Takes over a session that was alive before the restart.
     pub fn recover(&mut self, row: SessionRow, now: Duration) {
         self.unreported += 1;
-        self.alive.insert(row.id, Alive { row, heard: now, reported: false, opens: HashMap::new() });
+        self.alive
+            .insert(row.id, Alive { row, heard: now, reported: false, opens: HashMap::new(), stated: 0 });
     }
 
     /// Begins a session.
     pub fn begin(&mut self, row: SessionRow, now: Duration) {
-        self.alive.insert(row.id, Alive { row, heard: now, reported: true, opens: HashMap::new() });
+        self.alive
+            .insert(row.id, Alive { row, heard: now, reported: true, opens: HashMap::new(), stated: 0 });
     }
 
     /// Notes a sign of life; false if there is no such session.
@@ -102,6 +106,18 @@ impl Sessions {
     pub fn reclaim(&mut self, id: SessionId, handle: Handle, count: u32) -> bool {
         self.release(id, handle, u32::MAX);
         count == 0 || self.open(id, handle, count)
+    }
+
+    /// Whether a statement with this number has something new to say: one that is repeated or overtaken does not.
+    pub fn is_news(&self, id: SessionId, number: u64) -> bool {
+        self.alive.get(&id).is_some_and(|session| session.stated < number)
+    }
+
+    /// A statement was taken.
+    pub fn state(&mut self, id: SessionId, number: u64) {
+        if let Some(session) = self.alive.get_mut(&id) {
+            session.stated = session.stated.max(number);
+        }
     }
 
     /// Whether the session may open one more flare.

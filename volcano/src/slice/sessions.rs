@@ -75,6 +75,9 @@ impl Slice<'_> {
         if request.reign != *self.reign {
             return Ok(Err(FlareError::NotOwner.into()));
         }
+        if !self.sessions.is_news(session, request.number) {
+            return Ok(Ok((Reply::ReclaimOpens(()), bytes::Bytes::new())));
+        }
         let stored = request.opens.iter().filter(|(handle, _)| handle.birth != BirthNumber::INTERNAL);
         for (handle, count) in stored {
             if !self.sessions.reclaim(session, *handle, *count) {
@@ -84,6 +87,7 @@ impl Slice<'_> {
                 *self.search = Search::from_start();
             }
         }
+        self.sessions.state(session, request.number);
         if request.last && self.sessions.report(session) {
             *self.search = Search::from_start();
         }

@@ -63,6 +63,8 @@ pub struct ReclaimOpens {
     pub opens: Vec<(Handle, u32)>,
     /// No more follow.
     pub last: bool,
+    /// Counts what the session says in this way. What comes after something newer, having been held up, counts no more.
+    pub number: u64,
 }
 
 /// Asks for the topology.

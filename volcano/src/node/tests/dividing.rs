@@ -316,9 +316,9 @@ fn a_nameless_flare_that_is_open_outlives_the_division() {
     (0..40).for_each(|_| ring.step());
     assert!(is_there(&ring), "nobody has said yet that it is not open");
     let reign = ring.running[&number].slice(NEW).unwrap().reign();
-    for count in [1, 0] {
+    for (said, count) in [(1, 1), (2, 0)] {
         let opens = vec![(file, count)];
-        let told = ReclaimOpens { at: upper().first_key(), reign, opens, last: true };
+        let told = ReclaimOpens { at: upper().first_key(), reign, opens, last: true, number: said };
         answered(&mut ring, &caller, &told.into(), 0);
         (0..5).for_each(|_| ring.step());
         assert_eq!(is_there(&ring), count == 1);

@@ -116,6 +116,23 @@ fn after_a_restart_a_silent_session_is_waited_for_no_longer_than_its_lease() {
     assert!(gone(&mut world, one, dropped) && !gone(&mut world, one, held));
 }
 
+/// A volcano that stood still passed it on when it had long been said again by another way: the file went while it was open.
+#[test]
+fn a_statement_that_was_held_up_does_not_undo_a_later_open() {
+    let mut world = World::new();
+    let session = world.session();
+    let file = nameless(&mut world, session, "a");
+    world.restart();
+    let statement = world.last(vec![(file, 1)]);
+    world.ok(session, statement.clone());
+    world.ok(session, open(file));
+    world.ok(session, statement);
+    world.ok(session, release(file));
+    assert!(!gone(&mut world, session, file), "it is open once more");
+    world.ok(session, release(file));
+    assert!(gone(&mut world, session, file));
+}
+
 /// The process died after the end of the only session was recorded and before the burial of what it had open: no session was
 /// left whose report could have started the search.
 #[test]

@@ -1,5 +1,6 @@
 //! A slice with a store in a temporary folder, a clock that tests move, and effects that are carried out by hand.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(super) struct World {
     pub(super) topology: Topology,
     pub(super) now: Now,
     next: u64,
+    /// Statements of what is open.
+    statements: Cell<u64>,
     /// Tickets without an answer.
     pub(super) asked: BTreeSet<Ticket>,
     answers: BTreeMap<Ticket, Answer>,
@@ -140,6 +143,7 @@ impl World {
             topology,
             now,
             next: 1,
+            statements: Cell::new(0),
             asked: BTreeSet::new(),
             answers: BTreeMap::new(),
             order: Vec::new(),
@@ -182,7 +186,15 @@ impl World {
 
     /// The last message that says what is open, to the present primary.
     pub(super) fn last(&self, opens: Vec<(Handle, u32)>) -> ReclaimOpens {
-        ReclaimOpens { at: Handle::root().key, reign: self.topology.slices[0].reign, opens, last: true }
+        let number = self.statements.get() + 1;
+        self.statements.set(number);
+        ReclaimOpens {
+            at: Handle::root().key,
+            reign: self.topology.slices[0].reign,
+            opens,
+            last: true,
+            number,
+        }
     }
 
     /// A number that no operation had before.
