@@ -98,6 +98,8 @@ flare_errors! {
     Interrupted = "interrupted" => INTR,
     /// The session holds as many flares open as it may.
     TooManyOpen = "too many open files" => NFILE,
+    /// The file is striped: its parts have to be asked for one by one. The client library does that.
+    Striped = "the file is striped" => IO,
 }
 
 impl From<crate::name::NameError> for FlareError {

@@ -178,6 +178,7 @@ impl World {
             copies: 1,
             voters: Vec::new(),
             balancer: false,
+            stripes: None,
         }
     }
 }
@@ -440,7 +441,7 @@ impl Fake {
             }
             Request::Write(_) => {
                 let (offset, verifier) = (world.executed, request.payload.len() as u64);
-                Reply::Write(WriteReply { offset, verifier, wcc: Wcc::default() })
+                Reply::Write(WriteReply { offset, verifier, wcc: Wcc::default(), unit: None })
             }
             Request::Commit(_) => Reply::Commit(CommitReply { verifier: 1, wcc: Wcc::default() }),
             Request::Open(op) => {

@@ -16,6 +16,7 @@ pub mod logging;
 pub mod name;
 pub mod options;
 pub mod proto;
+pub mod stripes;
 pub mod surroundings;
 pub mod time;
 pub mod topology;

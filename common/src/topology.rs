@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::key::{Ino, Key, KeyRange};
+use crate::stripes::StripeUnit;
 
 /// A volcano's ports hang together: this is the node protocol's distance from the flare protocol's.
 pub const NODE_PORT_OFFSET: u16 = 1;
@@ -185,6 +186,8 @@ pub struct Topology {
     pub voters: Vec<VolcanoId>,
     /// The coordinator moves slices by itself, so that all volcanos hold about the same.
     pub balancer: bool,
+    /// The unit of files that are made from now on; none if they are not striped.
+    pub stripes: Option<StripeUnit>,
 }
 
 impl Topology {
@@ -231,6 +234,11 @@ impl Topology {
     /// The NFS write verifier: equal as long as no unsynced data may have been lost.
     pub fn write_verifier(&self) -> u64 {
         self.network.rotate_left(17) ^ self.loss_counter
+    }
+
+    /// The loss counter that a write verifier of this network was made of.
+    pub fn losses_in(&self, verifier: u64) -> u64 {
+        self.network.rotate_left(17) ^ verifier
     }
 }
 

@@ -174,6 +174,7 @@ fn new_network(own: &Member, slices: u32, random: &mut dyn FnMut() -> u64) -> To
         copies: DEFAULT_COPIES,
         voters: vec![own.id],
         balancer: false,
+        stripes: None,
     }
 }
 

@@ -6,6 +6,7 @@ use magma_common::key::{BirthString, Key};
 use magma_common::name::Name;
 use magma_common::proto::operation::{LockFamily, LockKind, LockOwner};
 use magma_common::proto::{OpId, SessionId};
+use magma_common::stripes::StripeUnit;
 use magma_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,62 @@ pub enum Content {
     },
 }
 
+/// How a file's bytes are spread over flares; see `docs/STRIPES.md`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Striping {
+    /// All are in the flare itself.
+    #[default]
+    Whole,
+    /// The flare has those of the first unit, and the rest is in stripes.
+    Head(Box<Head>),
+    /// The flare is a stripe. Its only reference is to its head, under its number.
+    Stripe {
+        /// The cut number that it was told last.
+        cut: u64,
+    },
+}
+
+/// What the head of a striped file knows of its stripes. Each of them has an entry there, under its number, which is also the entry's cookie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// How many bytes are in each flare.
+    pub unit: StripeUnit,
+    /// How often the file was made smaller.
+    pub cut: u64,
+    /// How many stripes there are, dying ones among them.
+    pub count: u64,
+    /// From this number on all stripes that there are have to be removed, and none is made before they have been.
+    pub dying: Option<u64>,
+    /// Stripes whose ends have to be cleared before anybody but the head writes to them.
+    pub trims: Vec<Trim>,
+}
+
+/// The end of a stripe that has to be cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trim {
+    /// Which stripe.
+    pub number: u64,
+    /// From this byte of it on.
+    pub from: u64,
+}
+
+impl Head {
+    /// The head of a new file.
+    pub fn new(unit: StripeUnit) -> Self {
+        Self { unit, cut: 0, count: 0, dying: None, trims: Vec::new() }
+    }
+
+    /// Whether a stripe of this number is dying, if there is one.
+    pub fn is_dying(&self, number: u64) -> bool {
+        self.dying.is_some_and(|first| first <= number)
+    }
+
+    /// From where on a stripe's bytes are to be cleared.
+    pub fn trimmed(&self, number: u64) -> Option<u64> {
+        self.trims.iter().find(|trim| trim.number == number).map(|trim| trim.from)
+    }
+}
+
 /// Whether a flare still has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Life {
@@ -41,6 +98,8 @@ pub enum Life {
     Named,
     /// It has not, but a session may hold it open. Its key stays taken.
     Orphan,
+    /// It has not, and nobody has it open, but its stripes have not been removed yet. Its key stays taken.
+    Dying,
 }
 
 /// One flare.
@@ -86,6 +145,8 @@ pub struct FlareRow {
     pub next_cookie: u64,
     /// It has a POSIX ACL (access or default), so permission checks must read it.
     pub has_acl: bool,
+    /// Whether it is the head of a striped file, or a stripe of one.
+    pub striping: Striping,
 }
 
 impl FlareRow {
@@ -97,6 +158,28 @@ impl FlareRow {
     /// The birth number.
     pub fn birth_number(&self) -> BirthNumber {
         self.handle.birth
+    }
+
+    /// Bytes of a regular file that are in this flare, or may be.
+    pub fn own_bytes(&self) -> u64 {
+        match &self.striping {
+            _ if self.kind != Kind::File => 0,
+            Striping::Head(head) => self.size.min(head.unit.bytes()),
+            Striping::Whole | Striping::Stripe { .. } => self.size,
+        }
+    }
+
+    /// Bytes that its stripes have, if each of them is full.
+    pub fn in_stripes(&self) -> u64 {
+        let Striping::Head(head) = &self.striping else { return 0 };
+        let unit = head.unit.bytes();
+        head.count.saturating_mul(unit).min(self.size.saturating_sub(unit))
+    }
+
+    /// Whether something of it has to be removed in the background.
+    pub fn is_to_shed(&self) -> bool {
+        let Striping::Head(head) = &self.striping else { return false };
+        self.life == Life::Dying || head.dying.is_some() || !head.trims.is_empty()
     }
 
     /// The attributes that doors show; `used` is the storage its bytes take.

@@ -11,7 +11,7 @@ use magma_common::time::Timestamp;
 use magma_common::topology::{Epoch, Position};
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{EntryRow, FlareRow, Life, ReferenceRow};
+use crate::rows::{BodyId, EntryRow, FlareRow, Life, ReferenceRow, Trim};
 
 /// One try to do an operation across slices. No two tries bear the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -129,6 +129,17 @@ impl From<&EntryRow> for Link {
     }
 }
 
+/// A stripe of a file, seen from its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StripeLink {
+    /// Which.
+    pub number: u64,
+    /// Its flare.
+    pub child: Handle,
+    /// The operation that made it.
+    pub made_by: OpId,
+}
+
 /// What happens to a flare. Steps are logical: each can be carried out on whatever has become of the flare meanwhile, and once
 /// more without harm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +176,48 @@ pub enum Step {
         opened_by: Option<SessionId>,
         /// Its size from now on, if it changes.
         size: Option<u64>,
+    },
+    /// A striped file gets bytes, some of them beyond its first unit. At the head, like the next three.
+    Extend {
+        /// Who writes.
+        credentials: Credentials,
+        /// First byte.
+        offset: u64,
+        /// Those that the head has itself.
+        data: Bytes,
+        /// One more than the last byte, wherever it is.
+        end: u64,
+    },
+    /// It has a stripe more.
+    GainStripe(StripeLink),
+    /// It has a stripe less.
+    LoseStripe(StripeLink),
+    /// The end of a stripe has been cleared.
+    ForgetTrim(Trim),
+    /// A stripe gets bytes.
+    Fill {
+        /// Which.
+        stripe: Handle,
+        /// First byte, counted from its beginning.
+        offset: u64,
+        /// The bytes.
+        data: Bytes,
+        /// Its body from now on, if it needs one and has none.
+        body: BodyId,
+    },
+    /// A stripe loses its bytes from there on, and learns the cut number.
+    ClearEnd {
+        /// Which.
+        stripe: Handle,
+        /// First byte to go.
+        from: u64,
+        /// The head's cut number.
+        cut: u64,
+    },
+    /// A stripe is removed.
+    DropStripe {
+        /// Which.
+        stripe: Handle,
     },
     /// A directory is moved to another parent somewhere: only one at a time. At the root.
     MoveDirectory,

@@ -12,13 +12,18 @@ impl Request {
     /// Checks the request and its payload's length against the limits of the protocol.
     pub fn check(&self, payload_len: usize) -> Result<(), FlareError> {
         let ensure = |holds: bool| if holds { Ok(()) } else { Err(FlareError::BadRequest) };
-        ensure(payload_len == 0 || matches!(self, Self::Write(_)))?;
+        ensure(payload_len == 0 || matches!(self, Self::Write(_) | Self::WriteStripe(_)))?;
         match self {
             Self::OpenSession(op) => ensure(op.client.len() <= MAX_CLIENT_NAME),
             Self::ReclaimOpens(op) => ensure(op.opens.len() <= MAX_OPENS_PER_MESSAGE),
             Self::StatMany(op) => ensure(op.handles.len() <= MAX_STAT_MANY),
             Self::Readdir(op) => ensure((1..=MAX_READDIR_ENTRIES).contains(&op.limit)),
             Self::Read(op) => ensure(op.length <= MAX_IO),
+            Self::ReadStripe(op) => ensure(op.length <= MAX_IO),
+            Self::WriteStripe(op) => {
+                ensure(payload_len <= MAX_IO as usize)?;
+                op.offset.checked_add(payload_len as u64).map(drop).ok_or(FlareError::FileTooBig)
+            }
             Self::Symlink(op) => match op.target.len() {
                 0 => Err(FlareError::NotFound),
                 1..=PATH_MAX => Ok(()),

@@ -8,6 +8,8 @@ pub const MAX_BODY: u32 = 1 << 20;
 pub const MAX_GROUPS: usize = 1024;
 /// Most handles in one `stat_many`.
 pub const MAX_STAT_MANY: usize = 1024;
+/// Most stripes in one layout.
+pub const MAX_LAYOUT: usize = 1024;
 /// Most entries in one reply to a readdir.
 pub const MAX_READDIR_ENTRIES: u32 = 4096;
 /// Largest value of an extended attribute, in bytes (`XATTR_SIZE_MAX`).

@@ -14,6 +14,7 @@
 //! | `making` | flares to be made |
 //! | `naming` | names of flares that exist: link, unlink, rename |
 //! | `data` | opens, and what files and symbolic links hold |
+//! | `stripes` | parts of striped files |
 //! | `xattr` | extended attributes |
 //! | `lock` | advisory locks |
 
@@ -24,6 +25,7 @@ mod lock;
 mod making;
 mod naming;
 mod session;
+mod stripes;
 mod xattr;
 
 use bytes::Bytes;
@@ -43,6 +45,9 @@ pub use making::{Create, CreateHow, MadeReply, Mkdir, Mknod, Symlink};
 pub use naming::{Link, LinkReply, RemovedReply, Rename, RenameHow, RenameReply, Rmdir, Unlink};
 pub use session::{
     EndSession, FetchTopology, KeepAlive, KeepAliveReply, OpenSession, ReclaimOpens, SessionReply,
+};
+pub use stripes::{
+    CommitPart, Layout, LayoutReply, ReadStripe, Shed, StripeAt, WriteDone, WriteStripe, WriteStripeReply,
 };
 pub use xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrHow, XattrValue};
 
@@ -201,6 +206,12 @@ operations! {
     37 mutates RemoveXattr => Wcc;
     38 mutates Lock => ();
     39 reads   TestLock => Option<HeldLock>;
+    40 reads   Layout => LayoutReply;
+    41 reads   ReadStripe => ();
+    42 mutates WriteStripe => WriteStripeReply;
+    43 mutates WriteDone => WriteReply;
+    44 reads   CommitPart => CommitReply;
+    45 mutates Shed => ();
 }
 
 /// The record of an operation's outcome that a retry is answered from.

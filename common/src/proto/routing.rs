@@ -1,6 +1,7 @@
 //! Which flare a request is about, and so which slice, and so which volcano.
 
 use super::frame::StreamClass;
+use super::limits::MAX_IO;
 use super::operation::Request;
 use crate::handle::Handle;
 use crate::key::Key;
@@ -50,6 +51,12 @@ impl Request {
             Self::RemoveXattr(op) => op.handle,
             Self::Lock(op) => op.handle,
             Self::TestLock(op) => op.handle,
+            Self::Layout(op) => op.handle,
+            Self::ReadStripe(op) => op.stripe,
+            Self::WriteStripe(op) => op.stripe,
+            Self::WriteDone(op) => op.handle,
+            Self::CommitPart(op) => op.part,
+            Self::Shed(op) => op.handle,
         };
         Some(handle)
     }
@@ -74,8 +81,10 @@ impl Request {
     /// The kind of stream that it goes on, so that data never stands in the way of a stat.
     pub fn stream_class(&self, payload: usize) -> StreamClass {
         let bulk = match self {
-            Self::Write(_) => payload > BULK_ABOVE as usize,
+            Self::Write(_) | Self::WriteStripe(_) => payload > BULK_ABOVE as usize,
             Self::Read(read) => read.length > BULK_ABOVE,
+            Self::ReadStripe(read) => read.length > BULK_ABOVE,
+            Self::Layout(layout) => layout.length > u64::from(MAX_IO),
             Self::StatMany(many) => many.handles.len() > BULK_ABOVE_ENTRIES,
             Self::Readdir(readdir) => readdir.limit as usize > BULK_ABOVE_ENTRIES,
             _ => false,

@@ -58,7 +58,7 @@ impl From<FlareError> for Status {
             FlareError::ReadOnly => Self::ReadOnly,
             FlareError::NoSuchOffset => Self::NoDevice,
             FlareError::GuardMismatch => Self::NotSync,
-            FlareError::Io => Self::Io,
+            FlareError::Io | FlareError::Striped => Self::Io,
             // None can come of what this door asks for.
             FlareError::Deadlock | FlareError::NoLocks | FlareError::TooManyOpen | FlareError::BadRequest => {
                 Self::ServerFault

@@ -2,6 +2,7 @@
 
 use magma_common::key::Ino;
 use magma_common::logging::{Channel, Channels};
+use magma_common::stripes::StripeUnit;
 use magma_common::topology::MAX_COPIES;
 
 use super::text::escape_name;
@@ -81,6 +82,8 @@ pub(super) enum NetworkCommand {
     },
     /// `lava copies N`.
     Copies(u8),
+    /// `lava stripes UNIT|off`: how files are spread that are made from then on.
+    Stripes(Option<StripeUnit>),
     /// `lava balance on` and `lava balance off`.
     Balance(bool),
     /// `lava balance now`: the next steps of the plan.
@@ -144,6 +147,10 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry("lava balance plan", "show what the balancer would move, and why"),
     entry("lava copies N", "keep N copies of everything (1 to 5)"),
+    entry(
+        "lava stripes UNIT|off",
+        "spread large files that are made from now on (64K to 64G, like 256M), or not",
+    ),
     entry("lava divide SLICE|NICK [AT]", "make two slices of one; keys from AT on go to the new one"),
     entry("lava evict NICK [--force]", "give up a volcano that is gone and will not come back"),
     entry("lava health", "show what is degraded, what is done about it, and who waits"),
@@ -276,7 +283,7 @@ fn debug(on: bool, words: &[Vec<u8>]) -> Result<Command, String> {
 }
 
 fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
-    const USAGE: &str = "lava, lava health, lava load, lava leave [NICK], lava stay NICK, lava evict NICK [--force], lava copies N, lava divide SLICE|NICK [AT], lava balance on|off|now|plan, lava move NICK after OTHER, lava replace NICK by OTHER";
+    const USAGE: &str = "lava, lava health, lava load, lava leave [NICK], lava stay NICK, lava evict NICK [--force], lava copies N, lava stripes UNIT|off, lava divide SLICE|NICK [AT], lava balance on|off|now|plan, lava move NICK after OTHER, lava replace NICK by OTHER";
     let words: Vec<&[u8]> = rest.iter().map(Vec::as_slice).collect();
     let nick = |bytes: &[u8]| escape_name(bytes);
     let change = match *words {
@@ -294,6 +301,13 @@ fn lava(rest: &[Vec<u8>]) -> Result<Command, String> {
         [b"stay", who] => NetworkCommand::Stay(nick(who)),
         [b"evict", who] => NetworkCommand::Evict { nickname: nick(who), force: false },
         [b"evict", who, b"--force"] => NetworkCommand::Evict { nickname: nick(who), force: true },
+        [b"stripes", b"off"] => NetworkCommand::Stripes(None),
+        [b"stripes", unit] => {
+            let unit = std::str::from_utf8(unit).ok().and_then(|unit| unit.parse().ok());
+            NetworkCommand::Stripes(Some(
+                unit.ok_or("a unit is a power of two from 64K to 64G, like 256M: lava stripes UNIT|off")?,
+            ))
+        }
         [b"copies", number] => {
             let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
             let copies = number.filter(|copies| (1..=MAX_COPIES).contains(copies));
@@ -349,7 +363,8 @@ mod tests {
         for entry in ENTRIES {
             let line = entry.usage.replace("[-r] ", "-r ").replace("[-l] ", "-l ").replace(['[', ']'], "");
             let line = line.replace(" X", " cache").replace("PATH|KEY", "/").replace("PATH...", "a b");
-            let line = line.replace("COMMAND", "ls").replace("copies N", "copies 2");
+            let line =
+                line.replace("COMMAND", "ls").replace("copies N", "copies 2").replace("UNIT|off", "256M");
             let line = line.replace("SLICE|NICK AT", "1 8");
             assert!(parse(line.as_bytes()).is_ok(), "{line}");
         }
@@ -375,6 +390,12 @@ mod tests {
         assert_eq!(change("lava leave"), NetworkCommand::Leave(None));
         assert_eq!(change("lava leave gromit"), NetworkCommand::Leave(Some("gromit".into())));
         assert_eq!(change("lava copies 5"), NetworkCommand::Copies(5));
+        assert_eq!(change("lava stripes off"), NetworkCommand::Stripes(None));
+        let unit = StripeUnit::new(256 << 20).unwrap();
+        assert_eq!(change("lava stripes 256M"), NetworkCommand::Stripes(Some(unit)));
+        for line in ["lava stripes", "lava stripes 3M", "lava stripes on"] {
+            assert!(refusal(line).contains("lava stripes UNIT|off"), "{line}");
+        }
         for line in ["lava copies 0", "lava copies 6", "lava copies many", "lava copies -1"] {
             assert_eq!(refusal(line), "there can be 1 to 5 copies: lava copies N");
         }

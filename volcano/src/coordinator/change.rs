@@ -10,6 +10,7 @@ mod slices;
 mod tests;
 
 use magma_common::key::Ino;
+use magma_common::stripes::StripeUnit;
 use magma_common::topology::{Division, Epoch, MAX_COPIES, Member, Replica, SliceId, Topology, VolcanoId};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,8 @@ pub enum Change {
     Balance(bool),
     /// How many copies there should be.
     Copies(u8),
+    /// The unit of files that are made from then on; none if they are not striped.
+    Stripes(Option<StripeUnit>),
     /// Who votes, as the consensus has it now.
     Voters(Vec<VolcanoId>),
     /// Changes the members of a slice, if this still is its epoch.
@@ -111,6 +114,7 @@ impl Change {
             Self::Place(volcano, after) => ring::place(topology, *volcano, *after, Epoch(version))?,
             Self::Balance(on) => std::mem::replace(&mut topology.balancer, *on) != *on,
             Self::Copies(copies) => set_copies(topology, *copies)?,
+            Self::Stripes(unit) => std::mem::replace(&mut topology.stripes, *unit) != *unit,
             Self::Voters(voters) => members::set_voters(topology, voters)?,
             Self::Slice(slice, epoch, change) => {
                 slices::change(topology, *slice, *epoch, Epoch(version), change)?;

@@ -77,6 +77,7 @@ impl World {
                 copies: 2,
                 voters: Vec::new(),
                 balancer: false,
+                stripes: None,
             },
             figures: vec![(VolcanoId(1), figures)],
             root: Attr {

@@ -6,11 +6,11 @@ use magma_common::proto::Credentials;
 use magma_common::proto::limits::MAX_FILE_SIZE;
 use magma_common::proto::operation::{Create, CreateHow, MadeReply};
 
-use super::data::content;
 use super::naming::{self, Newborn};
 use super::permission::{self, READ, WRITE};
 use super::plan::{Caller, Plan, Stop};
 use super::privileges;
+use super::stripes::cut::resize;
 use crate::rows::{EntryRow, FlareRow};
 use crate::transaction::Step;
 
@@ -91,7 +91,7 @@ pub(super) fn open_and_cut(
     if let Some(size) = size {
         permission::require(plan, who, row, WRITE)?;
         privileges::strip_by_write(plan, who, row)?;
-        content::resize(plan, row, size)?;
+        resize(plan, row, size)?;
         plan.touch_content(row);
         plan.put(row.clone());
     }

@@ -9,7 +9,7 @@ use magma_common::proto::{Failure, Reply, Request};
 use super::plan::{Caller, Plan, Stop};
 use super::{
     access, attributes, create, data, link, lock, lookup, mkdir, open, readdir, readlink, rename, rmdir,
-    setattr, special, statfs, unlink, xattr,
+    setattr, special, statfs, stripes, unlink, xattr,
 };
 
 /// Carries out one operation on the plan: the reply and its payload, or why not.
@@ -62,6 +62,12 @@ fn perform(
         Request::Commit(op) => Reply::Commit(data::commit(plan, op)?),
         Request::Allocate(op) => Reply::Allocate(data::allocate(plan, caller, op)?),
         Request::Seek(op) => Reply::Seek(data::seek(plan, op)?),
+        Request::Layout(op) => Reply::Layout(stripes::layout(plan, caller, op)?),
+        Request::ReadStripe(op) => return Ok((Reply::ReadStripe(()), stripes::part::read(plan, op)?)),
+        Request::WriteStripe(op) => Reply::WriteStripe(stripes::part::write(plan, op, payload)?),
+        Request::WriteDone(op) => Reply::WriteDone(stripes::done(plan, caller, op)?),
+        Request::CommitPart(op) => Reply::CommitPart(stripes::part::commit(plan, op)?),
+        Request::Shed(op) => Reply::Shed(stripes::shed(plan, op)?),
         Request::Statfs(_) => Reply::Statfs(statfs::statfs(plan)),
         Request::GetXattr(op) => Reply::GetXattr(xattr::get(plan, caller, op)?),
         Request::SetXattr(op) => Reply::SetXattr(xattr::set(plan, caller, op)?),
@@ -122,6 +128,7 @@ fn touched(request: &Request) -> (Option<&Handle>, Option<&Handle>) {
         Request::Commit(op) => (Some(&op.handle), None),
         Request::Allocate(op) => (Some(&op.handle), None),
         Request::Seek(op) => (Some(&op.handle), None),
+        Request::WriteDone(op) => (Some(&op.handle), None),
         Request::SetXattr(op) => (Some(&op.handle), None),
         Request::RemoveXattr(op) => (Some(&op.handle), None),
         _ => (None, None),

@@ -14,6 +14,7 @@ use super::plan::{Append, Planned};
 use crate::record::{BodyChange, Change};
 use crate::rows::{
     BodyId, Content, EntryRow, FIRST_COOKIE, FlareRow, INLINE_MAX, Life, LockRow, ReferenceRow, SessionRow,
+    Striping,
 };
 use crate::view::{ReadError, Space, View};
 
@@ -223,6 +224,7 @@ fn root(now: Timestamp, mode: u32) -> FlareRow {
         entries: 0,
         next_cookie: FIRST_COOKIE,
         has_acl: false,
+        striping: Striping::Whole,
     }
 }
 

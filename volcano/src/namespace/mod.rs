@@ -9,6 +9,7 @@
 //! * [`steps`] are what one participant of an operation does to its own flare: reserve a child, set or remove an
 //!   entry, add or drop a reference. They come in the order in which an operation over several slices takes them:
 //!   the child is reserved, then the entry committed, then references dropped. Within one slice all land in one record;
+//! * [`stripes`] is what is different about files whose bytes are in several flares;
 //! * [`permission`] and [`acl`] decide who may; [`times`] which times change;
 //! * [`locks`] is the algebra of advisory locks, without any state.
 //!
@@ -38,6 +39,7 @@ mod setattr;
 mod special;
 mod statfs;
 mod steps;
+mod stripes;
 mod times;
 mod unlink;
 mod xattr;

@@ -4,10 +4,10 @@ use magma_common::attr::{Attr, Kind};
 use magma_common::error::FlareError;
 use magma_common::proto::operation::Open;
 
-use super::data::content;
 use super::permission::{self, EXECUTE, READ, WRITE};
 use super::plan::{Caller, Plan, Stop};
 use super::privileges;
+use super::stripes::cut::resize;
 
 pub(super) fn open(plan: &mut Plan<'_>, caller: &Caller<'_>, op: &Open) -> Result<Attr, Stop> {
     let mut row = plan.row(&op.handle)?;
@@ -29,7 +29,7 @@ pub(super) fn open(plan: &mut Plan<'_>, caller: &Caller<'_>, op: &Open) -> Resul
     permission::require(plan, caller.credentials, &row, wanted)?;
     if op.truncate {
         privileges::strip_by_write(plan, caller.credentials, &mut row)?;
-        content::resize(plan, &mut row, 0)?;
+        resize(plan, &mut row, 0)?;
         plan.touch_content(&mut row);
         plan.put(row.clone());
     }

@@ -7,11 +7,12 @@ use magma_common::handle::{BirthNumber, Handle};
 use magma_common::key::Key;
 use magma_common::name::Name;
 use magma_common::proto::{Credentials, Failure, OpId, SessionId};
+use magma_common::stripes::StripeUnit;
 use magma_common::time::Timestamp;
 use magma_common::topology::{Epoch, Seq};
 
 use crate::record::{BodyChange, Change};
-use crate::rows::{BodyId, Content, EntryRow, FlareRow, INLINE_MAX, LockRow, ReferenceRow};
+use crate::rows::{BodyId, Content, EntryRow, FlareRow, INLINE_MAX, Life, LockRow, ReferenceRow, Striping};
 use crate::transaction::{Newborn, Step};
 use crate::view::{ReadError, View};
 
@@ -46,6 +47,8 @@ pub struct Moment {
     pub op: OpId,
     /// A number that was never used before, for a birth string whose key is taken.
     pub generation: u64,
+    /// The unit of new files, if they are striped.
+    pub stripes: Option<StripeUnit>,
 }
 
 /// Why an operation came to nothing.
@@ -219,13 +222,14 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The flare with this handle as the plan leaves it; stale if it is gone or another bears its key.
+    /// The flare with this handle as the plan leaves it; stale if it is gone, or another bears its key, or it is a stripe, which is nobody's
+    /// business but its file's.
     pub(super) fn row(&mut self, handle: &Handle) -> Result<FlareRow, Stop> {
         if handle.birth == BirthNumber::INTERNAL {
             return Err(FlareError::ReadOnly.into());
         }
         match self.row_by_key(&handle.key)? {
-            Some(row) if row.handle == *handle => Ok(row),
+            Some(row) if row.handle == *handle && is_shown(&row) => Ok(row),
             _ => Err(FlareError::Stale.into()),
         }
     }
@@ -265,6 +269,12 @@ impl<'a> Plan<'a> {
             }
         }
         Ok(self.view.entry(dir, wanted)?)
+    }
+
+    /// How many entries of this flare the plan removes.
+    pub(super) fn lost_entries(&self, of: &Key) -> usize {
+        let is_lost = |change: &&Change| matches!(change, Change::DeleteEntry { dir, .. } if dir == of);
+        self.changes.iter().filter(is_lost).count()
     }
 
     /// The names of a flare, without what is planned.
@@ -377,9 +387,11 @@ impl<'a> Plan<'a> {
             (Kind::File, _) if !self.is_here(&row.key()) => self.used_elsewhere(row),
             (Kind::File, Content::Inline) if row.size > INLINE_MAX => self.inline(&row.key())?.len() as u64,
             (Kind::File, Content::Body { body, .. }) => self.body_used(row, body)?,
-            (Kind::File | Kind::Directory, _) => row.size,
+            (Kind::File, _) => row.own_bytes(),
+            (Kind::Directory, _) => row.size,
             _ => 0,
         };
+        let used = used + if self.is_here(&row.key()) { row.in_stripes() } else { 0 };
         Ok(row.attr(used.next_multiple_of(SECTOR)))
     }
 
@@ -411,9 +423,9 @@ impl<'a> Plan<'a> {
     /// A flare's row without the plan's changes; none if the handle is stale.
     pub(super) fn stored_row(&self, handle: &Handle) -> Result<Option<FlareRow>, Stop> {
         if let Some(row) = self.loaded.iter().find(|row| row.handle == *handle) {
-            return Ok(Some(row.clone()));
+            return Ok(Some(row.clone()).filter(is_shown));
         }
-        Ok(self.view.flare(&handle.key)?.filter(|row| row.handle == *handle))
+        Ok(self.view.flare(&handle.key)?.filter(|row| row.handle == *handle && is_shown(row)))
     }
 
     /// What the doors show of a row without the plan's changes.
@@ -424,9 +436,11 @@ impl<'a> Plan<'a> {
                 self.view.inline(&row.key())?.len() as u64
             }
             (Kind::File, Content::Body { body, .. }) => self.view.body_used(body)?,
-            (Kind::File | Kind::Directory, _) => row.size,
+            (Kind::File, _) => row.own_bytes(),
+            (Kind::Directory, _) => row.size,
             _ => 0,
         };
+        let used = used + if self.is_here(&row.key()) { row.in_stripes() } else { 0 };
         Ok(row.attr(used.next_multiple_of(SECTOR)))
     }
 
@@ -435,6 +449,11 @@ impl<'a> Plan<'a> {
         let row = self.loaded.iter().find(|row| row.handle == *handle)?;
         Some(WccAttr { size: row.size, mtime: row.mtime, ctime: row.ctime })
     }
+}
+
+/// Whether clients may know of this flare.
+fn is_shown(row: &FlareRow) -> bool {
+    row.life != Life::Dying && !matches!(row.striping, Striping::Stripe { .. })
 }
 
 fn add_step(to: &mut Vec<Steps>, key: Key, step: Step) {

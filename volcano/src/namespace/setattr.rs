@@ -6,10 +6,10 @@ use magma_common::proto::Credentials;
 use magma_common::proto::operation::Setattr;
 
 use super::acl::{self, Acl};
-use super::data::content;
 use super::permission::{self, S_ISGID, S_ISUID, S_IXGRP, WRITE};
 use super::plan::{Caller, Plan, Stop};
 use super::privileges;
+use super::stripes::cut::resize;
 use crate::record::Change;
 use crate::rows::FlareRow;
 
@@ -34,7 +34,7 @@ pub(super) fn setattr(plan: &mut Plan<'_>, caller: &Caller<'_>, op: &Setattr) ->
     }
     if let Some(size) = set.size {
         privileges::strip_by_write(plan, who, &mut row)?;
-        content::resize(plan, &mut row, size)?;
+        resize(plan, &mut row, size)?;
         plan.touch_content(&mut row);
     }
     let now = plan.touch(&mut row);

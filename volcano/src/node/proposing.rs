@@ -77,6 +77,7 @@ fn is_administrators(change: &Change) -> bool {
         change,
         Change::Leave(..)
             | Change::Copies(_)
+            | Change::Stripes(_)
             | Change::Place(..)
             | Change::Balance(_)
             | Change::Slice(.., SliceChange::Divide(_))

@@ -29,6 +29,7 @@ pub mod report;
 mod root;
 pub mod session;
 mod sessions;
+mod shedding;
 mod slices;
 mod state;
 #[cfg(test)]
@@ -57,6 +58,7 @@ use self::orphans::Search;
 use self::presence::Presence;
 use self::replication::Replication;
 use self::session::Sessions;
+use self::shedding::Shedding;
 pub use self::slices::Slices;
 pub use self::state::SliceRef;
 pub use self::view::SliceView;
@@ -232,6 +234,7 @@ pub struct Slice<'a> {
     last_time: &'a mut Timestamp,
     locks_changed: &'a mut BTreeSet<Key>,
     search: &'a mut Search,
+    shedding: &'a mut Shedding,
     replication: &'a mut Replication,
     across: &'a mut Across,
     reign: &'a mut Epoch,
@@ -286,7 +289,7 @@ impl Slice<'_> {
                 self.effects.push(Effect::Read(ticket, *read));
             }
             Ok(Verdict::Wait(blocked)) => self.wait_for_lock(now, ticket, call, *blocked),
-            Ok(Verdict::Across) => self.drive_call(now, ticket, call),
+            Ok(Verdict::Across) => self.drive_call(now, Some(ticket), call),
             Ok(Verdict::Held(key)) => self.park_call(key, ticket, call),
             Ok(Verdict::Stranger) => self.wait_for_session(now, ticket, call),
             Err(Trouble::Refused(error)) => {
@@ -422,7 +425,7 @@ impl Slice<'_> {
                 self.keep_refusal(now, &waiter.call, FlareError::WouldBlock);
                 self.hold(waiter.ticket, Err(FlareError::WouldBlock.into()), Need::Logged);
             }
-            for done in [self.end_silent_sessions(now), self.bury_some(now)] {
+            for done in [self.end_silent_sessions(now), self.bury_some(now), self.shed_some(now)] {
                 if let Err(trouble) = done {
                     self.trouble(trouble);
                 }

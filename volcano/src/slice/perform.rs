@@ -300,6 +300,7 @@ impl Slice<'_> {
             epoch,
             op,
             generation: (epoch.0 << POSITION_BITS).wrapping_add(seq),
+            stripes: self.topology.stripes,
         }
     }
 
@@ -322,7 +323,7 @@ impl Slice<'_> {
 
     /// What must have happened before this request may be answered.
     pub(super) fn need(&self, call: &Call) -> Result<Need, Trouble> {
-        let durable = matches!(call.request, Request::Commit(_))
+        let durable = matches!(call.request, Request::Commit(_) | Request::CommitPart(_))
             || (call.header.durability == Durability::Stable && call.request.mutates());
         if !durable {
             return Ok(Need::Logged);
@@ -330,6 +331,9 @@ impl Slice<'_> {
         let handle = match &call.request {
             Request::Commit(op) => Some(op.handle),
             Request::Write(op) => Some(op.handle),
+            Request::WriteStripe(op) => Some(op.stripe),
+            Request::WriteDone(op) => Some(op.handle),
+            Request::CommitPart(op) => Some(op.part),
             Request::Setattr(op) => Some(op.handle),
             Request::Allocate(op) => Some(op.handle),
             _ => None,
@@ -408,8 +412,9 @@ fn refused(error: FlareError) -> Verdict {
 
 pub(super) fn set_verifier(reply: &mut Reply, verifier: u64) {
     match reply {
-        Reply::Write(write) => write.verifier = verifier,
-        Reply::Commit(commit) => commit.verifier = verifier,
+        Reply::Write(write) | Reply::WriteDone(write) => write.verifier = verifier,
+        Reply::WriteStripe(write) => write.verifier = verifier,
+        Reply::Commit(commit) | Reply::CommitPart(commit) => commit.verifier = verifier,
         _ => {}
     }
 }
@@ -418,6 +423,7 @@ pub(super) fn set_verifier(reply: &mut Reply, verifier: u64) {
 fn storable(reply: &Reply) -> Reply {
     match reply {
         Reply::Write(write) => Reply::Write(WriteReply { wcc: Wcc::default(), ..write.clone() }),
+        Reply::WriteDone(write) => Reply::WriteDone(WriteReply { wcc: Wcc::default(), ..write.clone() }),
         other => other.clone(),
     }
 }

@@ -7,7 +7,7 @@ use magma_common::topology::Position;
 
 use super::{Now, Slice, Trouble};
 use crate::record::Change;
-use crate::rows::{Content, FIRST_COOKIE, FlareRow, Life};
+use crate::rows::{Content, FIRST_COOKIE, FlareRow, Life, Striping};
 use crate::view::View;
 
 impl Slice<'_> {
@@ -47,6 +47,7 @@ impl Slice<'_> {
             entries: 0,
             next_cookie: FIRST_COOKIE,
             has_acl: false,
+            striping: Striping::Whole,
         };
         Ok(vec![Change::PutFlare(root)])
     }

@@ -14,6 +14,7 @@ use super::ledger::Ledger;
 use super::orphans::Search;
 use super::replication::Replication;
 use super::session::Sessions;
+use super::shedding::Shedding;
 use super::waits::LockWaits;
 use super::{Held, Identity, LockWait, Now, PendingRead, Slice, Ticket};
 use crate::store::Store;
@@ -30,6 +31,7 @@ pub(super) struct SliceState {
     /// Flares whose locks changed and whose waiters have not been woken yet.
     locks_changed: BTreeSet<Key>,
     search: Search,
+    shedding: Shedding,
     pub(super) replication: Replication,
     pub(super) across: Across,
     /// The epoch in which this copy began to serve: what clients hold open was said to it since then.
@@ -55,6 +57,7 @@ impl SliceState {
             last_time: host.store.time(slice),
             locks_changed: BTreeSet::new(),
             search: Search::from_start(),
+            shedding: Shedding::default(),
             replication,
             across: Across::new(Seq(0), now.monotonic),
             reign: Epoch(0),
@@ -81,6 +84,7 @@ impl<'a> Slice<'a> {
             last_time,
             locks_changed,
             search,
+            shedding,
             replication,
             across,
             reign,
@@ -97,6 +101,7 @@ impl<'a> Slice<'a> {
             last_time,
             locks_changed,
             search,
+            shedding,
             replication,
             across,
             reign,

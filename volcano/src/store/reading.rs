@@ -160,6 +160,17 @@ impl Store {
         self.db.orphans(range, after, limit)
     }
 
+    /// Up to `limit` keys in a range and above `after` of heads of striped files that have something to shed, ascending.
+    pub fn to_shed_in(
+        &self,
+        range: KeyRange,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Vec<Key>, ReadError> {
+        self.readable()?;
+        self.db.to_shed(range, after, limit)
+    }
+
     /// The flares in a range on which a session holds locks, ascending.
     pub fn locked_by_in(&self, range: KeyRange, session: SessionId) -> Result<Vec<Key>, ReadError> {
         self.readable()?;

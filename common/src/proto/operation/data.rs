@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attr::{Attr, Wcc};
 use crate::handle::Handle;
+use crate::stripes::StripeUnit;
 
 /// Reads a symbolic link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +98,8 @@ pub struct WriteReply {
     pub verifier: u64,
     /// The file.
     pub wcc: Wcc,
+    /// Some of it went into stripes: the file is striped, by this unit, and the caller may write to them itself.
+    pub unit: Option<StripeUnit>,
 }
 
 /// Answers when the flare's data, attributes and names are on disk at every in-sync copy (`fsync(2)`, NFS COMMIT).

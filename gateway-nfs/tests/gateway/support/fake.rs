@@ -199,6 +199,7 @@ impl Fake {
             copies: 1,
             voters: Vec::new(),
             balancer: false,
+            stripes: None,
         }
     }
 
@@ -237,7 +238,9 @@ impl Fake {
                 payload = Bytes::from(vec![7; op.length as usize]);
                 Reply::Read(ReadReply { eof: false, attr: attr(op.handle) })
             }
-            Request::Write(_) => Reply::Write(WriteReply { offset: 0, verifier: 5, wcc: Wcc::default() }),
+            Request::Write(_) => {
+                Reply::Write(WriteReply { offset: 0, verifier: 5, wcc: Wcc::default(), unit: None })
+            }
             Request::Commit(_) => Reply::Commit(CommitReply { verifier: 5, wcc: Wcc::default() }),
             Request::Setattr(_) => Reply::Setattr(Wcc::default()),
             Request::Create(op) => Reply::Create(MadeReply {

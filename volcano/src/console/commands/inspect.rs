@@ -11,7 +11,7 @@ use crate::console::admin::{Admin, Inspection};
 use crate::console::files::{Files, Place, walk};
 use crate::console::output::{Gone, Output};
 use crate::console::text;
-use crate::rows::{Content, Life, LockRow, ReferenceRow};
+use crate::rows::{Content, Life, LockRow, ReferenceRow, Striping};
 
 /// Bytes of a block with a checksum of its own.
 const BLOCK: u64 = 64 << 10;
@@ -73,6 +73,7 @@ async fn report(inspection: &Inspection, out: &mut Output) -> Result<(), Gone> {
     let life = match row.life {
         Life::Named => "named",
         Life::Orphan => "orphan: it has no name and waits until nobody has it open",
+        Life::Dying => "dying: it has no name, and its stripes are being removed",
     };
     field(out, "life", life).await?;
     field(out, "mode", &format!("{:04o} {}", row.mode, text::mode(row.kind, row.mode))).await?;
@@ -83,6 +84,7 @@ async fn report(inspection: &Inspection, out: &mut Output) -> Result<(), Gone> {
     field(out, "size", &row.size.to_string()).await?;
     field(out, "used", &inspection.used.to_string()).await?;
     field(out, "content", &content(row.content)).await?;
+    field(out, "striping", &striping(&row.striping)).await?;
     field(out, "entries", &row.entries.to_string()).await?;
     field(out, "next cookie", &row.next_cookie.to_string()).await?;
     field(out, "read", &time(row.atime)).await?;
@@ -116,6 +118,17 @@ fn content(content: Content) -> String {
             let blocks = high.div_ceil(BLOCK);
             format!("body {:016x}, written up to {high}, {blocks} blocks of 64 KiB", body.0)
         }
+    }
+}
+
+fn striping(striping: &Striping) -> String {
+    match striping {
+        Striping::Whole => "none".to_owned(),
+        Striping::Head(head) => {
+            let dying = head.dying.map_or(String::new(), |first| format!(", dying from number {first} on"));
+            format!("units of {}, {} stripes, cut number {}{dying}", head.unit, head.count, head.cut)
+        }
+        Striping::Stripe { cut } => format!("a stripe, cut number {cut}"),
     }
 }
 

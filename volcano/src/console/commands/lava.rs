@@ -98,8 +98,9 @@ fn agreement(lava: &Lava) -> String {
     let voters: Vec<String> = topology.voters.iter().map(|voter| name(topology, *voter)).collect();
     let leader = lava.leader.map_or("nobody".to_owned(), |leader| name(topology, leader));
     let in_sync = topology.slices.iter().map(|slice| slice.in_sync().count()).min().unwrap_or(0);
+    let stripes = topology.stripes.map_or(String::new(), |unit| format!("; stripes of new files: {unit}"));
     format!(
-        "copies: {} wanted, {in_sync} in sync; coordinator: {leader}; voters: {}",
+        "copies: {} wanted, {in_sync} in sync; coordinator: {leader}; voters: {}{stripes}",
         topology.copies,
         if voters.is_empty() { "-".to_owned() } else { voters.join(",") }
     )

@@ -1,9 +1,10 @@
-//! `lava leave`, `stay`, `evict`, `replace`, `copies`, `balance`, `move` and `divide`: changes that the volcanos have to agree on.
+//! `lava leave`, `stay`, `evict`, `replace`, `copies`, `stripes`, `balance`, `move` and `divide`: changes that the volcanos have to agree on.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use magma_common::key::Ino;
+use magma_common::stripes::StripeUnit;
 use magma_common::topology::{Member, Slice, Topology, VolcanoId};
 use tokio::time::{Instant, sleep};
 
@@ -94,6 +95,7 @@ fn is_made(topology: &Topology, change: &Change) -> bool {
         }
         Change::Copies(copies) => topology.copies == *copies,
         Change::Balance(on) => topology.balancer == *on,
+        Change::Stripes(unit) => topology.stripes == *unit,
         Change::Place(who, after) => topology.ring_from(*after).nth(1).is_some_and(|next| next.id == *who),
         Change::Slice(id, _, SliceChange::Assign(owner)) => {
             topology.slices.iter().any(|slice| slice.id == *id && slice.owner == *owner)
@@ -126,6 +128,7 @@ fn wish(admin: &dyn Admin, lava: &Lava, command: &NetworkCommand) -> Result<Wish
         NetworkCommand::Stay(nickname) => stay(named(lava, nickname)?),
         NetworkCommand::Evict { nickname, .. } => evict(lava, named(lava, nickname)?),
         NetworkCommand::Copies(copies) => self::copies(lava, *copies),
+        NetworkCommand::Stripes(unit) => stripes(lava, *unit),
         NetworkCommand::Balance(on) => balance::switch(lava, *on),
         NetworkCommand::BalanceNow => balance::now(lava),
         NetworkCommand::Move { who, after } => balance::place(lava, named(lava, who)?, named(lava, after)?),
@@ -322,6 +325,23 @@ fn copies(lava: &Lava, copies: u8) -> Result<Wish, String> {
     }
     done += "`lava health` shows what is being done.\n";
     Ok(Wish { changes: vec![Change::Copies(copies)], done })
+}
+
+fn stripes(lava: &Lava, unit: Option<StripeUnit>) -> Result<Wish, String> {
+    if lava.topology.stripes == unit {
+        return Err(match unit {
+            Some(unit) => format!("new files have stripes of {unit} already"),
+            None => "new files have no stripes already".to_owned(),
+        });
+    }
+    let done = match unit {
+        Some(unit) => format!(
+            "Files that are made from now on have stripes of {unit}; those that are there stay as they are.\n"
+        ),
+        None => "Files that are made from now on have no stripes; those that are there stay as they are.\n"
+            .to_owned(),
+    };
+    Ok(Wish { changes: vec![Change::Stripes(unit)], done })
 }
 
 fn are_volcanos(number: usize) -> String {

@@ -23,7 +23,7 @@ use super::ring::ring;
 use crate::console::admin::{AclRule, Admin, CacheFigures, Inspection, Lava};
 use crate::console::files::Files;
 use crate::coordinator::{Change, Refusal, SliceChange};
-use crate::rows::{Content, FlareRow, Life, ReferenceRow};
+use crate::rows::{Content, FlareRow, Life, ReferenceRow, Striping};
 use crate::view::ReadError;
 
 #[derive(Clone)]
@@ -268,6 +268,7 @@ impl Admin for Volcano {
             entries: 0,
             next_cookie: 3,
             has_acl: false,
+            striping: Striping::Whole,
         };
         let made_by = OpId::Session { session: SessionId(9), sequence: 1 };
         let reference =

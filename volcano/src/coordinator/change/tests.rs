@@ -54,6 +54,7 @@ fn topology() -> Topology {
         copies: 2,
         voters: vec![VolcanoId(1)],
         balancer: false,
+        stripes: None,
     }
 }
 

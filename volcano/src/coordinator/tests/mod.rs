@@ -58,5 +58,6 @@ pub(super) fn alone() -> Topology {
         copies: 2,
         voters: vec![VolcanoId(1)],
         balancer: false,
+        stripes: None,
     }
 }

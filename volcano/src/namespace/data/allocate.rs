@@ -6,7 +6,7 @@ use magma_common::proto::operation::{Allocate, AllocateHow};
 
 use super::content;
 use crate::namespace::plan::{Caller, Plan, Stop};
-use crate::namespace::privileges;
+use crate::namespace::{privileges, stripes};
 
 pub(in crate::namespace) fn allocate(
     plan: &mut Plan<'_>,
@@ -16,6 +16,9 @@ pub(in crate::namespace) fn allocate(
     let mut row = super::file(plan, &op.handle)?;
     if op.length == 0 {
         return Err(FlareError::Invalid.into());
+    }
+    if stripes::head_of(&row).is_some() {
+        return Err(FlareError::NotSupported.into());
     }
     let end = content::end_within_limit(op.offset, op.length)?;
     privileges::strip_by_write(plan, caller.credentials, &mut row)?;

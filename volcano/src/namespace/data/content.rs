@@ -51,6 +51,17 @@ pub(in crate::namespace) fn write(
     offset: u64,
     data: &Bytes,
 ) -> Result<(), Stop> {
+    write_to(plan, row, None, offset, data)
+}
+
+/// The same; if the flare needs a body and has none, it gets this one.
+pub(in crate::namespace) fn write_to(
+    plan: &mut Plan<'_>,
+    row: &mut FlareRow,
+    new: Option<BodyId>,
+    offset: u64,
+    data: &Bytes,
+) -> Result<(), Stop> {
     let end = end_within_limit(offset, data.len() as u64)?;
     plan.need(data.len() as u64)?;
     if row.content == Content::Inline && end <= INLINE_MAX {
@@ -63,7 +74,7 @@ pub(in crate::namespace) fn write(
         }
         plan.push(Change::PutInline { flare: row.key(), data: bytes.freeze() });
     } else {
-        let (body, high) = body_of(plan, row)?;
+        let (body, high) = body_of(plan, row, new)?;
         let below = high.clamp(offset, end) - offset;
         if below > 0 {
             let data = data.slice(..below as usize);
@@ -141,7 +152,7 @@ pub(in crate::namespace) fn reserve(
     let end = end_within_limit(offset, length)?;
     plan.need(length)?;
     if row.content != Content::Inline || end > INLINE_MAX {
-        let (body, _) = body_of(plan, row)?;
+        let (body, _) = body_of(plan, row, None)?;
         change_body(plan, row, body, BodyChange::Reserve { offset, length });
     }
     Ok(())
@@ -153,11 +164,11 @@ pub(in crate::namespace) fn end_within_limit(offset: u64, length: u64) -> Result
 }
 
 /// The file's body and its high mark; a small body's bytes move to a new one.
-fn body_of(plan: &mut Plan<'_>, row: &mut FlareRow) -> Result<(BodyId, u64), Stop> {
+fn body_of(plan: &mut Plan<'_>, row: &mut FlareRow, new: Option<BodyId>) -> Result<(BodyId, u64), Stop> {
     if let Content::Body { body, high } = row.content {
         return Ok((body, high));
     }
-    let body = BodyId(plan.random());
+    let body = new.unwrap_or_else(|| BodyId(plan.random()));
     let data = plan.inline(&row.key())?;
     let high = data.len() as u64;
     if high > 0 {

@@ -7,9 +7,9 @@ mod seek;
 mod write;
 
 pub(super) use allocate::allocate;
-pub(super) use read::read;
+pub(super) use read::{bytes, may_read, read};
 pub(super) use seek::seek;
-pub(super) use write::{commit, write};
+pub(super) use write::{commit, may_write, write};
 
 use magma_common::attr::Kind;
 use magma_common::error::FlareError;
@@ -19,7 +19,7 @@ use super::plan::{Plan, Stop};
 use crate::rows::FlareRow;
 
 /// The regular file with this handle.
-fn file(plan: &mut Plan<'_>, handle: &Handle) -> Result<FlareRow, Stop> {
+pub(super) fn file(plan: &mut Plan<'_>, handle: &Handle) -> Result<FlareRow, Stop> {
     let row = plan.row(handle)?;
     match row.kind {
         Kind::File => Ok(row),

@@ -4,6 +4,7 @@ use magma_common::error::FlareError;
 use magma_common::proto::operation::{Seek, SeekReply, SeekWhence};
 
 use crate::namespace::plan::{Plan, Stop};
+use crate::namespace::stripes;
 use crate::rows::Content;
 
 pub(in crate::namespace) fn seek(plan: &mut Plan<'_>, op: &Seek) -> Result<SeekReply, Stop> {
@@ -11,6 +12,11 @@ pub(in crate::namespace) fn seek(plan: &mut Plan<'_>, op: &Seek) -> Result<SeekR
     let from = op.offset;
     if from >= row.size {
         return Err(FlareError::NoSuchOffset.into());
+    }
+    if stripes::head_of(&row).is_some_and(|head| head.count > 0) {
+        // Where the holes of its stripes are is not known here. Calling all of it data is right, too.
+        let offset = if op.whence == SeekWhence::Data { from } else { row.size };
+        return Ok(SeekReply { offset });
     }
     // Behind what is stored there is one hole, up to the end of the file.
     let stored = match row.content {

@@ -11,7 +11,7 @@ use magma_common::name::Name;
 use magma_common::proto::limits::MAX_LINKS;
 
 use super::child::BYTES_PER_FLARE;
-use super::{entry, reference};
+use super::{entry, reference, stripe};
 use crate::namespace::plan::{Plan, Stop};
 use crate::namespace::{acl, create};
 use crate::record::Change;
@@ -101,6 +101,11 @@ fn check_step(plan: &mut Plan<'_>, key: &Key, step: &Step) -> Result<Result<(), 
             holds
         }
         Step::TakeExisting { .. } => plan.row_by_key(key)?.is_some_and(|row| row.kind == Kind::File),
+        Step::Fill { stripe, .. } | Step::ClearEnd { stripe, .. } | Step::DropStripe { stripe } => {
+            stripe::is_there(plan, stripe)?
+        }
+        // These are steps of a driver's own flare, and are never prepared.
+        Step::Extend { .. } | Step::GainStripe(_) | Step::LoseStripe(_) | Step::ForgetTrim(_) => false,
         Step::MoveDirectory => true,
     };
     Ok(if holds { Ok(()) } else { Err(Unfit::Changed) })
@@ -141,6 +146,15 @@ pub fn carry_out(plan: &mut Plan<'_>, key: &Key, step: &Step) -> Result<(), Stop
             let Some(mut row) = plan.row_by_key(key)? else { return Ok(()) };
             create::open_and_cut(plan, credentials, (opened_by.is_some(), *size), &mut row)
         }
+        Step::Extend { credentials, offset, data, end } => {
+            stripe::extend(plan, key, credentials, (*offset, data), *end)
+        }
+        Step::GainStripe(link) => stripe::gain(plan, key, link),
+        Step::LoseStripe(link) => stripe::lose(plan, key, link),
+        Step::ForgetTrim(trim) => stripe::forget_trim(plan, key, *trim),
+        Step::Fill { stripe, offset, data, body } => stripe::fill(plan, stripe, (*offset, data), *body),
+        Step::ClearEnd { stripe, from, cut } => stripe::clear_end(plan, stripe, *from, *cut),
+        Step::DropStripe { stripe } => stripe::drop(plan, stripe),
         Step::MoveDirectory => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use magma_common::proto::SessionId;
 
 use crate::namespace::plan::{Plan, Stop};
 use crate::record::Change;
-use crate::rows::{Content, FIRST_COOKIE, FlareRow, Life, ReferenceRow};
+use crate::rows::{Content, FIRST_COOKIE, FlareRow, Head, Life, ReferenceRow, Striping};
 
 /// What a new flare takes at least, in bytes: its row, an entry, a reference, and all of them once more in the log.
 pub(in crate::namespace) const BYTES_PER_FLARE: u64 = 1024;
@@ -59,6 +59,10 @@ pub(in crate::namespace) fn reserve(
         entries: 0,
         next_cookie: FIRST_COOKIE,
         has_acl: false,
+        striping: match (born.kind, plan.moment.stripes) {
+            (Kind::File, Some(unit)) => Striping::Head(Box::new(Head::new(unit))),
+            _ => Striping::Whole,
+        },
     };
     plan.put(row.clone());
     let made_by = plan.moment.op;

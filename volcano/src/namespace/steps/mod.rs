@@ -6,3 +6,4 @@ pub(super) mod carry_out;
 pub(super) mod child;
 pub(super) mod entry;
 pub(super) mod reference;
+mod stripe;

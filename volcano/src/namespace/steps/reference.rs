@@ -5,6 +5,7 @@ use magma_common::handle::Handle;
 use magma_common::name::Name;
 
 use crate::namespace::plan::{Plan, Stop};
+use crate::namespace::stripes;
 use crate::record::{BodyChange, Change};
 use crate::rows::{Content, EntryRow, FlareRow, Life, ReferenceRow};
 use crate::transaction::Step;
@@ -95,7 +96,10 @@ pub(super) fn forget_removed(
         forget(plan, flare, reference);
         plan.put(row.clone());
     } else {
-        bury(plan, &row);
+        if has_stripes(&row) {
+            forget(plan, flare, reference);
+        }
+        die(plan, &row)?;
     }
     Ok(row)
 }
@@ -110,8 +114,27 @@ fn forget(plan: &mut Plan<'_>, flare: &Handle, reference: &ReferenceRow) {
     plan.push(Change::DeleteReference { flare: flare.key, parent: parent.key, name, made_by });
 }
 
+fn has_stripes(row: &FlareRow) -> bool {
+    stripes::head_of(row).is_some_and(|head| head.count > 0)
+}
+
+/// The flare has no name and nobody has it open: it is removed, after its stripes if it has some.
+fn die(plan: &mut Plan<'_>, row: &FlareRow) -> Result<(), Stop> {
+    if !has_stripes(row) {
+        bury(plan, row);
+        return Ok(());
+    }
+    let mut row = FlareRow { life: Life::Dying, ..row.clone() };
+    stripes::cut::die(plan, &mut row)?;
+    if !plan.locks(&row.key())?.is_empty() {
+        plan.push(Change::PutLocks { flare: row.key(), locks: Vec::new() });
+    }
+    plan.put(row);
+    Ok(())
+}
+
 /// Removes the flare and what hangs on it.
-fn bury(plan: &mut Plan<'_>, row: &FlareRow) {
+pub(in crate::namespace) fn bury(plan: &mut Plan<'_>, row: &FlareRow) {
     if let Content::Body { body, .. } = row.content {
         plan.push(Change::Body { body, flare: row.handle, change: BodyChange::Drop });
     }
@@ -121,7 +144,7 @@ fn bury(plan: &mut Plan<'_>, row: &FlareRow) {
 /// Somebody has given the flare's last open back: it dies if it has no name. Whether anybody still has it open is asked again.
 pub fn release_last(plan: &mut Plan<'_>, handle: Handle) -> Result<(), Stop> {
     match plan.row(&handle) {
-        Ok(row) if row.life == Life::Orphan && !plan.is_open(&handle) => bury(plan, &row),
+        Ok(row) if row.life == Life::Orphan && !plan.is_open(&handle) => die(plan, &row)?,
         Ok(_) | Err(Stop::Failure(_)) => {}
         Err(other) => return Err(other),
     }

@@ -13,6 +13,7 @@ mod renaming;
 mod setting;
 mod split;
 mod storage;
+mod stripes;
 mod trees;
 mod world;
 mod xattrs;

@@ -9,13 +9,14 @@ use magma_common::handle::Handle;
 use magma_common::name::Name;
 use magma_common::proto::operation::*;
 use magma_common::proto::{Credentials, Failure, OpId, Operation, SessionId};
+use magma_common::stripes::StripeUnit;
 use magma_common::time::Timestamp;
 use magma_common::topology::{Epoch, Seq};
 
 use super::split::{Split, compare};
 use crate::namespace::memory::Memory;
 use crate::namespace::{Caller, Moment, Opens, Plan, Planned, Stop, execute};
-use crate::rows::{Content, FlareRow, INLINE_MAX, Life};
+use crate::rows::{Content, EntryRow, FlareRow, Head, INLINE_MAX, Life, Striping};
 
 pub(super) const ALICE: u32 = 1000;
 pub(super) const BOB: u32 = 1001;
@@ -60,6 +61,8 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     /// Number of changes of the last operation.
     pub(super) changed: usize,
+    /// How new files are striped.
+    pub(super) stripes: Option<StripeUnit>,
     seq: u64,
     random: u64,
     /// The same tree, cut into slices: everything that is done here is done there, too, across them.
@@ -70,7 +73,8 @@ impl World {
     pub(super) fn new() -> Self {
         let now = Timestamp::new(1_000_000, 0).unwrap();
         let (memory, split) = (Memory::new(now), Split::new(now));
-        Self { memory, opens: OpenTable::default(), now, changed: 0, seq: 0, random: 1, split }
+        let (opens, stripes) = (OpenTable::default(), None);
+        Self { memory, opens, now, changed: 0, stripes, seq: 0, random: 1, split }
     }
 
     /// Lets time pass.
@@ -85,6 +89,7 @@ impl World {
             epoch: Epoch(3),
             op: OpId::Session { session: SESSION, sequence: seq },
             generation: 3 << 40 | seq,
+            stripes: self.stripes,
         }
     }
 
@@ -284,9 +289,13 @@ pub(super) fn check(memory: &Memory) {
     let mut names: BTreeMap<Handle, u32> = BTreeMap::new();
     for (dir, entries) in &memory.entries {
         let dir = memory.flares.get(dir).expect("entries belong to a flare");
-        assert_eq!(dir.kind, Kind::Directory);
-        assert!(dir.life == Life::Named || entries.is_empty(), "an orphan is empty");
-        check_directory(memory, dir, entries.values().cloned().collect());
+        if let Striping::Head(head) = &dir.striping {
+            check_stripes(memory, dir, head, entries);
+        } else {
+            assert_eq!(dir.kind, Kind::Directory);
+            assert!(dir.life == Life::Named || entries.is_empty(), "an orphan is empty");
+            check_directory(memory, dir, entries.values().cloned().collect());
+        }
         for entry in entries.values() {
             *names.entry(entry.child).or_default() += 1;
         }
@@ -296,6 +305,26 @@ pub(super) fn check(memory: &Memory) {
         let named = names.get(&row.handle).copied().unwrap_or(0);
         assert_eq!(references, named, "names and references of {:?} agree", row.handle);
         check_flare(memory, row, named);
+    }
+}
+
+fn check_stripes(memory: &Memory, row: &FlareRow, head: &Head, entries: &BTreeMap<Name, EntryRow>) {
+    assert_eq!(head.count, entries.len() as u64, "stripes are counted");
+    let is_needed = |entry: &EntryRow| !head.is_dying(entry.cookie);
+    assert!(row.life != Life::Dying || !entries.values().any(is_needed), "all of a dying file goes");
+    assert!(head.dying.is_none() || !entries.values().all(is_needed), "what is dying is there");
+    for entry in entries.values() {
+        assert!(entry.cookie > 0 && entry.name == name(&entry.cookie.to_string()));
+        let stripe = memory.flares.get(&entry.child.key).expect("stripes are there");
+        assert_eq!(stripe.handle, entry.child);
+        let Striping::Stripe { cut } = stripe.striping else { panic!("{stripe:?} is a stripe") };
+        assert!(cut <= head.cut, "a stripe knows no more than its head");
+        assert!(stripe.size <= head.unit.bytes(), "a stripe has a unit's bytes");
+        let reference = &memory.references[&stripe.key()][0];
+        assert_eq!(
+            (reference.parent, &reference.name, reference.made_by),
+            (row.handle, &entry.name, entry.made_by)
+        );
     }
 }
 

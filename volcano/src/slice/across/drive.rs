@@ -93,12 +93,13 @@ struct Attempted {
 }
 
 impl Slice<'_> {
-    /// Takes on a request that cannot be done here alone.
-    pub(in crate::slice) fn drive_call(&mut self, now: Now, ticket: Ticket, call: Call) {
+    /// Takes on a request that cannot be done here alone, of a caller who waits for its answer, or of the slice itself.
+    pub(in crate::slice) fn drive_call(&mut self, now: Now, ticket: Option<Ticket>, call: Call) {
         let id = call.header.op_id().filter(|_| call.request.mutates());
         if let Some(number) = id.and_then(|id| self.across.by_operation.get(&id))
             && let Some(running) = self.across.running.get_mut(number)
         {
+            let Some(ticket) = ticket else { return };
             if running.tickets.len() < MAX_TICKETS {
                 running.tickets.push(ticket);
             } else {
@@ -107,14 +108,14 @@ impl Slice<'_> {
             return;
         }
         if self.across.running.len() >= MAX_ATTEMPTS || self.across.unsettled() >= MAX_UNSETTLED {
-            return self.tell_later(ticket);
+            return ticket.into_iter().for_each(|ticket| self.tell_later(ticket));
         }
         let number = self.next_attempt();
         let Moment { generation, .. } = self.moment(now, Self::OWN_OPERATION);
         let running = Running {
             call,
             id,
-            tickets: vec![ticket],
+            tickets: ticket.into_iter().collect(),
             began: now.monotonic,
             known: Known::default(),
             snapshot: Snapshot::default(),

@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use magma_common::key::{Ino, Key, KeyRange};
-use magma_common::proto::OpId;
+use magma_common::proto::{OpId, Request};
 use magma_common::topology::Seq;
 
 use self::drive::Running;
@@ -170,6 +170,14 @@ impl Across {
     /// Whether an operation pauses that is to go on soon.
     pub(super) fn is_pausing(&self) -> bool {
         self.running.values().any(Running::is_pausing)
+    }
+
+    /// The striped files that are shedding something.
+    pub(super) fn shedding(&self) -> impl Iterator<Item = Key> + '_ {
+        self.running.values().filter_map(|running| match &running.call.request {
+            Request::Shed(shed) => Some(shed.handle.key),
+            _ => None,
+        })
     }
 
     fn unsettled(&self) -> usize {

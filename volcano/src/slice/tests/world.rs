@@ -101,6 +101,7 @@ fn topology(range: KeyRange) -> Topology {
         copies: 1,
         voters: Vec::new(),
         balancer: false,
+        stripes: None,
     }
 }
 

@@ -9,7 +9,7 @@ use magma_common::proto::{OpId, SessionId};
 use magma_common::time::Timestamp;
 use rusqlite::Row;
 
-use crate::rows::Life;
+use crate::rows::{Life, Striping};
 use crate::transaction::Attempt;
 use crate::view::ReadError;
 
@@ -86,6 +86,21 @@ pub(super) fn attempt_bytes(attempt: &Attempt) -> [u8; ATTEMPT_LEN] {
     bytes
 }
 
+/// How a file is spread, as a column's bytes; none if it is not.
+pub(super) fn striping_bytes(striping: &Striping) -> Option<Vec<u8>> {
+    match striping {
+        Striping::Whole => None,
+        // Writing to memory cannot fail.
+        spread => Some(postcard::to_stdvec(spread).unwrap_or_default()),
+    }
+}
+
+/// The inverse of [`striping_bytes`].
+pub(super) fn striping(row: &Row<'_>, index: usize) -> Result<Striping, ReadError> {
+    let Some(bytes) = row.get::<_, Option<Vec<u8>>>(index)? else { return Ok(Striping::Whole) };
+    postcard::from_bytes(&bytes).map_err(|_| damaged("a striped file's row in magma.db"))
+}
+
 macro_rules! codes {
     ($to:ident, $from:ident, $type:ty, $what:literal, $($code:literal => $variant:path),*) => {
         #[doc = concat!("The number that stands for ", $what, ".")]
@@ -106,7 +121,8 @@ macro_rules! codes {
 codes!(kind_code, kind, Kind, "a flare's kind",
     0 => Kind::File, 1 => Kind::Directory, 2 => Kind::Symlink, 3 => Kind::Fifo, 4 => Kind::Socket,
     5 => Kind::CharDevice, 6 => Kind::BlockDevice);
-codes!(life_code, life, Life, "a flare's life", 0 => Life::Named, 1 => Life::Orphan);
+codes!(life_code, life, Life, "a flare's life", 0 => Life::Named, 1 => Life::Orphan,
+    2 => Life::Dying);
 codes!(family_code, family, LockFamily, "a lock's family", 0 => LockFamily::Posix, 1 => LockFamily::Flock);
 codes!(lock_kind_code, lock_kind, LockKind, "a lock's kind",
     0 => LockKind::Shared, 1 => LockKind::Exclusive, 2 => LockKind::Unlock);

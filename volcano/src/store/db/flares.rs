@@ -10,23 +10,24 @@ use rusqlite::{Row, params};
 
 use super::Db;
 use super::columns::{self, damaged, signed, time, unsigned};
-use crate::rows::{BodyId, Content, FlareRow};
+use crate::rows::{BodyId, Content, FlareRow, Striping};
 use crate::view::ReadError;
 
 const SELECT: &str = "SELECT id, key, birth_number, birth, kind, life, mode, nlink, uid, gid, rdev, size,
     atime_s, atime_n, mtime_s, mtime_n, ctime_s, ctime_n, btime_s, btime_n, change, body, high, verifier,
-    entries, next_cookie, has_acl FROM flares WHERE ino = ?1";
+    entries, next_cookie, has_acl, striping FROM flares WHERE ino = ?1";
 
 const INSERT: &str = "INSERT INTO flares(ino, key, birth_number, birth, kind, life, mode, nlink, uid, gid, rdev, size,
     atime_s, atime_n, mtime_s, mtime_n, ctime_s, ctime_n, btime_s, btime_n, change, body, high, verifier,
-    entries, next_cookie, has_acl)
+    entries, next_cookie, has_acl, striping, sheds)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-    ?24, ?25, ?26, ?27)";
+    ?24, ?25, ?26, ?27, ?28, ?29)";
 
 const UPDATE: &str = "UPDATE flares SET birth_number = ?3, birth = ?4, kind = ?5, life = ?6, mode = ?7, nlink = ?8,
     uid = ?9, gid = ?10, rdev = ?11, size = ?12, atime_s = ?13, atime_n = ?14, mtime_s = ?15, mtime_n = ?16,
     ctime_s = ?17, ctime_n = ?18, btime_s = ?19, btime_n = ?20, change = ?21, body = ?22, high = ?23, verifier = ?24,
-    entries = ?25, next_cookie = ?26, has_acl = ?27
+    entries = ?25, next_cookie = ?26, has_acl = ?27, striping = ?28,
+    sheds = ?29
     WHERE ino = ?1 AND key = ?2";
 
 /// A flare's row with its local id, which never leaves the store.
@@ -93,6 +94,8 @@ impl Db {
             signed(row.entries),
             signed(row.next_cookie),
             row.has_acl,
+            columns::striping_bytes(&row.striping),
+            row.is_to_shed(),
         ])?;
         let local = existing.unwrap_or_else(|| self.conn.last_insert_rowid());
         if existing.is_none() {
@@ -123,8 +126,7 @@ impl Db {
     }
 
     fn count(&mut self, ino: Ino, before: Option<&FlareRow>, after: Option<&FlareRow>) {
-        let size = |row: &FlareRow| if row.kind == Kind::File { row.size } else { 0 };
-        let (before, after) = (before.map(size), after.map(size));
+        let (before, after) = (before.map(FlareRow::own_bytes), after.map(FlareRow::own_bytes));
         let bytes = self.state.bytes.saturating_sub(before.unwrap_or(0));
         self.state.bytes = bytes.saturating_add(after.unwrap_or(0));
         self.census.change(ino, before, after);
@@ -138,13 +140,18 @@ impl Db {
         let (mut keys, mut bytes, mut last) = (0, 0_u64, None);
         for (low, high) in rest.map(super::ranges::halves).into_iter().flatten() {
             let mut statement = self.conn.prepare_cached(
-                "SELECT ino, kind, size FROM flares WHERE ino BETWEEN ?1 AND ?2 ORDER BY ino LIMIT ?3",
+                "SELECT ino, kind, size, striping FROM flares WHERE ino BETWEEN ?1 AND ?2 ORDER BY ino LIMIT ?3",
             )?;
             let mut rows = statement.query(params![signed(low), signed(high), super::limit(limit - keys)])?;
             while let Some(row) = rows.next()? {
                 keys += 1;
                 if columns::kind(row, 1)? == Kind::File {
-                    bytes = bytes.saturating_add(unsigned(row, 2)?);
+                    let size = unsigned(row, 2)?;
+                    let own = match columns::striping(row, 3)? {
+                        Striping::Head(head) => size.min(head.unit.bytes()),
+                        Striping::Whole | Striping::Stripe { .. } => size,
+                    };
+                    bytes = bytes.saturating_add(own);
                 }
                 last = Some(unsigned(row, 0)?);
             }
@@ -159,9 +166,31 @@ impl Db {
         self.census.of(slice)
     }
 
-    /// Up to `limit` keys in a range and above `after` of flares without a name, ascending.
+    /// Up to `limit` keys in a range and above `after` of flares without a name that may be open, ascending.
     pub(in super::super) fn orphans(
         &self,
+        range: KeyRange,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Vec<Key>, ReadError> {
+        let sql = "SELECT key FROM flares WHERE life = 1 AND key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3";
+        self.keys(sql, range, after, limit)
+    }
+
+    /// Up to `limit` keys in a range and above `after` of heads of striped files that have something to shed, ascending.
+    pub(in super::super) fn to_shed(
+        &self,
+        range: KeyRange,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Vec<Key>, ReadError> {
+        let sql = "SELECT key FROM flares WHERE sheds = 1 AND key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3";
+        self.keys(sql, range, after, limit)
+    }
+
+    fn keys(
+        &self,
+        sql: &str,
         range: KeyRange,
         after: Option<Key>,
         limit: usize,
@@ -172,9 +201,7 @@ impl Db {
             || first.as_bytes().split_last().map_or(Vec::new(), |(_, shorter)| shorter.to_vec()),
             |after| after.as_bytes().to_vec(),
         );
-        let mut statement = self.conn.prepare_cached(
-            "SELECT key FROM flares WHERE life = 1 AND key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3",
-        )?;
+        let mut statement = self.conn.prepare_cached(sql)?;
         let mut rows = statement.query(params![after, last.as_bytes(), super::limit(limit)])?;
         let mut keys = Vec::new();
         while let Some(row) = rows.next()? {
@@ -213,5 +240,6 @@ fn read(row: &Row<'_>) -> Result<FlareRow, ReadError> {
         entries: unsigned(row, 24)?,
         next_cookie: unsigned(row, 25)?,
         has_acl: row.get(26)?,
+        striping: columns::striping(row, 27)?,
     })
 }

@@ -71,9 +71,12 @@ pub(super) const TABLES: &str = "
         verifier INTEGER,
         entries INTEGER NOT NULL,
         next_cookie INTEGER NOT NULL,
-        has_acl INTEGER NOT NULL
+        has_acl INTEGER NOT NULL,
+        striping BLOB,
+        sheds INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX flares_orphans ON flares(key) WHERE life = 1;
+    CREATE INDEX flares_shedding ON flares(key) WHERE sheds = 1;
 
     CREATE TABLE entries(
         dir INTEGER NOT NULL,

@@ -19,7 +19,7 @@ use super::super::{
 };
 use crate::node::message::Part;
 use crate::record::{BodyChange, Change, Record};
-use crate::rows::{BodyId, Content, EntryRow, FlareRow, Life, ReferenceRow, SessionRow};
+use crate::rows::{BodyId, Content, EntryRow, FlareRow, Life, ReferenceRow, SessionRow, Striping};
 use crate::transaction::{
     self, Attempt, Link, Newborn, Participant, Seen, Step, Transaction, TransactionRow,
 };
@@ -106,6 +106,7 @@ pub(super) fn flare(number: u64, kind: Kind) -> FlareRow {
         entries: 0,
         next_cookie: 3,
         has_acl: number.is_multiple_of(2),
+        striping: Striping::Whole,
     }
 }
 
