@@ -32,6 +32,7 @@ const FOLDER_VARIABLE: &str = "MAGMA_TEST_VOLCANO_FOLDER";
 const ADDRESS_VARIABLE: &str = "MAGMA_TEST_VOLCANO_ADDRESS";
 const NAME_VARIABLE: &str = "MAGMA_TEST_VOLCANO_NAME";
 const SLICES_VARIABLE: &str = "MAGMA_TEST_VOLCANO_SLICES";
+const STRIPES_VARIABLE: &str = "MAGMA_TEST_VOLCANO_STRIPES";
 const CONTACT_VARIABLE: &str = "MAGMA_TEST_VOLCANO_CONTACT";
 /// The volcanos' names, in the order in which they join.
 const NAMES: [&str; 5] = ["wallace", "gromit", "shaun", "preston", "feathers"];
@@ -46,12 +47,16 @@ pub fn become_volcano() {
     let name = std::env::var(NAME_VARIABLE).unwrap();
     let contact = std::env::var(CONTACT_VARIABLE);
     let slices = std::env::var(SLICES_VARIABLE).unwrap();
+    let stripes = std::env::var(STRIPES_VARIABLE);
     let mut arguments = vec!["magmad", "-n", &name, "-s", "localhost", "-i", &address, "-d", &folder];
     if std::fs::read_dir(&folder).unwrap().next().is_none() {
         arguments.extend(["-k", KEY]);
         match &contact {
             Ok(contact) => arguments.extend(["-r", contact]),
-            Err(_) => arguments.extend(["-b", "--slices", &slices]),
+            Err(_) => {
+                arguments.extend(["-b", "--slices", &slices]);
+                stripes.iter().for_each(|unit| arguments.extend(["--stripes", unit]));
+            }
         }
     }
     magma_volcano::start::run(&magma_volcano::cli::Cli::parse_from(arguments)).unwrap();
@@ -68,6 +73,7 @@ struct Volcano {
 pub struct Network {
     volcanos: Vec<Volcano>,
     slices: u32,
+    stripes: Option<&'static str>,
 }
 
 impl Network {
@@ -78,8 +84,17 @@ impl Network {
 
     /// The same, with a keyspace that is cut into so many slices.
     pub fn sliced(volcanos: usize, slices: u32) -> Self {
+        Self::founded(volcanos, slices, None)
+    }
+
+    /// The same, with files that are striped by this unit.
+    pub fn striped(volcanos: usize, slices: u32, unit: &'static str) -> Self {
+        Self::founded(volcanos, slices, Some(unit))
+    }
+
+    fn founded(volcanos: usize, slices: u32, stripes: Option<&'static str>) -> Self {
         let volcano = |_| Volcano { folder: TempDir::new().unwrap(), address: own_address(), process: None };
-        let mut network = Self { volcanos: (0..volcanos).map(volcano).collect(), slices };
+        let mut network = Self { volcanos: (0..volcanos).map(volcano).collect(), slices, stripes };
         (0..volcanos).for_each(|number| network.restart_one(number));
         network
     }
@@ -106,7 +121,11 @@ impl Network {
             .env(ADDRESS_VARIABLE, volcano.address.to_string())
             .env(NAME_VARIABLE, NAMES[number])
             .env(SLICES_VARIABLE, self.slices.to_string())
+            .env_remove(STRIPES_VARIABLE)
             .env_remove(CONTACT_VARIABLE);
+        if let Some(unit) = self.stripes {
+            command.env(STRIPES_VARIABLE, unit);
+        }
         if number > 0 {
             command.env(CONTACT_VARIABLE, first);
         }

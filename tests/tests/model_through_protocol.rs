@@ -84,22 +84,63 @@ fn operations_across_slices_do_what_the_model_says() {
     result.unwrap();
 }
 
+/// Striped files refuse to have holes punched.
+fn on_striped_files() -> impl Strategy<Value = Operation> {
+    let punch = |operation: &Operation| !matches!(operation, Operation::Punch { .. });
+    operation().prop_filter("it is refused", punch)
+}
+
+#[test]
+fn operations_on_striped_files_do_what_the_model_says() {
+    striped(Network::striped(1, 8, "64K"), 5_000_000, 200);
+}
+
+#[test]
+fn operations_on_striped_files_of_one_slice_do_what_the_model_says() {
+    striped(Network::striped(1, 1, "64K"), 6_000_000, 100);
+}
+
+#[test]
+fn operations_on_striped_files_of_a_ring_do_what_the_model_says() {
+    striped(Network::striped(3, 6, "64K"), 7_000_000, 60);
+}
+
+fn striped(network: Network, first: usize, cases: u32) {
+    let runtime = runtime();
+    let client = runtime.block_on(network.client());
+    let number = Mutex::new(first);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
+    let cases = proptest::collection::vec(on_striped_files(), 1..80);
+    let result = runner.run(&cases, |operations| {
+        let mut number = number.lock().unwrap();
+        *number += 1;
+        let root = fresh_directory(&runtime, &client, *number);
+        compare(&mut ThroughClient::new(runtime.handle().clone(), client.clone(), root), &operations, |_| {})
+    });
+    result.unwrap();
+}
+
 #[test]
 fn a_volcano_that_is_killed_in_between_changes_no_outcome() {
-    killed_in_between(Network::start());
+    killed_in_between(Network::start(), operation());
 }
 
 #[test]
 fn a_volcano_that_is_killed_during_operations_across_slices_changes_no_outcome() {
-    killed_in_between(Network::sliced(1, 8));
+    killed_in_between(Network::sliced(1, 8), operation());
 }
 
-fn killed_in_between(network: Network) {
+#[test]
+fn a_volcano_that_is_killed_during_operations_on_striped_files_changes_no_outcome() {
+    killed_in_between(Network::striped(1, 8, "64K"), on_striped_files());
+}
+
+fn killed_in_between(network: Network, operation: impl Strategy<Value = Operation>) {
     let (network, runtime) = (Mutex::new(network), runtime());
     let client = runtime.block_on(network.lock().unwrap().client());
     let number = Mutex::new(1_000_000);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(60));
-    let cases = (proptest::collection::vec(operation(), 20..80), 1usize..60, any::<bool>());
+    let cases = (proptest::collection::vec(operation, 20..80), 1usize..60, any::<bool>());
     let result = runner.run(&cases, |(operations, when, in_order)| {
         let mut number = number.lock().unwrap();
         *number += 1;

@@ -7,6 +7,7 @@ use magma_common::auth::{KeyError, Secret};
 use magma_common::client::HostPort;
 use magma_common::logging::Channels;
 use magma_common::options::{ConfigFile, KeyOptions, OptionsError, Surroundings};
+use magma_common::stripes::StripeUnit;
 use magma_common::topology::{DEFAULT_PORT, MAX_SLICES};
 use serde::Deserialize;
 
@@ -47,6 +48,10 @@ pub struct Cli {
     #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "bootstrap",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLICES)))]
     pub slices: u32,
+    /// Spread files of a new network over the ring beyond their first UNIT bytes (64K to 64G, a power of two); `lava stripes` changes
+    /// it later.
+    #[arg(long, value_name = "UNIT", requires = "bootstrap")]
+    pub stripes: Option<StripeUnit>,
     /// Join the network of the volcano there, with an empty folder. (A folder that has joined finds its network by itself.)
     #[arg(short = 'r', long, value_name = "HOST[:PORT]")]
     pub join: Option<HostPort>,
@@ -164,6 +169,8 @@ pub enum Beginning {
     Found {
         /// At least one.
         slices: u32,
+        /// How its files are striped.
+        stripes: Option<StripeUnit>,
     },
     /// It joins the network of the volcano there.
     Join(HostPort),
@@ -284,7 +291,7 @@ impl Cli {
     /// with the same options again and again.
     fn beginning(&self, folder: &Folder) -> Result<Beginning, FolderError> {
         Ok(match &self.join {
-            _ if self.bootstrap => Beginning::Found { slices: self.slices },
+            _ if self.bootstrap => Beginning::Found { slices: self.slices, stripes: self.stripes },
             Some(host) if !matches!(folder.contents()?, Contents::Network(_)) => {
                 Beginning::Join(host.clone())
             }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use magma_common::key::{Ino, KeyRange};
+use magma_common::stripes::StripeUnit;
 use magma_common::topology::{
     BootId, DEFAULT_COPIES, Epoch, Member, Replica, Slice as SliceOfRing, SliceId, Topology, VolcanoId,
 };
@@ -29,6 +30,8 @@ pub enum Origin {
     Found {
         /// Into so many slices the keyspace is cut, into one at least.
         slices: u32,
+        /// The unit of its files, if they are striped.
+        stripes: Option<StripeUnit>,
     },
     /// The folder is empty: it asks at these node ports to be taken in.
     Join(Vec<SocketAddr>),
@@ -88,8 +91,8 @@ pub fn begin(
     let vault = Box::new(FileVault::new(disk, folder.to_path_buf()));
     vault.reserve_early();
     let (topology, coordinator, contacts) = match origin {
-        Origin::Found { slices } => {
-            let topology = new_network(&own, slices, &mut random());
+        Origin::Found { slices, stripes } => {
+            let topology = Topology { stripes, ..new_network(&own, slices, &mut random()) };
             let coordinator = Coordinator::found(own.id, topology.clone(), vault, random(), now.monotonic)?;
             (topology, coordinator, Vec::new())
         }

@@ -168,7 +168,7 @@ fn open(launch: &Launch, clock: Clock) -> Result<Node, StartError> {
         witness: config.witness,
     };
     let origin = match &launch.beginning {
-        Beginning::Found { slices } => Origin::Found { slices: *slices },
+        Beginning::Found { slices, stripes } => Origin::Found { slices: *slices, stripes: *stripes },
         Beginning::Join(host) => Origin::Join(contacts(host)?),
         Beginning::Resume => Origin::Resume,
     };

@@ -1,7 +1,7 @@
 //! The client library: one cloneable handle through which every front end talks to the lava network.
 //!
 //! It keeps connections and a session, sends each operation to the owner of the flare it names, and sends it again
-//! under the same operation id until it is answered. It decides nothing about files.
+//! under the same operation id until it is answered. It decides nothing about files, but knows that some are in several parts.
 
 pub mod cache;
 mod control;
@@ -14,6 +14,7 @@ mod reach;
 mod releases;
 mod retry;
 mod session;
+mod stripes;
 mod telling;
 
 use std::net::IpAddr;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use self::cache::Cache;
 use self::network::Network;
 use self::operation::Limits;
+use self::stripes::Striped;
 use crate::attr::Attr;
 use crate::error::FlareError;
 use crate::handle::Handle;
@@ -125,6 +127,7 @@ struct Inner {
     network: Arc<Network>,
     limits: Limits,
     cache: Cache,
+    striped: Striped,
     patience: Option<Duration>,
 }
 
@@ -160,7 +163,8 @@ impl Client {
         let network = Network::connect(hosts, name, surroundings).await?;
         network.run(releases::run(Arc::clone(&network)));
         network.run(telling::run(Arc::clone(&network)));
-        let inner = Inner { network, limits: Limits::new(), cache: Cache::new(), patience };
+        let (cache, striped) = (Cache::new(), Striped::new());
+        let inner = Inner { network, limits: Limits::new(), cache, striped, patience };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -175,7 +179,20 @@ impl Client {
         request: Request,
         payload: Bytes,
     ) -> Result<(Reply, Bytes), Failure> {
-        let Inner { network, limits, cache, patience } = &*self.inner;
+        if stripes::may_concern(&request) {
+            return stripes::perform(self, context, request, payload).await;
+        }
+        self.perform(context, request, payload).await
+    }
+
+    /// Does one operation of the protocol.
+    async fn perform(
+        &self,
+        context: &Context,
+        request: Request,
+        payload: Bytes,
+    ) -> Result<(Reply, Bytes), Failure> {
+        let Inner { network, limits, cache, patience, .. } = &*self.inner;
         operation::perform(network, limits, cache, context, *patience, request, payload).await
     }
 

@@ -36,7 +36,11 @@ impl Limits {
 
     /// Waits for room. A request that may wait for others is not counted: the one that ends its wait must get through.
     async fn admit(&self, request: &Request, payload: usize) -> [Option<SemaphorePermit<'_>>; 2] {
-        let read = if let Request::Read(read) = request { read.length as usize } else { 0 };
+        let read = match request {
+            Request::Read(read) => read.length as usize,
+            Request::ReadStripe(read) => read.length as usize,
+            _ => 0,
+        };
         let bytes = (payload + read).min(MAX_BYTES) as u32;
         // The semaphores are never closed.
         let requests = if request.waits() { None } else { self.requests.acquire().await.ok() };

@@ -225,7 +225,7 @@ impl Volcano {
             ..OpenOptions::default()
         };
         let origin = match self.beginning {
-            Beginning::Found(slices) => Origin::Found { slices },
+            Beginning::Found(slices) => Origin::Found { slices, stripes: None },
             Beginning::Join => Origin::Join(contacts.iter().map(|place| node_address(*place)).collect()),
             Beginning::Resume => Origin::Resume,
         };

@@ -60,7 +60,7 @@ fn the_short_options_of_old_still_work() {
     assert_eq!((config.bandwidth, config.console_address.to_string()), (1024, "127.0.0.3".to_owned()));
     assert_eq!(config.key.expose(), "m4gm4s3cr3t");
     assert_eq!(launch.channels.to_string(), "fs");
-    assert!(launch.beginning == Beginning::Found { slices: 1 } && !launch.generated_key);
+    assert!(launch.beginning == Beginning::Found { slices: 1, stripes: None } && !launch.generated_key);
 }
 
 #[test]

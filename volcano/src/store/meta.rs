@@ -144,7 +144,7 @@ mod tests {
         let error = decode(Path::new("/m/meta"), &bytes).unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains("format 9") && text.contains("up to 3") && text.contains("newer magmad"),
+            text.contains("format 9") && text.contains("up to 4") && text.contains("newer magmad"),
             "{text}"
         );
     }
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn the_format_of_a_pre_release_is_refused_as_that() {
         let mut bytes = encode(&Meta::default()).unwrap();
-        for version in [1, 2] {
+        for version in [1, 2, 3] {
             bytes[8] = version;
             let error = decode(Path::new("/m/meta"), &bytes).unwrap_err();
             assert!(error.to_string().contains(&format!("pre-release in format {version}")), "{error}");

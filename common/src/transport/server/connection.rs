@@ -186,6 +186,7 @@ impl Stream {
 fn bytes_moved(request: &Request, frame: &RequestFrame) -> usize {
     let back = match request {
         Request::Read(read) => read.length as usize,
+        Request::ReadStripe(read) => read.length as usize,
         _ => 0,
     };
     frame.payload.len() + back

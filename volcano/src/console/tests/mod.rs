@@ -230,6 +230,7 @@ device        0,0
 size          17
 used          512
 content       in the row
+striping      none
 entries       0
 next cookie   3
 read          2026-11-23 04:48:53.000000000
@@ -302,6 +303,7 @@ fn help_lists_every_command_on_a_line_of_its_own() {
         "lava move NICK after OTHER",
         "lava replace NICK by OTHER",
         "lava stay NICK",
+        "lava stripes UNIT|off",
         "ls",
         "print acl",
         "print cache",

@@ -92,7 +92,7 @@ impl Ring {
             seed: 1,
             machine: 1,
         };
-        ring.start(1, Origin::Found { slices });
+        ring.start(1, Origin::Found { slices, stripes: None });
         ring.until(Self::all_served);
         ring
     }

@@ -85,10 +85,10 @@ fn a_newer_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     create(dir.path()).close().unwrap();
     let conn = rusqlite::Connection::open(dir.path().join("magma.db")).unwrap();
-    conn.pragma_update(None, "user_version", 4).unwrap();
+    conn.pragma_update(None, "user_version", 5).unwrap();
     drop(conn);
     let error = Store::open(dir.path(), real(), small(false, "boot")).unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 4, known: 3, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 5, known: 4, .. }), "{error}");
 }
 
 #[test]
