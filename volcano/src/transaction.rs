@@ -52,6 +52,12 @@ impl Transaction {
         Self { attempt, op, time, own: Vec::new(), participants, outcome: None, committed }
     }
 
+    /// Whether it destroys bytes because of something that happened before it: that must be on disk first.
+    pub fn destroys(&self) -> bool {
+        let destroys = |step: &Step| matches!(step, Step::DropStripe { .. } | Step::ClearEnd { .. });
+        self.participants.iter().any(|part| part.steps.iter().any(destroys))
+    }
+
     /// What happens to this flare.
     pub fn part_of(&self, key: &Key) -> Option<&Participant> {
         self.participants.iter().chain(&self.own).find(|part| part.key == *key)
@@ -189,11 +195,21 @@ pub enum Step {
         end: u64,
     },
     /// It has a stripe more.
-    GainStripe(StripeLink),
+    GainStripe {
+        /// Which.
+        link: StripeLink,
+        /// The cut number that the stripe was born with. The head's is never lower, whatever it has lost.
+        cut: u64,
+    },
     /// It has a stripe less.
     LoseStripe(StripeLink),
     /// The end of a stripe has been cleared.
-    ForgetTrim(Trim),
+    ForgetTrim {
+        /// Which, and from where on.
+        trim: Trim,
+        /// The cut number that the stripe was told.
+        cut: u64,
+    },
     /// A stripe gets bytes.
     Fill {
         /// Which.

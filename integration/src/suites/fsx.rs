@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Context, Through};
 use crate::error::{Doing, Result};
 use crate::guest::Guest;
-use crate::lava::{NfsClients, SUITE_PORTS};
+use crate::lava::{Lava, NfsClients, SUITE_PORTS};
 use crate::ring::Layout;
 use crate::tally::Tally;
 use crate::testing::command::{self, Show};
@@ -16,15 +16,40 @@ use crate::testing::random;
 const HOST_OPERATIONS: u32 = 8_000;
 /// Operations of one run in the guest, whose system calls are emulated.
 const GUEST_OPERATIONS: u32 = 5_000;
+/// How long copies may take until they are in sync.
+const SETTLES: Duration = Duration::from_secs(60);
 /// Runs, each with a seed of its own.
 const RUNS: u64 = 3;
 
 /// Runs it through one door, with that door's operations (`integration/expected/fsx-DOOR.toml`).
 pub(super) fn run(context: &Context, through: Through, layout: Layout) -> Result<Tally> {
+    run_on(context, through, layout, through.name(), |_| Ok(()))
+}
+
+/// Runs it through FUSE on files that are striped over slices of two volcanos, with what such files can do.
+pub(super) fn run_striped(context: &Context) -> Result<Tally> {
+    run_on(context, Through::Fuse, Layout::Loopback(2), "striped", |lava| {
+        let ring = lava.ring();
+        ring.settle(SETTLES)?;
+        for command in ["lava stripes 64K", "lava divide 1", "lava divide 1", "lava divide 2"] {
+            ring.console(0, command)?;
+        }
+        ring.settle(SETTLES).map(|_| ())
+    })
+}
+
+fn run_on(
+    context: &Context,
+    through: Through,
+    layout: Layout,
+    operations: &str,
+    prepare: fn(&mut Lava) -> Result<()>,
+) -> Result<Tally> {
     let (scratch, mut lava) = context.lava_of(layout)?;
     lava.start_volcanos()?;
+    prepare(&mut lava)?;
     let limit = context.limit.saturating_sub(Duration::from_secs(60));
-    let configuration = context.programs.integration().join(format!("expected/fsx-{}.toml", through.name()));
+    let configuration = context.programs.integration().join(format!("expected/fsx-{operations}.toml"));
     let mut random = random::announced();
     let seeds: Vec<u64> = (0..RUNS).map(|_| random.below(1 << 32)).collect();
     let mut tally = Tally::default();

@@ -77,6 +77,12 @@ pub(crate) const ALL: &[Suite] = &[
         run: |context| fsx::run(context, Through::Fuse, Layout::ONE),
     },
     Suite {
+        name: "fsx-striped",
+        about: "the same on files with stripes of 64 KiB over slices of two volcanos",
+        limit: minutes(5),
+        run: fsx::run_striped,
+    },
+    Suite {
         name: "fsx-nfs",
         about: "random reads, writes, maps and truncates through NFSv3",
         limit: minutes(5),

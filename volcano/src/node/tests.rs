@@ -5,6 +5,7 @@ mod dividing;
 mod lineage;
 mod moving;
 mod ring;
+mod stripes;
 
 use std::collections::BTreeSet;
 

@@ -80,7 +80,7 @@ proptest! {
 
     #[test]
     fn random_bodies_of_any_operation_do_not_panic(
-        opcode in 0_u16..45, body in proptest::collection::vec(any::<u8>(), 0..200),
+        opcode in 0_u16..52, body in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         if let Ok(request) = Request::decode(opcode, &body) {
             let _ = request.check(0);

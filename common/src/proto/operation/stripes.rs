@@ -108,3 +108,80 @@ pub struct Shed {
     /// The file.
     pub handle: Handle,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::error::FlareError;
+    use crate::proto::operation::{WriteReply, *};
+    use crate::proto::{Reply, Request};
+
+    use proptest::prelude::*;
+
+    fn comes_back(request: Request) {
+        let body = request.encode().unwrap();
+        assert_eq!(Request::decode(request.opcode(), &body), Ok(request.clone()));
+        let longer = [&body[..], &[0]].concat();
+        assert_eq!(Request::decode(request.opcode(), &longer), Err(FlareError::BadRequest));
+    }
+
+    fn reply_comes_back(opcode: u16, reply: Reply) {
+        assert_eq!(Reply::decode(opcode, &reply.encode().unwrap()), Ok(reply));
+    }
+
+    proptest! {
+        #[test]
+        fn requests_survive_the_round_trip(
+            offset: u64, length: u64, cut: u64, flags: (bool, bool), short in 0_u32..1 << 20
+        ) {
+            let (handle, stripe, head) = (Handle::root(), Handle::root(), Handle::root());
+            let (write, opened) = flags;
+            comes_back(Layout { handle, offset, length, write, opened }.into());
+            comes_back(ReadStripe { stripe, head, cut, offset, length: short }.into());
+            comes_back(WriteStripe { stripe, head, cut, offset }.into());
+            comes_back(WriteDone { handle, end: offset, cut }.into());
+            comes_back(CommitPart { part: stripe, head }.into());
+            comes_back(Shed { handle }.into());
+        }
+
+        #[test]
+        fn replies_survive_the_round_trip(cut: u64, log2 in 16_u8..=36, number: u64, next: Option<u64>) {
+            let unit = StripeUnit::try_from(log2).ok();
+            let stripe = StripeAt { number, handle: Handle::root(), trimmed: next };
+            let attr = crate::fake::attr(Handle::root());
+            let layout = LayoutReply { attr, unit, cut, stripes: vec![stripe], next };
+            reply_comes_back(Layout::OPCODE, Reply::Layout(layout));
+            reply_comes_back(WriteStripe::OPCODE, Reply::WriteStripe(WriteStripeReply { verifier: cut }));
+            let wcc = crate::attr::Wcc::default();
+            let done = WriteReply { offset: 0, verifier: cut, wcc: wcc.clone(), unit };
+            reply_comes_back(WriteDone::OPCODE, Reply::WriteDone(done));
+            reply_comes_back(CommitPart::OPCODE, Reply::CommitPart(CommitReply { verifier: cut, wcc }));
+        }
+    }
+
+    #[test]
+    fn what_concerns_a_stripe_goes_to_it_and_what_concerns_the_file_to_its_head() {
+        let head = Handle::root();
+        let stripe = Handle { birth: crate::handle::BirthNumber(7), ..head };
+        let routes = [
+            (Request::from(ReadStripe { stripe, head, cut: 0, offset: 0, length: 1 }), stripe),
+            (WriteStripe { stripe, head, cut: 0, offset: 0 }.into(), stripe),
+            (CommitPart { part: stripe, head }.into(), stripe),
+            (WriteDone { handle: head, end: 0, cut: 0 }.into(), head),
+        ];
+        for (request, to) in routes {
+            assert_eq!(request.handle(), Some(to), "{}", request.name());
+        }
+    }
+
+    #[test]
+    fn writes_to_stripes_have_the_limits_of_writes() {
+        let (stripe, head) = (Handle::root(), Handle::root());
+        let at = |offset| Request::from(WriteStripe { stripe, head, cut: 0, offset });
+        assert_eq!(at(0).check(crate::proto::limits::MAX_IO as usize), Ok(()));
+        assert_eq!(at(u64::MAX).check(1), Err(FlareError::FileTooBig));
+        let read = ReadStripe { stripe, head, cut: 0, offset: 0, length: crate::proto::limits::MAX_IO + 1 };
+        assert_eq!(Request::from(read).check(0), Err(FlareError::BadRequest));
+    }
+}

@@ -105,7 +105,9 @@ fn check_step(plan: &mut Plan<'_>, key: &Key, step: &Step) -> Result<Result<(), 
             stripe::is_there(plan, stripe)?
         }
         // These are steps of a driver's own flare, and are never prepared.
-        Step::Extend { .. } | Step::GainStripe(_) | Step::LoseStripe(_) | Step::ForgetTrim(_) => false,
+        Step::Extend { .. } | Step::GainStripe { .. } | Step::LoseStripe(_) | Step::ForgetTrim { .. } => {
+            false
+        }
         Step::MoveDirectory => true,
     };
     Ok(if holds { Ok(()) } else { Err(Unfit::Changed) })
@@ -149,9 +151,9 @@ pub fn carry_out(plan: &mut Plan<'_>, key: &Key, step: &Step) -> Result<(), Stop
         Step::Extend { credentials, offset, data, end } => {
             stripe::extend(plan, key, credentials, (*offset, data), *end)
         }
-        Step::GainStripe(link) => stripe::gain(plan, key, link),
+        Step::GainStripe { link, cut } => stripe::gain(plan, key, link, *cut),
         Step::LoseStripe(link) => stripe::lose(plan, key, link),
-        Step::ForgetTrim(trim) => stripe::forget_trim(plan, key, *trim),
+        Step::ForgetTrim { trim, cut } => stripe::forget_trim(plan, key, *trim, *cut),
         Step::Fill { stripe, offset, data, body } => stripe::fill(plan, stripe, (*offset, data), *body),
         Step::ClearEnd { stripe, from, cut } => stripe::clear_end(plan, stripe, *from, *cut),
         Step::DropStripe { stripe } => stripe::drop(plan, stripe),

@@ -51,7 +51,7 @@ pub(super) fn extend(
 }
 
 /// The head gains a stripe.
-pub(super) fn gain(plan: &mut Plan<'_>, key: &Key, link: &StripeLink) -> Result<(), Stop> {
+pub(super) fn gain(plan: &mut Plan<'_>, key: &Key, link: &StripeLink, cut: u64) -> Result<(), Stop> {
     let Some((row, mut known)) = head(plan, key)? else { return Ok(()) };
     let StripeLink { number, child, made_by } = *link;
     let name = name_of(number)?;
@@ -60,6 +60,7 @@ pub(super) fn gain(plan: &mut Plan<'_>, key: &Key, link: &StripeLink) -> Result<
         return Ok(());
     }
     known.count += u64::from(found.is_none());
+    known.cut = known.cut.max(cut);
     let entry = EntryRow { name, child, kind: Kind::File, cookie: number, made_by };
     plan.push(Change::PutEntry { dir: *key, entry });
     put_head(plan, row, known);
@@ -89,10 +90,11 @@ pub(super) fn lose(plan: &mut Plan<'_>, key: &Key, link: &StripeLink) -> Result<
 }
 
 /// The end of a stripe has been cleared.
-pub(super) fn forget_trim(plan: &mut Plan<'_>, key: &Key, trim: Trim) -> Result<(), Stop> {
+pub(super) fn forget_trim(plan: &mut Plan<'_>, key: &Key, trim: Trim, cut: u64) -> Result<(), Stop> {
     let Some((row, mut known)) = head(plan, key)? else { return Ok(()) };
-    if known.trims.contains(&trim) {
+    if known.trims.contains(&trim) || known.cut < cut {
         known.trims.retain(|other| *other != trim);
+        known.cut = known.cut.max(cut);
         put_head(plan, row, known);
     }
     Ok(())

@@ -28,7 +28,7 @@ fn clear_ends(plan: &mut Plan<'_>, row: &FlareRow, head: &Head) -> Result<(), St
             let stripe = entry.child;
             take(plan, stripe.key, Step::ClearEnd { stripe, from: trim.from, cut: head.cut })?;
         }
-        take(plan, row.key(), Step::ForgetTrim(*trim))?;
+        take(plan, row.key(), Step::ForgetTrim { trim: *trim, cut: head.cut })?;
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ fn writable(plan: &mut Plan<'_>, row: &FlareRow, head: &Head, number: u64) -> Re
     let stripe = entry.child;
     if let Some(from) = head.trimmed(number) {
         take(plan, stripe.key, Step::ClearEnd { stripe, from, cut: head.cut })?;
-        take(plan, key, Step::ForgetTrim(Trim { number, from }))?;
+        take(plan, key, Step::ForgetTrim { trim: Trim { number, from }, cut: head.cut })?;
     }
     Ok(stripe)
 }
@@ -99,7 +99,11 @@ fn make(plan: &mut Plan<'_>, head_row: &FlareRow, head: &Head, number: u64) -> R
     let reference = ReferenceRow { parent: head_row.handle, name: name_of(number)?, made_by };
     let newborn = Newborn { row, reference, inline: Bytes::new(), xattrs: Vec::new() };
     take(plan, handle.key, Step::Birth { newborn: Box::new(newborn), opened_by: None })?;
-    take(plan, head_row.key(), Step::GainStripe(StripeLink { number, child: handle, made_by }))?;
+    take(
+        plan,
+        head_row.key(),
+        Step::GainStripe { link: StripeLink { number, child: handle, made_by }, cut: head.cut },
+    )?;
     Ok(handle)
 }
 

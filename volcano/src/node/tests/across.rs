@@ -22,7 +22,7 @@ pub(super) struct Caller {
 }
 
 /// Three volcanos, each of which serves two of six slices, and a client.
-fn shared_ring() -> (Ring, Caller) {
+pub(super) fn shared_ring() -> (Ring, Caller) {
     let mut ring = three_with(SLICES);
     for number in [1, 2, 3] {
         // A mirror takes over what it mirrors, as far as it has not got two slices already.

@@ -439,12 +439,11 @@ impl Slice<'_> {
             }
         }
         for key in keys {
-            let transaction = Box::new(transaction.clone());
-            let commit = AcrossMessage::Commit { transaction, key, secure: false };
             if planted(Bug::CommitBeforeMirrors) {
-                self.say(key, commit);
+                let transaction = Box::new(transaction.clone());
+                self.say(key, AcrossMessage::Commit { transaction, key, secure: false });
             } else {
-                self.say_safely(key, commit, Need::Logged);
+                self.say_commit(transaction.clone(), key, false);
             }
         }
         Ok(())

@@ -92,11 +92,19 @@ impl Slice<'_> {
         }
     }
 
+    /// Tells a participant that the transaction has happened. One that destroys something because of an earlier record, a truncation, must
+    /// not do that before both are on disk: after a loss of power the bytes would be gone, and the truncation, too.
+    pub(super) fn say_commit(&mut self, transaction: Transaction, key: Key, secure: bool) {
+        let need = if transaction.destroys() { Need::OnDisk(Vec::new()) } else { Need::Logged };
+        let transaction = Box::new(transaction);
+        self.say_safely(key, AcrossMessage::Commit { transaction, key, secure }, need);
+    }
+
     /// A participant asks what became of an attempt.
     pub(super) fn answer_ask(&mut self, attempt: Attempt, key: Key, applied: bool) {
         if let Some(driven) = self.across.driven.get(&attempt) {
-            let transaction = Box::new(driven.transaction.clone());
-            self.say_safely(key, AcrossMessage::Commit { transaction, key, secure: false }, Need::Logged);
+            let transaction = driven.transaction.clone();
+            self.say_commit(transaction, key, false);
         } else if applied {
             self.say_settled(attempt, key);
         } else if self.number_of(attempt).is_none() || planted(Bug::GiveUpRunning) {
@@ -139,12 +147,11 @@ impl Slice<'_> {
                 (&driven.unapplied, false)
             };
             for key in keys {
-                let transaction = Box::new(driven.transaction.clone());
-                messages.push((*key, AcrossMessage::Commit { transaction, key: *key, secure }));
+                messages.push((driven.transaction.clone(), *key, secure));
             }
         }
-        for (key, message) in messages {
-            self.say_safely(key, message, Need::Logged);
+        for (transaction, key, secure) in messages {
+            self.say_commit(transaction, key, secure);
         }
     }
 
