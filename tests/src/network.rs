@@ -51,11 +51,12 @@ pub fn become_volcano() {
     let mut arguments = vec!["magmad", "-n", &name, "-s", "localhost", "-i", &address, "-d", &folder];
     if std::fs::read_dir(&folder).unwrap().next().is_none() {
         arguments.extend(["-k", KEY]);
-        match &contact {
-            Ok(contact) => arguments.extend(["-r", contact]),
-            Err(_) => {
-                arguments.extend(["-b", "--slices", &slices]);
-                stripes.iter().for_each(|unit| arguments.extend(["--stripes", unit]));
+        if let Ok(contact) = &contact {
+            arguments.extend(["-r", contact]);
+        } else {
+            arguments.extend(["-b", "--slices", &slices]);
+            if let Ok(unit) = &stripes {
+                arguments.extend(["--stripes", unit]);
             }
         }
     }

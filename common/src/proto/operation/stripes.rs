@@ -119,15 +119,16 @@ mod tests {
 
     use proptest::prelude::*;
 
-    fn comes_back(request: Request) {
+    fn comes_back(request: impl Into<Request>) {
+        let request = request.into();
         let body = request.encode().unwrap();
         assert_eq!(Request::decode(request.opcode(), &body), Ok(request.clone()));
         let longer = [&body[..], &[0]].concat();
         assert_eq!(Request::decode(request.opcode(), &longer), Err(FlareError::BadRequest));
     }
 
-    fn reply_comes_back(opcode: u16, reply: Reply) {
-        assert_eq!(Reply::decode(opcode, &reply.encode().unwrap()), Ok(reply));
+    fn reply_comes_back(opcode: u16, reply: &Reply) {
+        assert_eq!(Reply::decode(opcode, &reply.encode().unwrap()).as_ref(), Ok(reply));
     }
 
     proptest! {
@@ -137,12 +138,12 @@ mod tests {
         ) {
             let (handle, stripe, head) = (Handle::root(), Handle::root(), Handle::root());
             let (write, opened) = flags;
-            comes_back(Layout { handle, offset, length, write, opened }.into());
-            comes_back(ReadStripe { stripe, head, cut, offset, length: short }.into());
-            comes_back(WriteStripe { stripe, head, cut, offset }.into());
-            comes_back(WriteDone { handle, end: offset, cut }.into());
-            comes_back(CommitPart { part: stripe, head }.into());
-            comes_back(Shed { handle }.into());
+            comes_back(Layout { handle, offset, length, write, opened });
+            comes_back(ReadStripe { stripe, head, cut, offset, length: short });
+            comes_back(WriteStripe { stripe, head, cut, offset });
+            comes_back(WriteDone { handle, end: offset, cut });
+            comes_back(CommitPart { part: stripe, head });
+            comes_back(Shed { handle });
         }
 
         #[test]
@@ -151,12 +152,12 @@ mod tests {
             let stripe = StripeAt { number, handle: Handle::root(), trimmed: next };
             let attr = crate::fake::attr(Handle::root());
             let layout = LayoutReply { attr, unit, cut, stripes: vec![stripe], next };
-            reply_comes_back(Layout::OPCODE, Reply::Layout(layout));
-            reply_comes_back(WriteStripe::OPCODE, Reply::WriteStripe(WriteStripeReply { verifier: cut }));
+            reply_comes_back(Layout::OPCODE, &Reply::Layout(layout));
+            reply_comes_back(WriteStripe::OPCODE, &Reply::WriteStripe(WriteStripeReply { verifier: cut }));
             let wcc = crate::attr::Wcc::default();
             let done = WriteReply { offset: 0, verifier: cut, wcc: wcc.clone(), unit };
-            reply_comes_back(WriteDone::OPCODE, Reply::WriteDone(done));
-            reply_comes_back(CommitPart::OPCODE, Reply::CommitPart(CommitReply { verifier: cut, wcc }));
+            reply_comes_back(WriteDone::OPCODE, &Reply::WriteDone(done));
+            reply_comes_back(CommitPart::OPCODE, &Reply::CommitPart(CommitReply { verifier: cut, wcc }));
         }
     }
 

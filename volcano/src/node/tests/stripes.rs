@@ -14,8 +14,8 @@ use crate::slice::across::message::AcrossMessage;
 const UNIT: u64 = 64 << 10;
 const NUMBERS: u64 = 12;
 /// Random courses of events, and operations in each.
-const SEEDS: u64 = 12;
-const TURNS: u64 = 25;
+const SEEDS: u64 = 4;
+const TURNS: u64 = 20;
 
 /// Several volcanos that serve, a client, and an empty file whose first stripes are not all where the file is.
 fn striped_ring() -> (Ring, Caller, Handle) {
