@@ -81,7 +81,9 @@ fn goes_beyond(unit: StripeUnit, context: &Context, request: &Request, payload: 
         Request::Read(read) => reaches(read.offset, read.length.into()),
         // Under an id from outside it must be recognised wherever it comes again, and only the head can do that. It also knows where the end is.
         Request::Write(write) => match write.at {
-            WriteAt::Offset(offset) => context.call.is_none() && reaches(offset, payload as u64),
+            WriteAt::Offset(offset) => {
+                context.call.is_none() && payload > 0 && reaches(offset, payload as u64)
+            }
             WriteAt::End => false,
         },
         _ => true,
@@ -114,7 +116,7 @@ impl<'a> Tries<'a> {
         Ok(())
     }
 
-    /// Asks the head where the bytes of a range are. None if it is not striped.
+    /// Asks the head of a striped file where the bytes of a range are.
     async fn layout(&self, layout: Layout) -> Result<(LayoutReply, StripeUnit), Failure> {
         let handle = layout.handle;
         let reply = self.client.call(&self.context, layout).await?;

@@ -23,7 +23,7 @@ pub(super) async fn read(
         let layout = Layout { handle, offset, length: length.into(), write: false, opened };
         let (layout, unit) = tries.layout(layout).await?;
         let end = offset.saturating_add(length.into()).min(layout.attr.size);
-        let eof = end >= layout.attr.size || end <= offset;
+        let eof = end >= layout.attr.size;
         if let Some(data) = gather(&tries, read, (&layout, unit), end.saturating_sub(offset)).await? {
             return Ok((ReadReply { eof, attr: layout.attr }, data));
         }
