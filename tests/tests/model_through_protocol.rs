@@ -92,20 +92,20 @@ fn on_striped_files() -> impl Strategy<Value = Operation> {
 
 #[test]
 fn operations_on_striped_files_do_what_the_model_says() {
-    striped(Network::striped(1, 8, "64K"), 5_000_000, 200);
+    striped(&Network::striped(1, 8, "64K"), 5_000_000, 200);
 }
 
 #[test]
 fn operations_on_striped_files_of_one_slice_do_what_the_model_says() {
-    striped(Network::striped(1, 1, "64K"), 6_000_000, 100);
+    striped(&Network::striped(1, 1, "64K"), 6_000_000, 100);
 }
 
 #[test]
 fn operations_on_striped_files_of_a_ring_do_what_the_model_says() {
-    striped(Network::striped(3, 6, "64K"), 7_000_000, 60);
+    striped(&Network::striped(3, 6, "64K"), 7_000_000, 60);
 }
 
-fn striped(network: Network, first: usize, cases: u32) {
+fn striped(network: &Network, first: usize, cases: u32) {
     let runtime = runtime();
     let client = runtime.block_on(network.client());
     let number = Mutex::new(first);

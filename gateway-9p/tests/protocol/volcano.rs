@@ -114,7 +114,7 @@ fn open(folder: &Path, boot: u64, port: u16) -> Node {
             state
         }) as Box<dyn FnMut() -> u64>
     };
-    let origin = if boot == 1 { Origin::Found { slices: 1 } } else { Origin::Resume };
+    let origin = if boot == 1 { Origin::Found { slices: 1, stripes: None } } else { Origin::Resume };
     let options = OpenOptions { machine_boot: "test".to_owned(), ..OpenOptions::default() };
     life::begin(folder, Arc::new(RealDisk), options, origin, profile, random, Clock.now()).unwrap()
 }

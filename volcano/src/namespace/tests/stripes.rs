@@ -54,7 +54,7 @@ fn read_stripe(
     length: u32,
 ) -> Result<Bytes, FlareError> {
     let op = ReadStripe { stripe, head, cut, offset: 0, length };
-    world.exchange(&root(), op, &Bytes::new()).map(|(_, data)| data).map_err(|failure| failure.error)
+    world.exchange(&root(), op, &Bytes::new()).map(|((), data)| data).map_err(|failure| failure.error)
 }
 
 fn write_stripe(

@@ -60,7 +60,7 @@ fn read_stripe(
     let stripe = layout.stripes.iter().find(|stripe| stripe.number == number)?;
     let cut = layout.cut;
     let read = ReadStripe { stripe: stripe.handle, head: file, cut, offset: 0, length: UNIT as u32 };
-    let (_, data) = caller.ask_with(ring, read, Bytes::new()).unwrap();
+    let ((), data) = caller.ask_with(ring, read, Bytes::new()).unwrap();
     Some(data.slice(..data.len().min(stripe.trimmed.unwrap_or(UNIT) as usize)))
 }
 
@@ -106,8 +106,11 @@ fn handles(layout: &LayoutReply) -> Vec<Handle> {
     layout.stripes.iter().map(|stripe| stripe.handle).collect()
 }
 
+/// Whether a message does not arrive.
+type Lost = fn(&Message) -> bool;
+
 /// Where a driver's messages end.
-const POINTS: [(&str, fn(&Message) -> bool); 4] = [
+const POINTS: [(&str, Lost); 4] = [
     ("prepared", |message| is_across(message, |across| matches!(across, AcrossMessage::Prepared { .. }))),
     ("commit", |message| is_across(message, |across| matches!(across, AcrossMessage::Commit { .. }))),
     ("applied", |message| is_across(message, |across| matches!(across, AcrossMessage::Applied { .. }))),
@@ -178,7 +181,7 @@ fn an_append_whose_driver_is_lost_happens_once() {
         drop(ring.running.remove(&driver));
         ring.is_lost = |_| false;
         ring.until(Ring::all_served);
-        let (reply, _) = caller.ask_again(&mut ring, append, data).unwrap();
+        let (reply, _) = caller.ask_again(&mut ring, append, &data).unwrap();
         assert_eq!(reply.offset, NUMBERS * UNIT + 100, "{point}");
         let after = layout(&mut ring, &mut caller, file);
         assert_eq!(after.attr.size, (NUMBERS + 5) * UNIT + 100, "{point}");
@@ -266,7 +269,7 @@ fn a_loss_of_power_leaves_no_stripe_without_its_file() {
         steps(&mut ring, 10);
         ring.is_lost = |_| false;
         ring.cut_power();
-        let (reply, _) = caller.ask_again(&mut ring, append, data).unwrap();
+        let (reply, _) = caller.ask_again(&mut ring, append, &data).unwrap();
         assert_eq!(reply.offset, 4 * UNIT + 7, "{point}");
         ring.until(is_quiet);
         let after = layout(&mut ring, &mut caller, file);
@@ -324,10 +327,10 @@ impl Caller {
         &mut self,
         ring: &mut Ring,
         operation: O,
-        data: Bytes,
+        data: impl Into<Bytes>,
     ) -> Result<(O::Reply, Bytes), FlareError> {
         self.sequence += 1;
-        self.ask_again(ring, operation, data)
+        self.ask_again(ring, operation, &data.into())
     }
 
     /// The same, under the number of the last operation.
@@ -335,7 +338,7 @@ impl Caller {
         &mut self,
         ring: &mut Ring,
         operation: O,
-        data: Bytes,
+        data: &Bytes,
     ) -> Result<(O::Reply, Bytes), FlareError> {
         let request: Request = operation.into();
         loop {
@@ -361,7 +364,7 @@ impl Dice {
 
     fn bytes(&mut self, length: u64) -> Bytes {
         let seed = self.below(255);
-        (0..length).map(|at| (at % 253 ^ seed) as u8 | 1).collect()
+        (0..length).map(|at| ((at % 253) ^ seed) as u8 | 1).collect()
     }
 }
 
@@ -384,7 +387,12 @@ impl Course {
     }
 
     /// An operation, in the middle of which somebody may be lost. It happens once, whatever becomes of them.
-    fn disturbed<O: Operation>(&mut self, operation: O, data: Bytes) -> Result<O::Reply, FlareError> {
+    fn disturbed<O: Operation>(
+        &mut self,
+        operation: O,
+        data: impl Into<Bytes>,
+    ) -> Result<O::Reply, FlareError> {
+        let data = data.into();
         self.caller.sequence += 1;
         if self.dice.below(3) == 0 {
             self.ring.is_lost = POINTS[self.dice.below(4) as usize].1;
@@ -409,7 +417,7 @@ impl Course {
             self.ring.until(|ring| ring.all_served() && ring.in_sync() == 2);
         }
         self.ring.is_lost = |_| false;
-        self.caller.ask_again(&mut self.ring, operation, data).map(|(reply, _)| reply)
+        self.caller.ask_again(&mut self.ring, operation, &data).map(|(reply, _)| reply)
     }
 
     fn write_through(&mut self) {
