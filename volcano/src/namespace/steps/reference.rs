@@ -125,7 +125,7 @@ fn die(plan: &mut Plan<'_>, row: &FlareRow) -> Result<(), Stop> {
         return Ok(());
     }
     let mut row = FlareRow { life: Life::Dying, ..row.clone() };
-    stripes::cut::die(plan, &mut row)?;
+    stripes::cut::die(&mut row);
     if !plan.locks(&row.key())?.is_empty() {
         plan.push(Change::PutLocks { flare: row.key(), locks: Vec::new() });
     }

@@ -48,13 +48,11 @@ fn cut(plan: &Plan<'_>, row: &FlareRow, mut head: Head, size: u64) -> Result<Hea
     Ok(head)
 }
 
-/// A file without a name that nobody has open, and whose stripes are still there: it is nothing but them from now on.
-pub(in crate::namespace) fn die(plan: &mut Plan<'_>, row: &mut FlareRow) -> Result<(), Stop> {
-    content::resize(plan, row, 0)?;
+/// A file without a name that nobody has open, and whose stripes are still there: it waits for them to be removed.
+pub(in crate::namespace) fn die(row: &mut FlareRow) {
     if let Striping::Head(head) = &mut row.striping {
         head.cut += 1;
         head.dying = Some(1);
         head.trims.clear();
     }
-    Ok(())
 }
