@@ -138,11 +138,21 @@ impl Unsynced {
             Step::AddEntry(link) | Step::ReplaceEntry { new: link, .. } => {
                 flare(key).max(entry(key, &link.name))
             }
-            Step::Birth { .. } | Step::AddReference(_) | Step::DropMoved(_) => flare(key),
+            Step::Birth { .. }
+            | Step::AddReference(_)
+            | Step::DropMoved(_)
+            | Step::Extend { .. }
+            | Step::GainStripe { .. }
+            | Step::Fill { .. }
+            | Step::DropStripe { .. } => flare(key),
             Step::DropRemoved(_) => flare(key).max(any_entry(key)),
             Step::MoveDirectory => self.moved,
-            // Whoever has this has what made the name, or the file.
-            Step::RemoveEntry(_) | Step::TakeExisting { .. } => None,
+            // Whoever has this has what made the name, the file, or the stripe.
+            Step::RemoveEntry(_)
+            | Step::TakeExisting { .. }
+            | Step::LoseStripe(_)
+            | Step::ForgetTrim { .. }
+            | Step::ClearEnd { .. } => None,
         });
         let unknown = Some(self.unknown).filter(|unknown| *unknown > Seq(0) && !parts.is_empty());
         stood_on.max().flatten().max(unknown)
