@@ -28,6 +28,8 @@ pub struct StripePart {
 }
 
 impl StripeUnit {
+    /// The smallest unit: 64 KiB.
+    pub const SMALLEST: Self = Self(Self::MIN_LOG2);
     /// The smallest unit's logarithm.
     pub const MIN_LOG2: u8 = 16;
     /// The largest one's.

@@ -59,6 +59,14 @@ pub enum Bug {
     DivideBeforeDisk,
     /// A new slice knows no outcomes of the operations before it was divided off.
     ForgetLedgerAtDivision,
+    /// What a truncation cuts off a stripe stays there and is shown again when the file grows.
+    KeepTrimmedBytes,
+    /// Stripes are removed before the truncation because of which they are is on disk.
+    ShedBeforeDisk,
+    /// A file is extended by what clients wrote before it was cut.
+    ExtendAfterCut,
+    /// Bytes that a stripe gets through its head are not on disk when that says so.
+    FillOutsideLog,
 }
 
 impl Bug {
@@ -92,6 +100,10 @@ impl Bug {
         Self::DoSettledAgain,
         Self::DivideBeforeDisk,
         Self::ForgetLedgerAtDivision,
+        Self::KeepTrimmedBytes,
+        Self::ShedBeforeDisk,
+        Self::ExtendAfterCut,
+        Self::FillOutsideLog,
     ];
 }
 
@@ -99,6 +111,14 @@ impl Bug {
     /// Whether only slices that are divided show it.
     pub fn is_of_division(self) -> bool {
         matches!(self, Self::DivideBeforeDisk | Self::ForgetLedgerAtDivision)
+    }
+
+    /// Whether only striped files show it.
+    pub fn is_of_stripes(self) -> bool {
+        matches!(
+            self,
+            Self::KeepTrimmedBytes | Self::ShedBeforeDisk | Self::ExtendAfterCut | Self::FillOutsideLog
+        )
     }
 
     /// Whether only several slices show it.
@@ -110,6 +130,7 @@ impl Bug {
                 | Self::ShowPrepared
                 | Self::ForgetPreparedAtFailover
                 | Self::DoSettledAgain
+                | Self::ShedBeforeDisk
         )
     }
 }

@@ -220,6 +220,8 @@ pub enum Step {
         data: Bytes,
         /// Its body from now on, if it needs one and has none.
         body: BodyId,
+        /// They are on disk when its record is: somebody is told that they are who does not ask the stripe.
+        stable: bool,
     },
     /// A stripe loses its bytes from there on, and learns the cut number.
     ClearEnd {

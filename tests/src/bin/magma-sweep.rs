@@ -20,6 +20,8 @@ const SEEDS: u64 = 1000;
 const LIBRARIES: u64 = 4;
 /// In one world of so many, nothing goes wrong while slices are divided and moved.
 const CALM: u64 = 9;
+/// In one world of so many, files are striped.
+const STRIPES: u64 = 5;
 /// So many seeds have to be enough to find a planted fault.
 const SEEDS_FOR_A_FAULT: u64 = 150;
 
@@ -52,6 +54,9 @@ struct Cli {
     /// Nothing goes wrong in any world, while slices are divided and moved: nobody may wait long [default: in one of nine].
     #[arg(long)]
     calm: bool,
+    /// Files are striped in every world [default: in one of five].
+    #[arg(long)]
+    stripes: bool,
     /// Shows what happens, and what volcanos say.
     #[arg(long)]
     trace: bool,
@@ -66,7 +71,7 @@ struct Cli {
 impl Cli {
     /// The world of a number, as it is wanted of all worlds.
     fn seed(&self, number: u64, slices: Option<u32>) -> Seed {
-        Seed { number, slices, libraries: self.libraries, calm: self.calm }
+        Seed { number, slices, libraries: self.libraries, calm: self.calm, stripes: self.stripes }
     }
 }
 
@@ -110,6 +115,7 @@ fn many(cli: &Cli) -> ExitCode {
     let drawn = numbers.map(|number| Seed {
         libraries: cli.libraries || number % LIBRARIES == 0,
         calm: cli.calm || number % CALM == 0,
+        stripes: cli.stripes || number % STRIPES == 0,
         ..cli.seed(number, cli.slices)
     });
     let seeds: Vec<Seed> = corpus.into_iter().chain(drawn).collect();
@@ -153,17 +159,21 @@ fn plant(cli: &Cli, name: &str, seed: Option<u64>) -> ExitCode {
     let needed = |bug: Bug| match bug {
         // only worlds that decide by themselves divide slices
         _ if bug.is_of_division() => None,
+        _ if bug.is_of_stripes() && !bug.is_across() => None,
         _ if bug.is_across() => Some(SLICES_FOR_A_FAULT),
         _ => Some(1),
     };
-    let slices = |bug: Bug| cli.slices.or(needed(bug));
+    let world = |bug: Bug, number| Seed {
+        stripes: cli.stripes || bug.is_of_stripes(),
+        ..cli.seed(number, cli.slices.or(needed(bug)))
+    };
     if let (Some(number), [bug]) = (seed, bugs.as_slice()) {
-        return one(cli.seed(number, slices(*bug)), Some(*bug), cli.trace);
+        return one(world(*bug, number), Some(*bug), cli.trace);
     }
     let numbers = cli.first..cli.first + cli.seeds.unwrap_or(SEEDS_FOR_A_FAULT);
     let (all, mut missed) = (bugs.len(), 0);
     for bug in bugs {
-        let seeds: Vec<Seed> = numbers.clone().map(|number| cli.seed(number, slices(bug))).collect();
+        let seeds: Vec<Seed> = numbers.clone().map(|number| world(bug, number)).collect();
         let mut tried = 0;
         let mut found = None;
         sweep::seeds(&seeds, jobs(cli), Some(bug), |seed, outcome| {

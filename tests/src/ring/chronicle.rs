@@ -9,9 +9,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use magma_common::handle::Handle;
 use magma_common::key::KeyRange;
-use magma_common::proto::{OpId, SessionId};
+use magma_common::proto::{OpId, Operation as _, SessionId, operation};
 use magma_common::topology::{Epoch, SliceId};
 use magma_volcano::record::{Change, Record};
+use magma_volcano::rows::{Head, Striping};
 use magma_volcano::transaction::{Attempt, Part};
 
 use super::clock::Time;
@@ -47,10 +48,36 @@ pub struct Made {
     attempt: Option<Attempt>,
     /// Sessions that it ends.
     pub ended: Vec<SessionId>,
+    /// Stripes that a file has more by it, with their numbers.
+    pub gained: Option<(Handle, Vec<(u64, Handle)>)>,
+    /// What a striped file has shed in the background.
+    pub shed: Option<Shed>,
     /// When it was made.
     pub made: Time,
     /// What became of it.
     pub fate: Fate,
+}
+
+impl Made {
+    /// With which of the cuts it was lost, if it was; none if nobody can have heard of it.
+    pub fn loss(&self) -> Option<Option<usize>> {
+        match self.fate {
+            Fate::Unheard => None,
+            Fate::Cut(cut) => Some(Some(cut)),
+            Fate::Kept => Some(None),
+        }
+    }
+}
+
+/// A striped file has shed something that it did not need any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shed {
+    /// The file.
+    pub head: Handle,
+    /// The numbers of stripes that it has lost.
+    pub lost: Vec<u64>,
+    /// The numbers of those whose ends are still to be cleared.
+    pub trimmed: Vec<u64>,
 }
 
 /// A slice has lost what was not on disk.
@@ -97,6 +124,8 @@ impl Chronicle {
             reply: record.outcome.as_ref().map(|outcome| (outcome.opcode, outcome.reply.clone())),
             attempt,
             ended: ended.collect(),
+            gained: gained(record),
+            shed: shed(record),
             made: now,
             fate: Fate::Kept,
         };
@@ -142,8 +171,48 @@ impl Chronicle {
         self.cuts.len() - 1
     }
 
+    /// All stripes that a file ever had under this number.
+    pub fn stripes_of(&self, head: Handle, number: u64) -> impl Iterator<Item = Handle> {
+        let gained = self.made.iter().filter_map(|made| made.gained.as_ref());
+        let gained = gained.filter(move |(of, _)| *of == head).flat_map(|(_, stripes)| stripes);
+        gained.filter(move |(of, _)| *of == number).map(|(_, stripe)| *stripe)
+    }
+
     /// The record of this operation, if there is one.
     pub fn of(&self, id: OpId) -> Option<&Made> {
         self.by_id.get(&id).map(|number| &self.made[*number])
     }
+}
+
+/// The head of a striped file whose row a record changes.
+fn head(record: &Record) -> Option<(Handle, &Head)> {
+    record.changes.iter().find_map(|change| match change {
+        Change::PutFlare(row) => match &row.striping {
+            Striping::Head(head) => Some((row.handle, &**head)),
+            Striping::Whole | Striping::Stripe { .. } => None,
+        },
+        _ => None,
+    })
+}
+
+fn gained(record: &Record) -> Option<(Handle, Vec<(u64, Handle)>)> {
+    let (head, _) = head(record)?;
+    let stripe = |change: &Change| match change {
+        Change::PutEntry { dir, entry } if *dir == head.key => Some((entry.cookie, entry.child)),
+        _ => None,
+    };
+    let stripes: Vec<_> = record.changes.iter().filter_map(stripe).collect();
+    (!stripes.is_empty()).then_some((head, stripes))
+}
+
+/// What a record of `Shed` does to a file that stays.
+fn shed(record: &Record) -> Option<Shed> {
+    record.outcome.as_ref().filter(|outcome| outcome.opcode == operation::Shed::OPCODE)?;
+    let (head, row) = head(record)?;
+    let number = |change: &Change| match change {
+        Change::DeleteEntry { dir, name } if *dir == head.key => name.to_string().parse().ok(),
+        _ => None,
+    };
+    let lost = record.changes.iter().filter_map(number).collect();
+    Some(Shed { head, lost, trimmed: row.trims.iter().map(|trim| trim.number).collect() })
 }

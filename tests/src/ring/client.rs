@@ -14,6 +14,7 @@ use magma_common::topology::{Epoch, Slice, SliceId, Topology, VolcanoId};
 use super::clock::{MILLISECOND, SECOND, Time};
 use super::dice::Dice;
 use super::history::{Answered, Asked, History};
+use super::striping;
 use super::workload::{self, Known, Mix, Wish};
 
 /// A session is kept alive this often.
@@ -128,7 +129,7 @@ pub struct Client {
     next_alive: Time,
     wants_topology: bool,
     /// What is still to be read of the whole tree, at the end.
-    to_read: Option<Vec<(Handle, Kind)>>,
+    to_read: Option<Vec<Request>>,
 }
 
 impl Client {
@@ -176,7 +177,7 @@ impl Client {
 
     /// It is to read the whole tree.
     pub fn read_everything(&mut self) {
-        self.to_read = Some(vec![(Handle::root(), Kind::Directory)]);
+        self.to_read = Some(vec![workload::listing(Handle::root())]);
     }
 
     /// It vanishes.
@@ -226,7 +227,7 @@ impl Client {
         if self.may_wish() && world.now >= self.next_wish {
             self.next_wish = world.now + self.dice.below(2 * self.pace) + 1;
             let number = world.history.operations.len();
-            let wish = workload::wish(&self.mix, &self.known, self.index, number, &mut self.dice);
+            let wish = workload::wish(&self.mix, &mut self.known, self.index, number, &mut self.dice);
             // A primary that is being told what is open takes that for all of it: what is opened or given back meanwhile might be
             // heard of first.
             if !(is_about_opens(&wish.request) && self.is_telling()) {
@@ -239,13 +240,7 @@ impl Client {
         {
             match to_read.pop() {
                 None => self.to_read = None,
-                Some((handle, kind)) => {
-                    let request = match kind {
-                        Kind::Directory => workload::listing(handle),
-                        _ => workload::read(handle),
-                    };
-                    self.begin(world, plain(request));
-                }
+                Some(request) => self.begin(world, plain(request)),
             }
         }
         self.send_due(world)
@@ -431,10 +426,12 @@ impl Client {
         if is_end {
             self.session = None;
         }
-        if let Ok((reply, _)) = &answer {
-            self.take(world, &task, reply);
-        } else if answer.as_ref().is_err_and(|error| *error == FlareError::Stale) {
-            self.known.is_stale(&task.wish.request);
+        match &answer {
+            Ok((reply, _)) => self.take(world, &task, reply),
+            Err(error) => {
+                self.known.learn_refusal(&task.wish.request, *error);
+                self.read_otherwise(&task.wish.request, *error);
+            }
         }
         let answered = Answered { at: world.now, sent, released: Some(arrival.released), answer };
         world.history.operations[task.operation].answered = Some(answered);
@@ -469,11 +466,30 @@ impl Client {
             Reply::KeepAlive(_) => {}
             Reply::FetchTopology(topology) => self.learn_topology(world, topology),
             Reply::Readdir(listing) if self.to_read.is_some() => {
-                let found = listing.entries.iter().map(|entry| (entry.handle, entry.kind));
-                let found = found.filter(|(_, kind)| matches!(kind, Kind::Directory | Kind::File));
+                let found = listing.entries.iter().filter_map(|entry| match entry.kind {
+                    Kind::Directory => Some(workload::listing(entry.handle)),
+                    Kind::File => Some(workload::read(entry.handle)),
+                    _ => None,
+                });
                 self.to_read.get_or_insert_default().extend(found);
             }
-            reply => self.known.learn(&task.wish.request, reply),
+            Reply::Layout(layout) if self.to_read.is_some() => {
+                let parts = striping::all_parts(layout.attr.handle, layout);
+                self.to_read.get_or_insert_default().extend(parts);
+            }
+            reply => self.known.learn(&task.wish.request, &task.wish.payload, reply),
+        }
+    }
+
+    /// What could not be read of the whole tree in this way is read in another one.
+    fn read_otherwise(&mut self, request: &Request, error: FlareError) {
+        let head = match (request, error) {
+            (Request::Read(read), FlareError::Striped) => read.handle,
+            (Request::ReadStripe(read), FlareError::Stale) => read.head,
+            _ => return,
+        };
+        if let Some(to_read) = &mut self.to_read {
+            to_read.push(striping::layout(head, false));
         }
     }
 

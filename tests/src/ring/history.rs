@@ -49,7 +49,7 @@ impl Asked {
     /// Whether its answer says that it is on disk.
     pub fn is_stable(&self) -> bool {
         let is_asked = self.durability == Durability::Stable && self.request.mutates();
-        is_asked || matches!(self.request, Request::Commit(_))
+        is_asked || matches!(self.request, Request::Commit(_) | Request::CommitPart(_))
     }
 }
 
@@ -96,6 +96,15 @@ impl History {
     }
 }
 
+/// The verifier of an answer to a write.
+pub fn verifier_of(reply: &Reply) -> Option<u64> {
+    match reply {
+        Reply::Write(written) | Reply::WriteDone(written) => Some(written.verifier),
+        Reply::WriteStripe(written) => Some(written.verifier),
+        _ => None,
+    }
+}
+
 /// For people.
 pub fn describe(asked: &Asked) -> String {
     let bytes =
@@ -129,12 +138,21 @@ pub fn describe_answer(answer: &Result<(Reply, Bytes), FlareError>) -> String {
         Ok((Reply::Write(written), _)) => {
             format!("written at {} verifier {:x}", written.offset, written.verifier)
         }
-        Ok((Reply::Commit(commit), _)) => format!("committed, verifier {:x}", commit.verifier),
+        Ok((Reply::WriteStripe(written), _)) => format!("written, verifier {:x}", written.verifier),
+        Ok((Reply::WriteDone(written), _)) => format!("noted, verifier {:x}", written.verifier),
+        Ok((Reply::Layout(layout), _)) => {
+            format!("size {} cut {} stripes {:?}", layout.attr.size, layout.cut, layout.stripes)
+        }
+        Ok((Reply::Commit(commit) | Reply::CommitPart(commit), _)) => {
+            format!("committed, verifier {:x}", commit.verifier)
+        }
         Ok((Reply::Readdir(listing), _)) => {
             let names: Vec<String> = listing.entries.iter().map(|entry| entry.name.to_string()).collect();
             format!("lists {}", names.join(" "))
         }
-        Ok((Reply::Read(_), data)) => format!("{} bytes {:02x?}", data.len(), &data[..data.len().min(8)]),
+        Ok((Reply::Read(_) | Reply::ReadStripe(()), data)) => {
+            format!("{} bytes {:02x?}", data.len(), &data[..data.len().min(8)])
+        }
         Ok((Reply::KeepAlive(alive), _)) => format!("alive, topology {}", alive.topology_version),
         Ok((Reply::OpenSession(session), _)) => {
             format!("session {:04x}", session.session.0 & 0xffff)

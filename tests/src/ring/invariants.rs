@@ -7,7 +7,7 @@ use magma_common::handle::Handle;
 use magma_common::key::{Key, KeyRange};
 use magma_common::name::Name;
 use magma_common::topology::{Replica, Slice as Config, SliceId};
-use magma_volcano::rows::{FlareRow, Life};
+use magma_volcano::rows::{FlareRow, Life, Striping};
 use magma_volcano::store::Store;
 use magma_volcano::view::{ReadError, View};
 
@@ -87,9 +87,10 @@ fn unrest_of_copies(up: &[&Volcano], config: &Config) -> Option<String> {
             let orphans = store.orphans(None, PAGE).ok()?;
             let orphans = orphans.iter().filter(|key| config.range.contains(key)).count();
             let transactions = store.transactions(config.id).ok()?;
-            if held + waits + sessions + orphans + transactions.len() > 0 {
+            let to_shed = store.to_shed_in(config.range, None, PAGE).ok()?.len();
+            if held + waits + sessions + orphans + to_shed + transactions.len() > 0 {
                 return Some(format!(
-                    "{held} answers are held, {waits} wait for locks, {sessions} sessions, {orphans} flares without a name and {} transactions are left: {:?}",
+                    "{held} answers are held, {waits} wait for locks, {sessions} sessions, {orphans} flares without a name, {to_shed} striped files that have something to shed and {} transactions are left: {:?}",
                     transactions.len(),
                     transactions.first()
                 ));
@@ -159,6 +160,12 @@ impl<'a> Whole<'a> {
         part.map(|(.., store)| *store).ok_or(ReadError::Elsewhere)
     }
 
+    /// Whether it is the head of a striped file.
+    fn is_head(&self, handle: Handle) -> Result<bool, ReadError> {
+        let row = self.of(&handle.key)?.flare(&handle.key)?;
+        Ok(row.is_some_and(|row| matches!(row.striping, Striping::Head(_))))
+    }
+
     /// All flares.
     fn handles(&self) -> Result<BTreeSet<Handle>, ReadError> {
         let mut handles = BTreeSet::new();
@@ -175,15 +182,22 @@ fn tree(whole: &Whole<'_>) -> Result<Result<(), Violation>, ReadError> {
     let mut kinds = BTreeMap::from([(Handle::root(), Kind::Directory)]);
     let mut subdirectories: BTreeMap<Handle, u32> = BTreeMap::new();
     let mut next = vec![Handle::root()];
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut heads) = (BTreeSet::new(), BTreeSet::new());
     while let Some(dir) = next.pop() {
         if !seen.insert(dir) {
             return Ok(violation(format!("the tree: the directory {dir:?} has two names")));
         }
         for entry in whole.of(&dir.key)?.entries_after(&dir.key, 0, PAGE)? {
-            if entry.kind == Kind::Directory {
-                next.push(entry.child);
-                *subdirectories.entry(dir).or_default() += 1;
+            match entry.kind {
+                Kind::Directory => {
+                    next.push(entry.child);
+                    *subdirectories.entry(dir).or_default() += 1;
+                }
+                // Of one with two names, the stripes are its own all the same.
+                Kind::File if heads.insert(entry.child) && whole.is_head(entry.child)? => {
+                    next.push(entry.child);
+                }
+                _ => {}
             }
             kinds.insert(entry.child, entry.kind);
             names.entry(entry.child).or_default().push((dir, entry.name));
@@ -231,8 +245,12 @@ fn wrong_numbers(store: &Store, row: &FlareRow, names: u32, below: u32) -> Resul
         return Ok(Some(format!("has {} names and says {} ({:?})", nlink, row.nlink, row.life)));
     }
     let entries = store.entries_after(&row.key(), 0, PAGE)?.len() as u64;
-    if row.kind == Kind::Directory && row.entries != entries {
-        return Ok(Some(format!("has {entries} entries and says {}", row.entries)));
+    let said = match &row.striping {
+        Striping::Head(head) => head.count,
+        Striping::Whole | Striping::Stripe { .. } => row.entries,
+    };
+    if said != entries {
+        return Ok(Some(format!("has {entries} entries and says {said}")));
     }
     Ok(None)
 }

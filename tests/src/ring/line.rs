@@ -22,7 +22,7 @@ use magma_volcano::record::Record;
 
 use super::chronicle::{Chronicle, Fate, Made};
 use super::clock::{SECOND, Time};
-use super::history::{Asked, History, Operation, Violation, describe, violation};
+use super::history::{Asked, History, Operation, Violation, describe, verifier_of, violation};
 use super::lives::Lives;
 
 /// So long nothing may have been wrong before a copy counts as taken out without need.
@@ -42,8 +42,10 @@ pub struct Line {
     pub acknowledged: u64,
     /// The number of the last record that somebody was told to be on disk.
     pub stable: u64,
-    /// Of each file, the number of the last record whose bytes somebody was told to be on disk.
+    /// Of each flare, the number of the last record whose bytes somebody was told to be on disk.
     synced: BTreeMap<Handle, u64>,
+    /// And since when he had asked for that.
+    synced_at: BTreeMap<Handle, Time>,
     /// Losses: when the history went on, and with which record it had ended.
     cuts: Vec<(Time, u64)>,
     /// Since when the copies that are joining, or did last, have been.
@@ -82,6 +84,7 @@ impl Line {
             acknowledged: 0,
             stable: 0,
             synced: BTreeMap::new(),
+            synced_at: BTreeMap::new(),
             cuts: Vec::new(),
             joined: BTreeMap::new(),
             configs: BTreeMap::new(),
@@ -245,6 +248,7 @@ impl Line {
             acknowledged: at,
             stable: at,
             synced: self.synced.iter().map(|(handle, seq)| (*handle, (*seq).min(at))).collect(),
+            synced_at: self.synced_at.clone(),
             cuts: self.cuts.clone(),
             spent: self.spent.clone(),
             first_answers: self.first_answers.clone(),
@@ -256,20 +260,59 @@ impl Line {
     fn unsynced(&self, history: &History, chronicle: &Chronicle) -> Vec<(Handle, Range<usize>)> {
         let mut ranges = Vec::new();
         for operation in &history.operations {
-            let Request::Write(write) = &operation.asked.request else { continue };
-            let Some(made) = operation.asked.id.and_then(|id| chronicle.of(id)) else { continue };
-            let Some((opcode, reply)) = made.reply.as_ref().filter(|_| self.has(chronicle, made)) else {
-                continue;
-            };
-            if !self.present_range().contains(&write.handle.key) {
-                continue;
-            }
-            let on_disk = self.synced.get(&write.handle).copied().unwrap_or(0);
-            if made.seq > on_disk
-                && let Ok(Reply::Write(written)) = Reply::decode(*opcode, reply)
-            {
-                let start = written.offset as usize;
-                ranges.push((write.handle, start..start + operation.asked.payload.len()));
+            ranges.extend(self.own_bytes(operation, chronicle));
+            ranges.extend(self.filled(operation, chronicle));
+        }
+        ranges
+    }
+
+    /// What an operation has written to a flare that is driven here, unless it is known to be on disk.
+    fn own_bytes(&self, operation: &Operation, chronicle: &Chronicle) -> Option<(Handle, Range<usize>)> {
+        let handle = match &operation.asked.request {
+            Request::Write(write) => write.handle,
+            Request::WriteStripe(write) => write.stripe,
+            _ => return None,
+        };
+        let made =
+            operation.asked.id.and_then(|id| chronicle.of(id)).filter(|made| self.has(chronicle, made))?;
+        let on_disk = self.synced.get(&handle).copied().unwrap_or(0);
+        if !self.present_range().contains(&handle.key) || made.seq <= on_disk {
+            return None;
+        }
+        let (opcode, reply) = made.reply.as_ref()?;
+        let start = match (Reply::decode(*opcode, reply), &operation.asked.request) {
+            (Ok(Reply::Write(written)), _) => written.offset,
+            (_, Request::WriteStripe(write)) => write.offset,
+            _ => return None,
+        } as usize;
+        Some((handle, start..start + operation.asked.payload.len()))
+    }
+
+    /// What a write that went through the head of a striped file has written to stripes here.
+    fn filled(&self, operation: &Operation, chronicle: &Chronicle) -> Vec<(Handle, Range<usize>)> {
+        let Request::Write(write) = &operation.asked.request else { return Vec::new() };
+        let made = operation.asked.id.and_then(|id| chronicle.of(id));
+        let reply = made.and_then(|made| made.reply.as_ref());
+        let Some(Ok(Reply::Write(WriteReply { offset, unit: Some(unit), .. }))) =
+            reply.map(|(opcode, reply)| Reply::decode(*opcode, reply))
+        else {
+            return Vec::new();
+        };
+        let answered = operation.answered.as_ref();
+        let is_on_disk = |stripe: &Handle| {
+            answered.is_some_and(|answered| {
+                let synced = self.synced_at.get(stripe).is_some_and(|since| answered.at < *since);
+                synced || operation.asked.is_stable() && answered.answer.is_ok()
+            })
+        };
+        let mut ranges = Vec::new();
+        for part in unit.parts(offset, operation.asked.payload.len() as u64) {
+            let start = part.offset as usize;
+            // Which of those that ever had the number it was does not matter: the others are gone.
+            for stripe in chronicle.stripes_of(write.handle, part.number) {
+                if self.present_range().contains(&stripe.key) && !is_on_disk(&stripe) {
+                    ranges.push((stripe, start..start + part.length as usize));
+                }
             }
         }
         ranges
@@ -281,9 +324,10 @@ impl Line {
             let seq = self.seq_of(chronicle, operation.asked.id);
             if let (Some(seq), Some(answered)) = (seq, &operation.answered)
                 && seq > survived
-                && let Ok((Reply::Write(written), _)) = &answered.answer
+                && let Ok((reply, _)) = &answered.answer
+                && let Some(verifier) = verifier_of(reply)
             {
-                self.spent.entry(written.verifier).or_insert(around.now);
+                self.spent.entry(verifier).or_insert(around.now);
             }
         }
     }
@@ -411,14 +455,22 @@ impl Line {
             let floor = cuts.map(|(_, survived)| *survived).fold(operation.floor, u64::min);
             let through = floor.max(seq.unwrap_or(0));
             self.stable = self.stable.max(through);
-            if let Request::Commit(_) | Request::Write(_) | Request::Setattr(_) = asked.request
-                && let Some(handle) = asked.request.handle()
-            {
+            let is_of_bytes = matches!(
+                asked.request,
+                Request::Commit(_)
+                    | Request::CommitPart(_)
+                    | Request::Write(_)
+                    | Request::WriteStripe(_)
+                    | Request::Setattr(_)
+            );
+            if let Some(handle) = asked.request.handle().filter(|_| is_of_bytes) {
+                let since = self.synced_at.entry(handle).or_default();
+                *since = (*since).max(operation.sent);
                 let synced = self.synced.entry(handle).or_default();
                 *synced = (*synced).max(through);
             }
         }
-        if let Reply::Commit(commit) = reply
+        if let Reply::Commit(commit) | Reply::CommitPart(commit) = reply
             && self.spent.get(&commit.verifier).is_some_and(|since| now > *since)
         {
             return violation(format!(
@@ -455,7 +507,9 @@ fn always_makes_record(request: &Request) -> bool {
         | Request::Link(_)
         | Request::Unlink(_)
         | Request::Rmdir(_)
-        | Request::Write(_) => true,
+        | Request::Write(_)
+        | Request::WriteStripe(_)
+        | Request::WriteDone(_) => true,
         _ => false,
     }
 }
@@ -464,6 +518,7 @@ fn always_makes_record(request: &Request) -> bool {
 fn comparable(reply: &Reply) -> Reply {
     match reply {
         Reply::Write(write) => Reply::Write(WriteReply { wcc: Wcc::default(), ..write.clone() }),
+        Reply::WriteDone(write) => Reply::WriteDone(WriteReply { wcc: Wcc::default(), ..write.clone() }),
         other => other.clone(),
     }
 }

@@ -17,7 +17,7 @@ use magma_common::handle::Handle;
 use magma_common::key::KeyRange;
 use magma_common::proto::{OpId, Reply, Request, SessionId};
 
-use super::chronicle::{Cut, Fate, Made};
+use super::chronicle::{Cut, Fate, Made, Shed};
 use super::clock::Time;
 use super::history::{Asked, History, Operation, Violation, describe, describe_answer, violation};
 use super::namespace::{Mismatch, Namespace};
@@ -40,6 +40,8 @@ struct Item {
     hint: Option<u64>,
     /// With which loss its effect was gone.
     lost: Option<usize>,
+    /// Stripes that a file has more by it.
+    gained: Option<(Handle, Vec<(u64, Handle)>)>,
     what: What,
 }
 
@@ -50,6 +52,8 @@ enum What {
     ForgetsOpens,
     /// The session ends for these keys.
     EndsSession(KeyRange),
+    /// A striped file sheds something.
+    Sheds(Shed),
     /// A slice loses what was not on disk: this one of the losses.
     Cut(usize),
 }
@@ -65,9 +69,11 @@ fn place_of_cut(before: usize) -> u64 {
 }
 
 /// Checks everything that clients heard.
-pub fn check(history: &History, oracle: &Oracle) -> Result<usize, Violation> {
+///
+/// `beginning`: the namespace before anybody asked for anything.
+pub fn check(history: &History, oracle: &Oracle, beginning: Namespace) -> Result<usize, Violation> {
     let items = items(history, oracle)?;
-    Search::new(&items, &oracle.chronicle.cuts).run(Namespace::default())?;
+    Search::new(&items, &oracle.chronicle.cuts, beginning).run()?;
     Ok(items.len())
 }
 
@@ -87,6 +93,7 @@ fn items(history: &History, oracle: &Oracle) -> Result<Vec<Item>, Violation> {
             ended: Time::MAX,
             hint: None,
             lost: None,
+            gained: None,
             what,
         };
         match &asked.request {
@@ -108,6 +115,7 @@ fn items(history: &History, oracle: &Oracle) -> Result<Vec<Item>, Violation> {
         }
     }
     items.extend(ended_sessions(history, oracle));
+    items.extend(shed(oracle));
     items.extend(cuts(&oracle.chronicle.cuts));
     items.sort_by_key(|item| (item.begun, item.hint));
     Ok(items)
@@ -129,6 +137,7 @@ fn of_operation(
         ended: Time::MAX,
         hint,
         lost,
+        gained: None,
         what,
     };
     let mut is_heard = false;
@@ -141,6 +150,7 @@ fn of_operation(
             answered.released.is_some_and(|released| (made.made..lost_at).contains(&released))
         });
         let mut item = item(Some(place_of_record(number)), lost, unheard(made)?);
+        item.gained.clone_from(&made.gained);
         match answered {
             Some(answered) if answered.answer.is_ok() => {
                 is_heard = true;
@@ -197,7 +207,16 @@ fn own(session: SessionId, begun: Time, what: What) -> Item {
         payload: Bytes::new(),
         durability: magma_common::proto::Durability::Replicated,
     };
-    Item { asked, begun, ended: Time::MAX, hint: None, lost: None, what }
+    Item { asked, begun, ended: Time::MAX, hint: None, lost: None, gained: None, what }
+}
+
+/// What striped files have shed.
+fn shed(oracle: &Oracle) -> impl Iterator<Item = Item> {
+    oracle.chronicle.made.iter().enumerate().filter_map(|(number, made)| {
+        let lost = made.loss()?;
+        let what = What::Sheds(made.shed.clone()?);
+        Some(Item { hint: Some(place_of_record(number)), lost, ..own(SessionId::NONE, made.made, what) })
+    })
 }
 
 /// Sessions end by records, whoever wanted it, in each slice by one of its own.
@@ -208,11 +227,7 @@ fn ended_sessions(history: &History, oracle: &Oracle) -> Vec<Item> {
         by_libraries.map(|asked| (asked.session, asked.client)).collect();
     let mut items = Vec::new();
     for (number, made) in oracle.chronicle.made.iter().enumerate() {
-        let lost = match made.fate {
-            Fate::Unheard => continue,
-            Fate::Cut(cut) => Some(cut),
-            Fate::Kept => None,
-        };
+        let Some(lost) = made.loss() else { continue };
         for session in &made.ended {
             let ends = What::EndsSession(made.range);
             let hint = Some(place_of_record(number));
@@ -271,6 +286,7 @@ struct Choice {
 struct Search<'a> {
     items: &'a [Item],
     losses: &'a [Cut],
+    beginning: Namespace,
     /// The items with records, in the records' order.
     recorded: Vec<usize>,
     /// Why the records that were kept do not fit together, if they did not.
@@ -282,15 +298,25 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(items: &'a [Item], losses: &'a [Cut]) -> Self {
+    fn new(items: &'a [Item], losses: &'a [Cut], beginning: Namespace) -> Self {
         let mut recorded: Vec<usize> = (0..items.len())
             .filter(|at| items[*at].hint.is_some() && !matches!(items[*at].what, What::Cut(_)))
             .collect();
         recorded.sort_by_key(|at| items[*at].hint);
-        Self { items, losses, recorded, unkept: None, tries: 0, dead: HashSet::new(), deepest: None }
+        Self {
+            items,
+            losses,
+            beginning,
+            recorded,
+            unkept: None,
+            tries: 0,
+            dead: HashSet::new(),
+            deepest: None,
+        }
     }
 
-    fn run(mut self, state: Namespace) -> Result<(), Violation> {
+    fn run(mut self) -> Result<(), Violation> {
+        let state = self.beginning.clone();
         let done = Done(vec![0; self.items.len() / 64 + 1]);
         let mut place = Place { state, done, first: 0, count: 0 };
         let mut frames: Vec<(Place, Vec<Choice>)> = Vec::new();
@@ -419,7 +445,7 @@ impl<'a> Search<'a> {
                     return false;
                 }
             }
-            What::EndsSession(_) | What::Cut(_) => return false,
+            What::EndsSession(_) | What::Sheds(_) | What::Cut(_) => return false,
         }
         self.mark(place, at);
         true
@@ -433,7 +459,12 @@ impl<'a> Search<'a> {
             place.state.bury(victim);
         }
         match &item.what {
-            What::Answered(answer) if place.state.step(&item.asked, answer).is_ok() => {}
+            What::Answered(answer) if place.state.step(&item.asked, answer).is_ok() => {
+                if let Some((head, stripes)) = &item.gained {
+                    place.state.gain(*head, stripes);
+                }
+            }
+            What::Sheds(shed) => place.state.shed(shed),
             What::EndsSession(keys) => {
                 place.state.end_session(item.asked.session, *keys);
                 // A library says in its next session what it has open, and may come in time.
@@ -450,7 +481,7 @@ impl<'a> Search<'a> {
 
     /// A slice loses what was not on disk. What was made before and kept has happened by now, whether anybody heard of it or not.
     fn lose(&mut self, place: &mut Place, at: usize, cut: usize) -> bool {
-        let mut state = Namespace::default();
+        let mut state = self.beginning.clone();
         for number in 0..self.recorded.len() {
             let record = self.recorded[number];
             let item = &self.items[record];
@@ -530,7 +561,17 @@ impl<'a> Search<'a> {
 /// A record does what it did.
 fn redo(state: &mut Namespace, item: &Item) -> Result<(), Mismatch> {
     match &item.what {
-        What::Answered(Ok((reply, _))) => state.step_unheard(&item.asked, reply).map(drop),
+        What::Answered(Ok((reply, _))) => {
+            state.step_unheard(&item.asked, reply)?;
+            if let Some((head, stripes)) = &item.gained {
+                state.gain(*head, stripes);
+            }
+            Ok(())
+        }
+        What::Sheds(shed) => {
+            state.shed(shed);
+            Ok(())
+        }
         What::EndsSession(keys) => {
             state.end_session(item.asked.session, *keys);
             Ok(())

@@ -10,6 +10,7 @@
 //! | `network`, `clock`, `dice` | how messages travel, what time it is, chance |
 //! | `faults` | what goes wrong |
 //! | `reshaping` | slices that are divided and moved meanwhile |
+//! | `striping` | what clients ask of stripes |
 //! | `history` | what clients heard |
 //! | `oracle`, `line`, `chronicle`, `lives` | every record, and what may be lost: as a whole, of one slice; in their order; every life |
 //! | `namespace`, `linearizability` | whether what clients heard makes sense |
@@ -42,6 +43,7 @@ pub mod network;
 pub mod oracle;
 mod reshaping;
 pub mod scenario;
+pub mod striping;
 pub mod sweep;
 pub mod trace;
 pub mod volcano;
@@ -54,6 +56,7 @@ use std::path::Path;
 use self::client::Phase;
 use self::clock::{SECOND, Time};
 use self::history::{History, Violation, violation};
+use self::namespace::Namespace;
 use self::sweep::Seed;
 use self::trace::Trace;
 use self::world::World;
@@ -126,7 +129,8 @@ fn go_through(world: &mut World) -> Result<(), Violation> {
     if world.scenario.is_calm {
         nobody_waits_long(world.history())?;
     }
-    let checked = linearizability::check(world.history(), &world.oracle)?;
+    let checked =
+        linearizability::check(world.history(), &world.oracle, Namespace::new(world.scenario.stripes))?;
     world.trace.say(world.now, || format!("{checked} operations make sense"));
     wait(world, SETTLING, "rest", |world| invariants::unrest(&world.volcanos))?;
     invariants::check(&world.volcanos)

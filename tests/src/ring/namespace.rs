@@ -4,8 +4,9 @@
 //! bytes. Two things are left open, because a volcano leaves them open, too: when a flare without a name that nobody holds open
 //! dies (any time), and, after a loss of all power, what the bytes are that nobody had made durable (what was written, or zeros).
 
+mod file;
+
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -17,38 +18,18 @@ use magma_common::key::KeyRange;
 use magma_common::name::Name;
 use magma_common::proto::operation::{CreateHow, LockKind, LockOwner, Rename, RenameHow, WriteAt};
 use magma_common::proto::{Reply, Request, SessionId};
+use magma_common::stripes::StripeUnit;
 
+use self::file::{File, Stripe};
+use super::chronicle::Shed;
 use super::history::Asked;
 
 /// What a flare is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Body {
-    File(Content),
+    File(File),
     Directory(Rc<BTreeMap<Name, Handle>>),
     Symlink(Bytes),
-}
-
-/// The bytes of a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Content {
-    bytes: Rc<Vec<u8>>,
-    /// Names the changes that have led here.
-    history: u64,
-}
-
-impl Hash for Content {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        // Cheaper than all the bytes.
-        self.history.hash(state);
-    }
-}
-
-impl Content {
-    fn note(&mut self, change: impl Hash) {
-        let mut hasher = DefaultHasher::new();
-        (self.history, change).hash(&mut hasher);
-        self.history = hasher.finish();
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,8 +40,6 @@ struct Node {
     parent: Option<Handle>,
     /// Whose they are, and whether nobody else may hold one.
     locks: Vec<(SessionId, LockOwner, bool)>,
-    /// Bytes that may be zeros instead.
-    doubtful: Vec<Range<usize>>,
 }
 
 /// The state of a whole namespace.
@@ -68,6 +47,8 @@ struct Node {
 pub struct Namespace {
     nodes: BTreeMap<Handle, Rc<Node>>,
     opens: BTreeMap<(SessionId, Handle), u32>,
+    /// New files are striped by this unit.
+    unit: Option<StripeUnit>,
 }
 
 /// Why an answer is not what it has to be.
@@ -84,22 +65,15 @@ pub enum Effect {
     Changed,
 }
 
-impl Default for Namespace {
-    fn default() -> Self {
-        let root = Node {
-            body: Body::Directory(Rc::default()),
-            names: 1,
-            parent: None,
-            locks: Vec::new(),
-            doubtful: Vec::new(),
-        };
-        Self { nodes: BTreeMap::from([(Handle::root(), Rc::new(root))]), opens: BTreeMap::new() }
-    }
-}
-
 type Checked<T> = Result<T, FlareError>;
 
 impl Namespace {
+    /// An empty one; new files are striped by this unit.
+    pub fn new(unit: Option<StripeUnit>) -> Self {
+        let root = Node { body: Body::Directory(Rc::default()), names: 1, parent: None, locks: Vec::new() };
+        Self { nodes: BTreeMap::from([(Handle::root(), Rc::new(root))]), opens: BTreeMap::new(), unit }
+    }
+
     fn node(&self, handle: Handle) -> Checked<&Node> {
         self.nodes.get(&handle).map(|node| &**node).ok_or(FlareError::Stale)
     }
@@ -122,12 +96,25 @@ impl Namespace {
         }
     }
 
-    fn file(&self, handle: Handle) -> Checked<&Rc<Vec<u8>>> {
+    fn file(&self, handle: Handle) -> Checked<&File> {
         match &self.node(handle)?.body {
-            Body::File(content) => Ok(&content.bytes),
+            Body::File(file) => Ok(file),
             Body::Directory(_) => Err(FlareError::IsDirectory),
             Body::Symlink(_) => Err(FlareError::Invalid),
         }
+    }
+
+    fn change_file(&mut self, handle: Handle) -> Option<&mut File> {
+        match self.nodes.get_mut(&handle).map(|node| &mut Rc::make_mut(node).body) {
+            Some(Body::File(file)) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// A stripe of a file that is there, for who goes by this cut number.
+    fn stripe(&self, head: Handle, stripe: Handle, cut: u64) -> Checked<&Stripe> {
+        let found = self.file(head)?.stripe(stripe).filter(|stripe| stripe.takes(cut));
+        found.ok_or(FlareError::Stale)
     }
 
     fn existing(&self, dir: Handle, name: &Name) -> Checked<Handle> {
@@ -181,7 +168,7 @@ impl Namespace {
         }
         let node = self.node(handle).map_err(|_| format!("{handle:?} is not there"))?;
         let (kind, nlink, size) = match &node.body {
-            Body::File(content) => (Kind::File, node.names, Some(content.bytes.len() as u64)),
+            Body::File(file) => (Kind::File, node.names, Some(file.size())),
             Body::Symlink(target) => (Kind::Symlink, node.names, Some(target.len() as u64)),
             Body::Directory(entries) => {
                 let below = entries.values().filter(|child| self.is_directory(**child)).count() as u32;
@@ -214,6 +201,7 @@ impl Namespace {
         match error {
             // Of the disk, not of the namespace.
             FlareError::NoSpace => return Ok(Effect::Same),
+            FlareError::Stale if self.concerns_what_is_gone(&asked.request) => return Ok(Effect::Same),
             // Who waits for whom is for the volcano to see.
             FlareError::Deadlock if matches!(asked.request, Request::Lock(_)) => return Ok(Effect::Same),
             _ => {}
@@ -230,14 +218,34 @@ impl Namespace {
         match &asked.request {
             Request::Lookup(op) => self.existing(op.dir, &op.name).map(drop),
             Request::Getattr(op) => self.node(op.handle).map(drop),
-            Request::Commit(op) => self.node(op.handle).map(drop),
+            Request::Commit(op) => match &self.node(op.handle)?.body {
+                Body::File(file) if file.has_stripes() => Err(FlareError::Striped),
+                _ => Ok(()),
+            },
             Request::Readlink(op) => match self.node(op.handle)?.body {
                 Body::Symlink(_) => Ok(()),
                 _ => Err(FlareError::NotSymlink),
             },
             Request::Readdir(op) => self.entries(op.dir).map(drop),
-            Request::Read(op) => self.file(op.handle).map(drop),
+            Request::Read(op) => {
+                let file = self.file(op.handle)?;
+                let end = op.offset.saturating_add(op.length.into()).min(file.size());
+                let is_beyond = end > op.offset && file.unit_beyond(end).is_some();
+                if is_beyond { Err(FlareError::Striped) } else { Ok(()) }
+            }
             Request::Write(op) => self.file(op.handle).map(drop),
+            Request::Layout(op) => self.file(op.handle).map(drop),
+            Request::WriteDone(op) => {
+                if self.file(op.handle)?.is_striped() {
+                    Ok(())
+                } else {
+                    Err(FlareError::Invalid)
+                }
+            }
+            Request::CommitPart(op) if op.part == op.head => self.node(op.head).map(drop),
+            Request::CommitPart(op) => self.stripe(op.head, op.part, u64::MAX).map(drop),
+            Request::ReadStripe(op) => self.stripe(op.head, op.stripe, op.cut).map(drop),
+            Request::WriteStripe(op) => self.stripe(op.head, op.stripe, op.cut).map(drop),
             Request::Setattr(op) => match self.node(op.handle)?.body {
                 Body::Directory(_) => Err(FlareError::IsDirectory),
                 Body::Symlink(_) => Err(FlareError::Invalid),
@@ -339,7 +347,21 @@ impl Namespace {
         false
     }
 
+    /// Whether a request concerns a stripe of a file that is gone: it goes as well, at any time, and what it says until then does not matter.
+    fn concerns_what_is_gone(&self, request: &Request) -> bool {
+        let head = match request {
+            Request::ReadStripe(op) => op.head,
+            Request::WriteStripe(op) => op.head,
+            Request::CommitPart(op) => op.head,
+            _ => return false,
+        };
+        !self.nodes.contains_key(&head)
+    }
+
     fn granted(&mut self, asked: &Asked, answer: Option<(&Reply, &Bytes)>) -> Step {
+        if self.concerns_what_is_gone(&asked.request) {
+            return Ok(Effect::Same);
+        }
         if !matches!(asked.request, Request::Release(_)) {
             self.expected(asked)
                 .map_err(|error| format!("it succeeds, and has to be refused as \"{error}\""))?;
@@ -365,10 +387,24 @@ impl Namespace {
             (Request::Readdir(op), Reply::Readdir(listing)) => self.check_listing(op.dir, listing),
             (Request::Read(op), Reply::Read(read)) => {
                 self.check_attr(op.handle, &read.attr)?;
-                self.check_bytes(op.handle, op.offset as usize, op.length as usize, payload)?;
+                let file = self.file(op.handle).map_err(|error| error.to_string())?;
+                file.check_own(op.offset, op.length.into(), payload)?;
                 Ok(Effect::Same)
             }
-            (Request::Commit(_), Reply::Commit(_)) => Ok(Effect::Same),
+            (Request::Layout(op), Reply::Layout(layout)) => {
+                self.check_attr(op.handle, &layout.attr)?;
+                let file = self.file(op.handle).map_err(|error| error.to_string())?;
+                file.check_layout(op, layout)?;
+                Ok(Effect::Same)
+            }
+            (Request::ReadStripe(op), Reply::ReadStripe(())) => {
+                let stripe = self.stripe(op.head, op.stripe, op.cut).map_err(|error| error.to_string())?;
+                stripe.content.check(op.offset as usize, op.length as usize, payload)?;
+                Ok(Effect::Same)
+            }
+            (Request::Commit(_), Reply::Commit(_)) | (Request::CommitPart(_), Reply::CommitPart(_)) => {
+                Ok(Effect::Same)
+            }
             _ => self.changed(asked, reply),
         }
     }
@@ -384,38 +420,6 @@ impl Namespace {
         Ok(Effect::Same)
     }
 
-    fn check_bytes(
-        &self,
-        handle: Handle,
-        offset: usize,
-        length: usize,
-        shown: &[u8],
-    ) -> Result<(), Mismatch> {
-        let bytes = self.file(handle).map_err(|error| error.to_string())?;
-        let start = offset.min(bytes.len());
-        let expected = &bytes[start..(start + length).min(bytes.len())];
-        if expected == shown {
-            return Ok(());
-        }
-        if expected.len() != shown.len() {
-            return Err(format!("{} bytes are read, which have to be {}", shown.len(), expected.len()));
-        }
-        let doubtful = &self.node(handle).map_err(|error| error.to_string())?.doubtful;
-        let wrong = (0..shown.len()).find(|&at| {
-            let may_be_zero = || shown[at] == 0 && doubtful.iter().any(|range| range.contains(&(start + at)));
-            shown[at] != expected[at] && !may_be_zero()
-        });
-        match wrong {
-            None => Ok(()),
-            Some(at) => Err(format!(
-                "the byte {} is read as {:#04x}, which has to be {:#04x}",
-                start + at,
-                shown[at],
-                expected[at]
-            )),
-        }
-    }
-
     fn changed(&mut self, asked: &Asked, reply: &Reply) -> Step {
         match (&asked.request, reply) {
             (Request::Create(op), Reply::Create(made)) => {
@@ -425,7 +429,7 @@ impl Namespace {
                 }
                 let handle = made.attr.handle;
                 if found.is_none() {
-                    self.make(op.dir, &op.name, handle, Body::File(Content::default()))?;
+                    self.make(op.dir, &op.name, handle, Body::File(File::new(self.unit)))?;
                 }
                 self.check_attr(handle, &made.attr)?;
                 if op.open {
@@ -458,25 +462,42 @@ impl Namespace {
                 Ok(Effect::Changed)
             }
             (Request::Write(op), Reply::Write(written)) => {
-                let length = self.file(op.handle).map_or(0, |bytes| bytes.len() as u64);
+                let size = self.file(op.handle).map_or(0, File::size);
                 let offset = match op.at {
                     WriteAt::Offset(offset) => offset,
-                    WriteAt::End => length,
+                    WriteAt::End => size,
                 };
                 if written.offset != offset {
                     return Err(format!("it is written at {}, which has to be {offset}", written.offset));
                 }
-                self.write(op.handle, offset as usize, asked);
+                let Some(file) = self.change_file(op.handle) else { return Err("it is no file".into()) };
+                let unit = file.unit_beyond(offset + asked.payload.len() as u64);
+                if written.unit != unit {
+                    return Err(format!("it says unit {:?}, which has to be {unit:?}", written.unit));
+                }
+                file.write(asked.id, offset, &asked.payload);
+                Ok(Effect::Changed)
+            }
+            (Request::WriteStripe(op), Reply::WriteStripe(_)) => {
+                let file = self.change_file(op.head);
+                let Some(stripe) = file.and_then(|file| file.change_stripe(op.stripe)) else {
+                    return Err("it is no stripe".into());
+                };
+                stripe.write(asked.id, op.offset, &asked.payload);
+                Ok(Effect::Changed)
+            }
+            (Request::WriteDone(op), Reply::WriteDone(_)) => {
+                let Some(file) = self.change_file(op.handle) else { return Err("it is no file".into()) };
+                file.written(op.end, op.cut);
                 Ok(Effect::Changed)
             }
             (Request::Setattr(op), Reply::Setattr(_)) => {
                 let Some(size) = op.set.size else { return Ok(Effect::Same) };
-                if self.file(op.handle).is_ok_and(|bytes| bytes.len() as u64 == size) {
+                if self.file(op.handle).is_ok_and(|file| file.size() == size) {
                     return Ok(Effect::Same);
                 }
-                if let Body::File(content) = &mut self.change(op.handle).body {
-                    content.note(asked.id);
-                    Rc::make_mut(&mut content.bytes).resize(size as usize, 0);
+                if let Some(file) = self.change_file(op.handle) {
+                    file.resize(asked.id, size);
                 }
                 Ok(Effect::Changed)
             }
@@ -523,7 +544,7 @@ impl Namespace {
         if self.nodes.contains_key(&handle) {
             return Err(format!("the new flare {handle:?} is an old one"));
         }
-        let node = Node { body, names: 1, parent: None, locks: Vec::new(), doubtful: Vec::new() };
+        let node = Node { body, names: 1, parent: None, locks: Vec::new() };
         self.nodes.insert(handle, Rc::new(node));
         self.change_entries(dir).insert(name.clone(), handle);
         Ok(())
@@ -565,16 +586,17 @@ impl Namespace {
         }
     }
 
-    fn write(&mut self, handle: Handle, offset: usize, asked: &Asked) {
-        if let Body::File(content) = &mut self.change(handle).body {
-            let data = &asked.payload;
-            content.note((asked.id, offset));
-            let bytes = Rc::make_mut(&mut content.bytes);
-            let end = offset + data.len();
-            if bytes.len() < end {
-                bytes.resize(end, 0);
-            }
-            bytes[offset..end].copy_from_slice(data);
+    /// The record of the last change says that the file has these stripes more.
+    pub fn gain(&mut self, head: Handle, stripes: &[(u64, Handle)]) {
+        if let Some(file) = self.change_file(head) {
+            file.gain(stripes);
+        }
+    }
+
+    /// A striped file has shed something in the background.
+    pub fn shed(&mut self, shed: &Shed) {
+        if let Some(file) = self.change_file(shed.head) {
+            file.shed(shed);
         }
     }
 
@@ -582,9 +604,19 @@ impl Namespace {
     pub fn lose_power(&mut self, unsynced: &[(Handle, Range<usize>)]) {
         self.opens.clear();
         for (handle, range) in unsynced {
-            if self.nodes.contains_key(handle) {
-                self.change(*handle).doubtful.push(range.clone());
+            match self.change_file(*handle) {
+                Some(file) => file.own.doubt(range.clone()),
+                None => self.doubt_stripe(*handle, range),
             }
+        }
+    }
+
+    fn doubt_stripe(&mut self, handle: Handle, range: &Range<usize>) {
+        let has_it = |(_, node): &(&Handle, &Rc<Node>)| matches!(&node.body, Body::File(file) if file.stripe(handle).is_some());
+        let head = self.nodes.iter().find(has_it).map(|(head, _)| *head);
+        let file = head.and_then(|head| self.change_file(head));
+        if let Some(stripe) = file.and_then(|file| file.change_stripe(handle)) {
+            stripe.content.doubt(range.clone());
         }
     }
 }
@@ -594,6 +626,9 @@ fn handles(request: &Request) -> Vec<Handle> {
     match request {
         Request::Link(op) => vec![op.handle, op.dir],
         Request::Rename(op) => vec![op.from_dir, op.to_dir],
+        Request::ReadStripe(op) => vec![op.head],
+        Request::WriteStripe(op) => vec![op.head],
+        Request::CommitPart(op) => vec![op.head],
         other => other.handle().into_iter().collect(),
     }
 }

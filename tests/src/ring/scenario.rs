@@ -1,8 +1,11 @@
 //! What kind of world a seed has.
 
+use magma_common::stripes::StripeUnit;
+
 use super::clock::{SECOND, Time};
 use super::dice::Dice;
 use super::network::Weather;
+use super::volcano::Beginning;
 
 /// The faults that are chosen from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +102,8 @@ pub struct Scenario {
     pub clients: usize,
     /// They are client libraries.
     pub libraries: bool,
+    /// By which unit files are striped.
+    pub stripes: Option<StripeUnit>,
     /// Nothing goes wrong.
     pub is_calm: bool,
     /// How long faults go on.
@@ -136,6 +141,11 @@ const FICKLE: u64 = 6;
 const MUCH_LATE: u32 = 50_000;
 
 impl Scenario {
+    /// How the first volcano founds the network.
+    pub fn foundation(&self) -> Beginning {
+        Beginning::Found(self.slices, self.stripes)
+    }
+
     /// Makes some worlds fickle: whole processes that lose touch with each other again and again, while messages of long ago turn
     /// up. Whoever was primary becomes it again, in the same life, which is what epochs and promises are for.
     #[must_use]
@@ -211,6 +221,7 @@ impl Scenario {
             slices: 1,
             clients: dice.range(3, 7) as usize,
             libraries: false,
+            stripes: None,
             is_calm: false,
             duration: dice.range(40, 160) * SECOND,
             pause: if is_quiet { 1000 * SECOND } else { dice.magnitude(2 * SECOND, 20 * SECOND) },

@@ -34,12 +34,14 @@ pub struct Seed {
     pub libraries: bool,
     /// Whether nothing goes wrong while slices are divided and moved.
     pub calm: bool,
+    /// Whether files are striped.
+    pub stripes: bool,
 }
 
 impl Seed {
     /// The world that this number draws.
     pub fn drawn(number: u64) -> Self {
-        Self { number, slices: None, libraries: false, calm: false }
+        Self { number, slices: None, libraries: false, calm: false, stripes: false }
     }
 }
 
@@ -47,7 +49,9 @@ impl Display for Seed {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.number)?;
         self.slices.map_or(Ok(()), |slices| write!(f, " --slices {slices}"))?;
-        for (is_so, option) in [(self.libraries, " --libraries"), (self.calm, " --calm")] {
+        let options =
+            [(self.libraries, " --libraries"), (self.calm, " --calm"), (self.stripes, " --stripes")];
+        for (is_so, option) in options {
             f.write_str(if is_so { option } else { "" })?;
         }
         Ok(())
@@ -100,7 +104,7 @@ pub fn seeds(
 }
 
 /// The seeds that once failed: one a line, with the number of slices if there are several (0: the seed decides), `libraries` if these ask, `calm` if
-/// nothing goes wrong, and what they found behind a `#`.
+/// nothing goes wrong, `stripes` if files are striped, and what they found behind a `#`.
 pub fn corpus(text: &str) -> Vec<Seed> {
     let seed = |line: &str| {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
@@ -109,7 +113,8 @@ pub fn corpus(text: &str) -> Vec<Seed> {
         let slices = words.iter().find_map(|word| word.parse().ok()).unwrap_or(1);
         let has = |word| words.contains(&word);
         let slices = Some(slices).filter(|slices| *slices > 0);
-        Some(Seed { number, slices, libraries: has("libraries"), calm: has("calm") })
+        let (libraries, calm, stripes) = (has("libraries"), has("calm"), has("stripes"));
+        Some(Seed { number, slices, libraries, calm, stripes })
     };
     text.lines().filter_map(seed).collect()
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use magma_common::client::HostPort;
 use magma_common::error::FlareError;
 use magma_common::proto::Reply;
+use magma_common::stripes::StripeUnit;
 use magma_common::topology::{DEFAULT_PORT, Epoch, NODE_PORT_OFFSET, Replica, Seq, SliceId, Topology};
 use magma_volcano::coordinator::Change;
 use magma_volcano::life::{self, Origin, Profile};
@@ -75,8 +76,8 @@ pub struct Passed {
 /// How a volcano begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
-    /// It founds the network, with so many slices.
-    Found(u32),
+    /// It founds the network, with so many slices, and files striped by this unit.
+    Found(u32, Option<StripeUnit>),
     /// It asks others to take it in.
     Join,
     /// It was a member before.
@@ -225,7 +226,7 @@ impl Volcano {
             ..OpenOptions::default()
         };
         let origin = match self.beginning {
-            Beginning::Found(slices) => Origin::Found { slices, stripes: None },
+            Beginning::Found(slices, stripes) => Origin::Found { slices, stripes },
             Beginning::Join => Origin::Join(contacts.iter().map(|place| node_address(*place)).collect()),
             Beginning::Resume => Origin::Resume,
         };
@@ -254,7 +255,7 @@ impl Volcano {
         self.node = Some(node);
         self.life = Some(life);
         self.run += 1;
-        if matches!(self.beginning, Beginning::Found(_)) {
+        if matches!(self.beginning, Beginning::Found(..)) {
             self.beginning = Beginning::Resume;
         }
         Ok(life)

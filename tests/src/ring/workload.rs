@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use magma_common::attr::{Attr, Kind, SetAttr};
+use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::name::Name;
 use magma_common::proto::operation::{
@@ -11,13 +12,14 @@ use magma_common::proto::operation::{
 use magma_common::proto::{Durability, Reply, Request};
 
 use super::dice::Dice;
+use super::striping::Striped;
 
 /// Names in every directory.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// Flares that a client remembers.
 const REMEMBERED: usize = 10;
 /// What is read at a time, in bytes.
-const READ_LENGTH: u32 = 1 << 20;
+pub const READ_LENGTH: u32 = 1 << 20;
 /// No file grows beyond about this, in bytes.
 const LARGE: u64 = 160 << 10;
 
@@ -58,6 +60,7 @@ pub struct Known {
     /// What it holds open, and how often.
     pub opens: Vec<(Handle, u32)>,
     locked: Vec<Handle>,
+    striped: Striped,
 }
 
 impl Known {
@@ -81,13 +84,15 @@ impl Known {
     }
 
     /// An operation was answered.
-    pub fn learn(&mut self, request: &Request, reply: &Reply) {
+    pub fn learn(&mut self, request: &Request, payload: &Bytes, reply: &Reply) {
+        self.striped.learn(request, payload, reply);
         match reply {
             Reply::Lookup(found) => self.see(&found.attr),
             Reply::Getattr(attr) => self.see(attr),
             Reply::Create(made) | Reply::Mkdir(made) | Reply::Symlink(made) => self.see(&made.attr),
             Reply::Link(linked) => self.see(&linked.attr),
             Reply::Read(read) => self.see(&read.attr),
+            Reply::Layout(layout) => self.see(&layout.attr),
             _ => {}
         }
         let opened = match (request, reply) {
@@ -110,8 +115,18 @@ impl Known {
         }
     }
 
+    /// An operation was refused.
+    pub fn learn_refusal(&mut self, request: &Request, error: FlareError) {
+        match error {
+            FlareError::Stale => self.is_stale(request),
+            FlareError::Striped => self.striped.is_striped(request),
+            _ => {}
+        }
+    }
+
     /// A handle turned out to be stale.
-    pub fn is_stale(&mut self, request: &Request) {
+    fn is_stale(&mut self, request: &Request) {
+        self.striped.is_stale(request);
         if let Some(handle) = request.handle().filter(|handle| *handle != Handle::root()) {
             self.forget(handle);
         }
@@ -156,8 +171,23 @@ fn name(dice: &mut Dice) -> Name {
     Name::new(dice.pick(&NAMES).as_bytes().to_vec()).expect("they are names")
 }
 
-/// The next thing that a client wants. `number`: of the operation; no two write the same bytes.
-pub fn wish(mix: &Mix, known: &Known, client: usize, number: usize, dice: &mut Dice) -> Wish {
+/// The next thing that a client wants, of the stripes of a file if it knows some and deals with them itself. `number`: of the operation; no
+/// two write the same bytes.
+pub fn wish(mix: &Mix, known: &mut Known, client: usize, number: usize, dice: &mut Dice) -> Wish {
+    match known.striped.wish(number, dice) {
+        Some((request, payload)) => {
+            Wish { request, payload, durability: durability(dice), deadline_ms: None }
+        }
+        None => wish_of_names(mix, known, client, number, dice),
+    }
+}
+
+fn durability(dice: &mut Dice) -> Durability {
+    if dice.one_in(7) { Durability::Stable } else { Durability::Replicated }
+}
+
+/// The next thing that a user of a file system wants.
+pub fn wish_of_names(mix: &Mix, known: &Known, client: usize, number: usize, dice: &mut Dice) -> Wish {
     let mut payload = Bytes::new();
     let mut deadline_ms = None;
     let set = SetAttr::default;
@@ -226,8 +256,7 @@ pub fn wish(mix: &Mix, known: &Known, client: usize, number: usize, dice: &mut D
         _ => known.file(dice).map(|(handle, _)| Readlink { handle }.into()),
     };
     let request = request.unwrap_or_else(|| Lookup { dir: Handle::root(), name: name(dice) }.into());
-    let durability = if dice.one_in(7) { Durability::Stable } else { Durability::Replicated };
-    Wish { request, payload, durability, deadline_ms }
+    Wish { request, payload, durability: durability(dice), deadline_ms }
 }
 
 /// Lists a directory.
@@ -237,7 +266,12 @@ pub fn listing(dir: Handle) -> Request {
 
 /// Reads a file.
 pub fn read(handle: Handle) -> Request {
-    Read { handle, offset: 0, length: READ_LENGTH, opened: true }.into()
+    read_of(handle, READ_LENGTH)
+}
+
+/// Reads the first bytes of a file.
+pub fn read_of(handle: Handle, length: u32) -> Request {
+    Read { handle, offset: 0, length, opened: true }.into()
 }
 
 fn lock(handle: Handle, client: usize, kind: LockKind, wait: bool) -> Request {
@@ -246,7 +280,7 @@ fn lock(handle: Handle, client: usize, kind: LockKind, wait: bool) -> Request {
 }
 
 /// Bytes none of which is zero, and which say whose they are.
-fn bytes_of(number: usize, dice: &mut Dice) -> Bytes {
+pub fn bytes_of(number: usize, dice: &mut Dice) -> Bytes {
     let length = match dice.below(10) {
         0 => dice.range(17 << 10, 60 << 10),
         1 => dice.range(60 << 10, 90 << 10),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::proto::{Reply, Request};
+use magma_common::stripes::StripeUnit;
 use magma_common::topology::{Seq, SliceId, Topology, VolcanoId};
 use magma_volcano::node::Effect;
 use magma_volcano::node::message::{Envelope, Message};
@@ -99,10 +100,12 @@ type Done = Result<(), Violation>;
 impl World {
     /// The world of a seed; its databases lie in this folder.
     pub fn new(seed: Seed, folder: &Path, trace: Trace) -> Self {
-        let Seed { number: seed, slices, libraries, calm } = seed;
+        let Seed { number: seed, slices, libraries, calm, stripes } = seed;
         let scenario = Scenario::draw(&mut Dice::new(seed, "scenario"));
         let scenario = scenario.seasoned(&mut Dice::new(seed, "seasoning"));
-        let scenario = Scenario { libraries, ..scenario.cut(slices, &mut Dice::new(seed, "slices")) };
+        let stripes = stripes.then_some(StripeUnit::SMALLEST);
+        let scenario =
+            Scenario { libraries, stripes, ..scenario.cut(slices, &mut Dice::new(seed, "slices")) };
         let scenario = if calm { scenario.calmed(&mut Dice::new(seed, "calm")) } else { scenario };
         trace.say(0, || format!("seed {seed}: {scenario:?}"));
         let libraries = Libraries::new(Dice::new(seed, "libraries"));
@@ -141,8 +144,7 @@ impl World {
             scenario,
         };
         for place in 0..world.scenario.volcanos {
-            let beginning =
-                if place == 0 { Beginning::Found(world.scenario.slices) } else { Beginning::Join };
+            let beginning = if place == 0 { world.scenario.foundation() } else { Beginning::Join };
             world.add_volcano(beginning);
             world.after(place as Time * 300 * MILLISECOND, Event::Trouble(Trouble::Start(place)));
         }

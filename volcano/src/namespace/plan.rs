@@ -26,6 +26,8 @@ pub struct Caller<'a> {
     pub credentials: &'a Credentials,
     /// Whose locks and opens they are.
     pub session: SessionId,
+    /// What it does has to be on disk before it is answered.
+    pub stable: bool,
 }
 
 /// Who holds flares open. It decides whether a flare without a name dies.

@@ -45,7 +45,7 @@ use magma_common::error::FlareError;
 use magma_common::key::Key;
 use magma_common::key::KeyRange;
 use magma_common::proto::frame::RequestHeader;
-use magma_common::proto::{Failure, Reply, Request};
+use magma_common::proto::{Durability, Failure, Reply, Request};
 use magma_common::time::Timestamp;
 use magma_common::topology::{BootId, Epoch, Replica, Seq, SliceId, Topology, VolcanoId};
 
@@ -64,6 +64,7 @@ pub use self::state::SliceRef;
 pub use self::view::SliceView;
 use self::waits::LockWaits;
 use crate::coordinator::SliceChange;
+use crate::namespace::Caller;
 use crate::node::message::SliceMessage;
 use crate::planted::{Bug, planted};
 use crate::store::{BodyRead, Store, StoreError, SyncBodies, SyncJob};
@@ -94,6 +95,19 @@ pub struct Call {
     pub request: Request,
     /// Bulk data.
     pub payload: Bytes,
+}
+
+impl Call {
+    /// Whether what it does has to be on disk before it is answered.
+    fn is_stable(&self) -> bool {
+        self.header.durability == Durability::Stable && self.request.mutates()
+    }
+
+    /// On whose behalf it is done.
+    fn caller(&self) -> Caller<'_> {
+        let (credentials, session) = (&self.header.credentials, self.header.session);
+        Caller { credentials, session, stable: self.is_stable() }
+    }
 }
 
 /// What a request came to.

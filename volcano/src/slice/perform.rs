@@ -5,7 +5,7 @@ use magma_common::attr::Wcc;
 use magma_common::error::FlareError;
 use magma_common::handle::{BirthNumber, Handle};
 use magma_common::proto::operation::{Outcome, WriteReply};
-use magma_common::proto::{Durability, OpId, Reply, Request};
+use magma_common::proto::{OpId, Reply, Request};
 use magma_common::topology::{Position, Seq};
 
 use super::across::facts::Known;
@@ -16,7 +16,7 @@ use super::orphans::Search;
 use super::waits::Blocked;
 use super::{Call, Now, Slice, SliceView, Trouble, Verdict};
 use crate::dht::{self, DhtState};
-use crate::namespace::{self, Caller, Moment, Plan, Planned, Stop};
+use crate::namespace::{self, Moment, Plan, Planned, Stop};
 use crate::planted::{Bug, planted};
 use crate::record::{Change, Record};
 use crate::rows::{BodyId, Content};
@@ -154,7 +154,7 @@ impl Slice<'_> {
             return Ok(refused(FlareError::TooManyOpen));
         }
         let last_release = self.note_release(call);
-        let caller = Caller { credentials: &call.header.credentials, session: call.header.session };
+        let caller = call.caller();
         let moment = self.moment(now, id);
         let (known, range) = (Known::default(), self.range());
         let store = SliceView::new(self.store, self.identity.slice, range, *self.space_elsewhere);
@@ -323,9 +323,8 @@ impl Slice<'_> {
 
     /// What must have happened before this request may be answered.
     pub(super) fn need(&self, call: &Call) -> Result<Need, Trouble> {
-        let durable = matches!(call.request, Request::Commit(_) | Request::CommitPart(_))
-            || (call.header.durability == Durability::Stable && call.request.mutates());
-        if !durable {
+        let commits = matches!(call.request, Request::Commit(_) | Request::CommitPart(_));
+        if !commits && !call.is_stable() {
             return Ok(Need::Logged);
         }
         let handle = match &call.request {

@@ -241,7 +241,7 @@ impl LibraryClient {
         }
         if self.may_wish() && now >= self.next_wish {
             self.next_wish = now + self.dice.below(2 * self.pace) + 1;
-            let wish = workload::wish(&self.mix, &self.known, self.index, number, &mut self.dice);
+            let wish = workload::wish_of_names(&self.mix, &self.known, self.index, number, &mut self.dice);
             self.ask(now, wish);
         }
         if self.wants_to_read()
@@ -348,9 +348,8 @@ impl LibraryClient {
                 let found = found.filter(|(_, kind)| matches!(kind, Kind::Directory | Kind::File));
                 self.to_read.get_or_insert_default().extend(found);
             }
-            Ok((reply, _)) => self.known.learn(&running.request, reply),
-            Err(FlareError::Stale) => self.known.is_stale(&running.request),
-            Err(_) => {}
+            Ok((reply, _)) => self.known.learn(&running.request, &Bytes::new(), reply),
+            Err(error) => self.known.learn_refusal(&running.request, *error),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use magma_common::error::FlareError;
 use magma_common::proto::frame::{self, Frame, RequestFrame, StreamClass, Tag};
-use magma_common::proto::{Durability, Failure, OpId, Reply, SessionId};
+use magma_common::proto::{Durability, Failure, OpId, Reply, Request, SessionId};
 use magma_common::topology::Seq;
 use magma_volcano::slice::Call;
 
@@ -108,6 +108,8 @@ pub struct Traffic {
     asked: BTreeMap<u64, Begun>,
     /// Those of the library itself that have an id.
     own: BTreeMap<OpId, usize>,
+    /// What is asked piece by piece on behalf of users: the pieces without an id, by the user's token and what they are.
+    pieces: BTreeMap<u64, BTreeMap<(u16, Bytes), Begun>>,
     /// When the try was sent that an operation's last answer belongs to, and when that had left the volcano.
     heard: BTreeMap<usize, (Time, Time)>,
     /// When the libraries are to be woken.
@@ -131,6 +133,22 @@ fn wire_of(try_number: u64) -> Option<(WireId, Tag)> {
 fn leaves_open(answer: &Result<(Reply, Bytes), FlareError>) -> bool {
     use FlareError::{Interrupted, Io, SessionEnded, TimedOut};
     matches!(answer, Err(SessionEnded | TimedOut | Io | Interrupted))
+}
+
+/// Whether a library may do it by several requests, if files are striped. Then each of them is an operation.
+fn goes_in_pieces(request: &Request) -> bool {
+    use Request::{Commit, CommitPart, Layout, Read, ReadStripe, Write, WriteDone, WriteStripe};
+    matches!(
+        request,
+        Read(_)
+            | Write(_)
+            | Commit(_)
+            | Layout(_)
+            | ReadStripe(_)
+            | WriteStripe(_)
+            | WriteDone(_)
+            | CommitPart(_)
+    )
 }
 
 impl Route {
@@ -178,6 +196,9 @@ impl World {
     }
 
     fn is_answered(&mut self, done: Done) {
+        if self.traffic.pieces.remove(&done.token).is_some() {
+            return;
+        }
         let Some(begun) = self.traffic.asked.remove(&done.token) else { return self.is_kept(done) };
         let operation = &mut self.history.operations[begun.operation];
         let is_open = leaves_open(&done.answer);
@@ -287,7 +308,13 @@ impl World {
     /// The operation of the history that a frame carries; it begins if this is its first one.
     fn operation_of(&mut self, client: usize, frame: &RequestFrame, token: Option<u64>) -> usize {
         let (id, session) = (frame.header.op_id(), frame.header.session);
+        let request = frame.request().expect("a request that was sent can be decoded");
+        let piece = (frame.opcode, frame.body.clone());
+        let of_pieces = token.filter(|_| self.scenario.stripes.is_some() && goes_in_pieces(&request));
+        let pieces = of_pieces.map(|token| self.traffic.pieces.entry(token).or_default());
+        let token = token.filter(|_| of_pieces.is_none());
         let known = match (token, id) {
+            (None, None) if of_pieces.is_some() => pieces.and_then(|pieces| pieces.get(&piece).copied()),
             (Some(token), _) => self.traffic.asked.get(&token).copied(),
             (None, Some(id)) => {
                 let operation = self.traffic.own.get(&id);
@@ -302,7 +329,6 @@ impl World {
         if let Some(former) = known {
             self.history.operations[former.operation].in_doubt = true;
         }
-        let request = frame.request().expect("a request that was sent can be decoded");
         let asked = Asked {
             client,
             by_library: true,
@@ -321,7 +347,10 @@ impl World {
             (None, Some(id)) => {
                 self.traffic.own.insert(id, operation);
             }
-            (None, None) => {}
+            (None, None) => {
+                let pieces = of_pieces.and_then(|token| self.traffic.pieces.get_mut(&token));
+                pieces.map(|pieces| pieces.insert(piece, Begun { operation, id, session }));
+            }
         }
         operation
     }

@@ -319,7 +319,7 @@ fn help_lists_every_command_on_a_line_of_its_own() {
         );
     }
     assert!(help.lines().all(|line| line.len() <= 100), "{help}");
-    assert_eq!(answer(&small(), "help lava").lines().count(), 14);
+    assert_eq!(answer(&small(), "help lava").lines().count(), 15);
     assert_eq!(answer(&small(), "help pwd"), "pwd                  show the directory we are in\n");
 }
 

@@ -51,14 +51,23 @@ pub(in crate::namespace) fn write(
     offset: u64,
     data: &Bytes,
 ) -> Result<(), Stop> {
-    write_to(plan, row, None, offset, data)
+    write_to(plan, row, &Target::default(), offset, data)
 }
 
-/// The same; if the flare needs a body and has none, it gets this one.
+/// Where bytes go.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::namespace) struct Target {
+    /// The flare's body from now on, if it needs one and has none.
+    pub body: Option<BodyId>,
+    /// The record carries them even if they are appended: when that is on disk, so are they, whether the body is or not.
+    pub in_log: bool,
+}
+
+/// The same, to a target that is chosen by the caller.
 pub(in crate::namespace) fn write_to(
     plan: &mut Plan<'_>,
     row: &mut FlareRow,
-    new: Option<BodyId>,
+    target: &Target,
     offset: u64,
     data: &Bytes,
 ) -> Result<(), Stop> {
@@ -74,14 +83,18 @@ pub(in crate::namespace) fn write_to(
         }
         plan.push(Change::PutInline { flare: row.key(), data: bytes.freeze() });
     } else {
-        let (body, high) = body_of(plan, row, new)?;
+        let (body, high) = body_of(plan, row, target.body)?;
         let below = high.clamp(offset, end) - offset;
         if below > 0 {
             let data = data.slice(..below as usize);
             change_body(plan, row, body, BodyChange::Overwrite { offset, data });
         }
         if offset + below < end {
-            plan.append(row.handle, body, offset + below, data.slice(below as usize..));
+            let (offset, data) = (offset + below, data.slice(below as usize..));
+            plan.append(row.handle, body, offset, data.clone());
+            if target.in_log {
+                change_body(plan, row, body, BodyChange::Overwrite { offset, data });
+            }
             row.content = Content::Body { body, high: end };
         }
     }

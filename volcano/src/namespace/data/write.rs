@@ -31,7 +31,7 @@ pub(in crate::namespace) fn write(
     let end = offset.saturating_add(payload.len() as u64);
     let head = stripes::head_of(&row).filter(|head| end > head.unit.bytes());
     if let Some(head) = head.filter(|_| !payload.is_empty()) {
-        stripes::write(plan, who, (&row, head), offset, payload)?;
+        stripes::write(plan, caller, (&row, head), offset, payload)?;
         let unit = Some(head.unit);
         return Ok(WriteReply { offset, verifier: 0, wcc: plan.wcc(&op.handle)?, unit });
     }

@@ -12,6 +12,7 @@ use magma_common::proto::limits::MAX_LINKS;
 
 use super::child::BYTES_PER_FLARE;
 use super::{entry, reference, stripe};
+use crate::namespace::data::content::Target;
 use crate::namespace::plan::{Plan, Stop};
 use crate::namespace::{acl, create};
 use crate::record::Change;
@@ -154,7 +155,10 @@ pub fn carry_out(plan: &mut Plan<'_>, key: &Key, step: &Step) -> Result<(), Stop
         Step::GainStripe { link, cut } => stripe::gain(plan, key, link, *cut),
         Step::LoseStripe(link) => stripe::lose(plan, key, link),
         Step::ForgetTrim { trim, cut } => stripe::forget_trim(plan, key, *trim, *cut),
-        Step::Fill { stripe, offset, data, body } => stripe::fill(plan, stripe, (*offset, data), *body),
+        Step::Fill { stripe, offset, data, body, stable } => {
+            let target = Target { body: Some(*body), in_log: *stable };
+            stripe::fill(plan, stripe, (*offset, data), &target)
+        }
         Step::ClearEnd { stripe, from, cut } => stripe::clear_end(plan, stripe, *from, *cut),
         Step::DropStripe { stripe } => stripe::drop(plan, stripe),
         Step::MoveDirectory => Ok(()),

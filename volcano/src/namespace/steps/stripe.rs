@@ -7,12 +7,12 @@ use magma_common::key::Key;
 use magma_common::proto::Credentials;
 
 use super::reference;
-use crate::namespace::data::content;
+use crate::namespace::data::content::{self, Target};
 use crate::namespace::plan::{Plan, Stop};
 use crate::namespace::privileges;
 use crate::namespace::stripes::{name_of, stripes_from};
 use crate::record::Change;
-use crate::rows::{BodyId, EntryRow, FlareRow, Head, Life, Striping, Trim};
+use crate::rows::{EntryRow, FlareRow, Head, Life, Striping, Trim};
 use crate::transaction::StripeLink;
 
 /// The row of a head.
@@ -109,15 +109,15 @@ fn stripe(plan: &mut Plan<'_>, handle: &Handle) -> Result<Option<(FlareRow, u64)
     }))
 }
 
-/// A stripe gets bytes, and this body if it needs one.
+/// A stripe gets bytes.
 pub(super) fn fill(
     plan: &mut Plan<'_>,
     handle: &Handle,
     (offset, data): (u64, &Bytes),
-    body: BodyId,
+    target: &Target,
 ) -> Result<(), Stop> {
     let Some((mut row, _)) = stripe(plan, handle)? else { return Ok(()) };
-    content::write_to(plan, &mut row, Some(body), offset, data)?;
+    content::write_to(plan, &mut row, target, offset, data)?;
     plan.touch_content(&mut row);
     plan.put(row);
     Ok(())

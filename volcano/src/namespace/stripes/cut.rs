@@ -5,6 +5,7 @@ use magma_common::error::FlareError;
 use super::{head_of, stripes_from};
 use crate::namespace::data::content;
 use crate::namespace::plan::{Plan, Stop};
+use crate::planted::{Bug, planted};
 use crate::rows::{FlareRow, Head, Striping, Trim};
 
 /// Stripes of one file whose ends may wait to be cleared.
@@ -36,7 +37,7 @@ fn cut(plan: &Plan<'_>, row: &FlareRow, mut head: Head, size: u64) -> Result<Hea
         && from > 0
         && !head.is_dying(last)
         && stripes_from(plan, &key, last, 1)?.iter().any(|entry| entry.cookie == last);
-    if is_cut {
+    if is_cut && !planted(Bug::KeepTrimmedBytes) {
         let known = head.trimmed(last);
         if known.is_none() && head.trims.len() >= MAX_TRIMS {
             // They are being cleared.

@@ -5,14 +5,14 @@ use magma_common::attr::Kind;
 use magma_common::error::FlareError;
 use magma_common::handle::{BirthNumber, Handle};
 use magma_common::key::BirthString;
-use magma_common::proto::Credentials;
 use magma_common::stripes::StripePart;
 
 use super::shed::drop_dying;
 use super::{name_of, take};
 use crate::namespace::data::content;
-use crate::namespace::plan::{Plan, Stop};
+use crate::namespace::plan::{Caller, Plan, Stop};
 use crate::namespace::steps::child::BYTES_PER_FLARE;
+use crate::planted::{Bug, planted};
 use crate::record::Change;
 use crate::rows::{BodyId, Content, FIRST_COOKIE, FlareRow, Head, Life, ReferenceRow, Striping, Trim};
 use crate::transaction::{Newborn, Step, StripeLink};
@@ -23,7 +23,7 @@ const DROPPED_BY_WRITE: usize = 32;
 /// Writes bytes at an offset of a striped file, some of them beyond its first unit.
 pub(in crate::namespace) fn write(
     plan: &mut Plan<'_>,
-    who: &Credentials,
+    caller: &Caller<'_>,
     (row, head): (&FlareRow, &Head),
     offset: u64,
     data: &Bytes,
@@ -38,11 +38,17 @@ pub(in crate::namespace) fn write(
         return Err(FlareError::Unavailable.into());
     }
     let own = parts.iter().find(|part| part.number == 0).map_or(Bytes::new(), |part| bytes_of(part, data));
-    take(plan, key, Step::Extend { credentials: who.clone(), offset, data: own, end })?;
+    take(plan, key, Step::Extend { credentials: caller.credentials.clone(), offset, data: own, end })?;
     for part in stripes() {
         let stripe = writable(plan, row, head, part.number)?;
         let body = BodyId(plan.random());
-        let fill = Step::Fill { stripe, offset: part.offset, data: bytes_of(part, data), body };
+        let fill = Step::Fill {
+            stripe,
+            offset: part.offset,
+            data: bytes_of(part, data),
+            body,
+            stable: caller.stable && !planted(Bug::FillOutsideLog),
+        };
         take(plan, stripe.key, fill)?;
     }
     Ok(())

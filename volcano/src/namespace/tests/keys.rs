@@ -73,7 +73,7 @@ fn nothing_is_born_with_a_reserved_birth_number() {
     let made = world.plan(|plan| {
         let mut zero = || 0;
         let mut plan = crate::namespace::Plan::new(plan.view, plan.opens, plan.moment, &mut zero);
-        let caller = crate::namespace::Caller { credentials: &root(), session: SESSION };
+        let caller = crate::namespace::Caller { credentials: &root(), session: SESSION, stable: false };
         let request = guarded(Handle::root(), "f", 0o600).into();
         crate::namespace::execute(&mut plan, &caller, &request, &bytes::Bytes::new())
     });

@@ -50,7 +50,7 @@ fn no_more_links_than_the_limit_but_renaming_goes_on() {
     let file = world.create(&root(), Handle::root(), "f");
     // So many names would take a test too long to make; only their number matters here.
     world.memory.flares.get_mut(&file.key).unwrap().nlink = MAX_LINKS;
-    let caller = crate::namespace::Caller { credentials: &root(), session: SESSION };
+    let caller = crate::namespace::Caller { credentials: &root(), session: SESSION, stable: false };
     let link = Link { handle: file, dir: Handle::root(), name: name("g") }.into();
     let refused = world.plan(|plan| crate::namespace::execute(plan, &caller, &link, &bytes::Bytes::new()));
     let Err(crate::namespace::Stop::Failure(failure)) = refused else { panic!("refused") };

@@ -72,7 +72,7 @@ fn a_reply_never_outgrows_its_limit() {
     let mut world = World::new();
     let dir = world.mkdir(&root(), Handle::root(), "d");
     for i in 0..1000 {
-        let caller = crate::namespace::Caller { credentials: &root(), session: SESSION };
+        let caller = crate::namespace::Caller { credentials: &root(), session: SESSION, stable: false };
         let request = guarded(dir, &format!("{i:0255}"), 0o600).into();
         world.plan(|plan| crate::namespace::execute(plan, &caller, &request, &bytes::Bytes::new())).unwrap();
     }

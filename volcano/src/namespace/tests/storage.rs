@@ -60,7 +60,7 @@ fn a_damaged_block_fails_its_reader_and_nobody_else() {
 fn a_failing_database_is_no_answer() {
     let mut world = World::new();
     world.memory.broken = true;
-    let caller = Caller { credentials: &root(), session: SESSION };
+    let caller = Caller { credentials: &root(), session: SESSION, stable: false };
     let request = Getattr { handle: Handle::root() }.into();
     let done = world.plan(|plan| execute(plan, &caller, &request, &Bytes::new()));
     assert!(matches!(done, Err(Stop::Store(ReadError::Damaged { .. }))));

@@ -121,7 +121,7 @@ impl World {
         payload: &Bytes,
     ) -> Result<(O::Reply, Bytes), Box<Failure>> {
         let request = op.into();
-        let caller = Caller { credentials: who, session: SESSION };
+        let caller = Caller { credentials: who, session: SESSION, stable: false };
         let (random, seq) = (self.random, self.seq + 1);
         let split = self.split.perform(
             &self.memory,

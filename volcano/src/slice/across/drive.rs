@@ -19,7 +19,7 @@ use super::settle::Driven;
 use super::snapshot::Snapshot;
 use super::view::AcrossView;
 use super::{MAX_ATTEMPTS, MAX_UNSETTLED, SAY_AGAIN};
-use crate::namespace::{self, Caller, Moment, Plan, Planned, Steps, Stop};
+use crate::namespace::{self, Moment, Plan, Planned, Steps, Stop};
 use crate::planted::{Bug, planted};
 use crate::record::Change;
 use crate::slice::gate::Need;
@@ -200,8 +200,7 @@ impl Slice<'_> {
             drawn += 1;
             draws.get(drawn - 1).copied().unwrap_or_default()
         };
-        let caller =
-            Caller { credentials: &running.call.header.credentials, session: running.call.header.session };
+        let caller = running.call.caller();
         let mut plan = Plan::new(&view, &*self.sessions, moment, &mut draw);
         let done = namespace::execute(&mut plan, &caller, &running.call.request, &running.call.payload);
         let planned = if done.is_ok() { plan.finish() } else { Planned::default() };
