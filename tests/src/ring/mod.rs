@@ -65,6 +65,8 @@ use self::world::World;
 const AFTERWARDS: Time = 4 * SECOND;
 /// Then everything that was asked is answered within this time.
 const PATIENCE: Time = 30 * SECOND;
+/// The whole tree is read within this time: one flare after the other.
+const READING: Time = 120 * SECOND;
 /// Where nothing goes wrong, every operation is answered within this time.
 const CALM_PATIENCE: Time = 3 * SECOND;
 /// And everything is at rest within this time: a copy that was lost often is taken back after five minutes at the latest, and
@@ -118,7 +120,7 @@ fn go_through(world: &mut World) -> Result<(), Violation> {
     let reader = world.clients.iter().position(|client| client.phase() != Phase::Gone).unwrap_or(0);
     world.clients[reader].read_everything();
     world.client_acts(reader);
-    wait(world, PATIENCE, "progress: the whole tree is read", |world| {
+    wait(world, READING, "progress: the whole tree is read", |world| {
         (!world.clients[reader].is_done()).then(|| "it is not".into())
     })?;
     world.all_clients(Phase::Leaving);
