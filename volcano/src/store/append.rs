@@ -79,6 +79,10 @@ impl Store {
         let limit = &self.upkeep.options;
         if bodies.pending_bytes() > limit.overlay_bytes || bodies.pending_changes() > limit.overlay_changes {
             self.sync_now(super::SyncBodies::None)?;
+            let bodies = self.bodies.get_mut();
+            if bodies.lacks_room() {
+                return Err(StoreError::NoSpace(bodies.root().to_path_buf()));
+            }
         }
         Ok(())
     }

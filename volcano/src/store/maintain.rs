@@ -215,7 +215,7 @@ impl Store {
         let unsynced = bodies.unsynced_bodies();
         let bodies_due = landing.bodies
             || unsynced > self.upkeep.options.bodies / 2
-            || (unsynced > 0
+            || ((unsynced > 0 || bodies.lacks_room())
                 && now.saturating_sub(self.upkeep.bodies_synced_at) >= self.upkeep.options.body_interval);
         let copy = self.upkeep.copy_due(self.db.wal_bytes());
         let unlink = self.dropped_files()?;

@@ -373,6 +373,9 @@ impl<'a> Replay<'a> {
         }
         append::apply(entry, lsn, self.db, self.bodies, rows)?;
         self.bodies.settle(self.db, lsn)?;
+        if self.bodies.lacks_room() {
+            return Err(StoreError::NoSpace(self.bodies.root().to_path_buf()).into());
+        }
         for change in entry.changes().iter().filter(|_| rows) {
             if let Change::Body { body, flare, change: BodyChange::Reserve { offset, length } } = change {
                 append::reserve_again(self.db, self.bodies, (*body, *flare), (*offset, *length))?;

@@ -166,40 +166,70 @@ impl Bodies {
         Ok(())
     }
 
-    /// Writes the changes of records up to `through`, which are on disk, to the files.
+    /// Writes the changes of records up to `through`, which are on disk, to the files. If there is no room for one, over a hole, it waits with
+    /// all later ones: the log keeps them, and readers see them.
     pub(in crate::store) fn settle(&mut self, db: &Db, through: Lsn) -> Result<(), StoreError> {
-        let mut touched = BTreeSet::new();
-        while self.pending.front().is_some_and(|pending| pending.lsn <= through) {
-            let Some(pending) = self.pending.pop_front() else { break };
-            if let Piece::Data(bytes) = &pending.piece {
-                self.pending_bytes = self.pending_bytes.saturating_sub(bytes.len() as u64);
+        let mut settled = through;
+        let lacked_room = std::mem::take(&mut self.lacks_room);
+        while self.pending.front().is_some_and(|pending| pending.lsn <= through)
+            && let Some(pending) = self.pending.pop_front()
+        {
+            match self.write(db, &pending) {
+                Ok(()) => {
+                    if let Piece::Data(bytes) = &pending.piece {
+                        self.pending_bytes = self.pending_bytes.saturating_sub(bytes.len() as u64);
+                    }
+                }
+                Err(StoreError::NoSpace(path)) => {
+                    if !lacked_room {
+                        let path = path.display();
+                        tracing::warn!(target: "volcano", %path, "no room for bytes that were written: they wait in the log");
+                    }
+                    settled = pending.lsn.before();
+                    self.pending.push_front(pending);
+                    self.lacks_room = true;
+                    break;
+                }
+                Err(error) => return Err(error),
             }
-            // one that was dropped since has nothing lying over it any more, or was brought in anew
-            let is_over = |state: &BodyState| state.overlay.is_empty() || pending.lsn < state.born;
-            if self.states.get(&pending.body).is_none_or(is_over) {
-                continue;
+        }
+        // of the record that waits, some bodies may have their changes already
+        let (written, lacks_room) = (std::mem::take(&mut self.written), self.lacks_room);
+        for body in written {
+            self.state(db, body)?.overlay.settle(settled);
+            if lacks_room {
+                self.written.insert(body);
             }
-            let file = self.create(db, pending.body)?;
-            let (path, version) = (self.path_in_use(pending.body), self.next_version());
-            let state = self.state(db, pending.body)?;
-            state.changes.fetch_add(1, Ordering::AcqRel);
-            let written = match &pending.piece {
-                Piece::Data(bytes) => file.write_at(bytes, pending.offset),
-                Piece::Hole => file.punch(pending.offset, pending.end - pending.offset),
-            };
-            state.changes.fetch_add(1, Ordering::AcqRel);
-            state.version = version;
-            state.used = None;
-            state.overwritten_since.get_or_insert(pending.lsn);
-            // the record is acknowledged as on disk: to be full now is as bad as to fail
-            written.map_err(|source| StoreError::File { path, source })?;
-            touched.insert(pending.body);
         }
-        for body in touched {
-            self.state(db, body)?.overlay.settle(through);
-        }
-        self.settled = self.settled.max(through);
+        self.settled = self.settled.max(settled);
         Ok(())
+    }
+
+    /// Writes a change to its file, unless the body was dropped since or brought in anew.
+    fn write(&mut self, db: &Db, pending: &Pending) -> Result<(), StoreError> {
+        let is_over = |state: &BodyState| state.overlay.is_empty() || pending.lsn < state.born;
+        if self.states.get(&pending.body).is_none_or(is_over) {
+            return Ok(());
+        }
+        let file = self.create(db, pending.body)?;
+        let (path, version) = (self.path_in_use(pending.body), self.next_version());
+        let state = self.state(db, pending.body)?;
+        state.changes.fetch_add(1, Ordering::AcqRel);
+        let written = match &pending.piece {
+            Piece::Data(bytes) => file.write_at(bytes, pending.offset),
+            Piece::Hole => file.punch(pending.offset, pending.end - pending.offset),
+        };
+        state.changes.fetch_add(1, Ordering::AcqRel);
+        state.version = version;
+        state.used = None;
+        state.overwritten_since.get_or_insert(pending.lsn);
+        self.written.insert(pending.body);
+        written.map_err(|source| StoreError::file(&path, source))
+    }
+
+    /// Whether changes wait for room in the file system.
+    pub(in crate::store) fn lacks_room(&self) -> bool {
+        self.lacks_room
     }
 }
 

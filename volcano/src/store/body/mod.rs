@@ -70,6 +70,10 @@ pub(super) struct Bodies {
     new_folders: BTreeSet<PathBuf>,
     /// Every change up to here that was to be written to files has been written.
     settled: Lsn,
+    /// Bodies that were written to since.
+    written: BTreeSet<BodyId>,
+    /// The next change waits for room in the file system.
+    lacks_room: bool,
     /// Bodies with ranges written for the record to come.
     writing: Vec<BodyId>,
     now: Duration,
@@ -90,6 +94,8 @@ impl Bodies {
             pending_bytes: 0,
             new_folders: BTreeSet::new(),
             settled,
+            written: BTreeSet::new(),
+            lacks_room: false,
             writing: Vec::new(),
             now: Duration::ZERO,
             resting: rest::Resting::default(),

@@ -18,6 +18,7 @@ use crate::rows::BodyId;
 use crate::view::{ReadError, View};
 
 const BODY: BodyId = BodyId(0x0102_0304_0506_0708);
+const OTHER_BODY: BodyId = BodyId(0x0908_0706_0504_0302);
 
 fn reopen(dir: &Path) -> (Store, super::super::Opened) {
     Store::open(dir, real(), small(false, "boot")).unwrap()
@@ -350,6 +351,42 @@ fn a_full_disk_refuses_a_record_and_takes_it_when_there_is_room_again() {
     put_append(&mut store, BODY, &file, 0, &[2; 10]);
     assert_eq!(store.last(), last.next());
     assert_eq!(store.read_body(BODY, 0, 10).unwrap()[..], [2; 10]);
+}
+
+/// Nobody has reserved space for what lies over a hole.
+#[test]
+fn what_a_full_disk_has_no_room_for_waits_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(dir.path());
+    let (mut store, _) = open_sim(dir.path(), &disk, small(true, "boot")).unwrap();
+    let file = flare(1, Kind::File);
+    put(&mut store, vec![Change::PutFlare(file.clone())]);
+    put_append(&mut store, BODY, &file, 0, &[1; 100]);
+    put_append(&mut store, OTHER_BODY, &file, 0, &[1; 10]);
+    store.sync_now(SyncBodies::All).unwrap();
+    let body = disk.open(&body_file(dir.path())).unwrap();
+    body.truncate(50).unwrap();
+    let over = |body, byte| {
+        let data = vec![byte; 10].into();
+        body_change(body, &file, BodyChange::Overwrite { offset: 0, data })
+    };
+    let beyond = BodyChange::Overwrite { offset: 60, data: vec![2; 40].into() };
+    put(&mut store, vec![over(OTHER_BODY, 2), body_change(BODY, &file, beyond), over(OTHER_BODY, 3)]);
+    disk.set_full(true);
+    for _ in 0..2 {
+        store.sync_now(SyncBodies::All).unwrap();
+        assert_eq!(store.stable(), store.last());
+        assert_eq!(store.read_body(BODY, 60, 40).unwrap()[..], [2; 40]);
+        assert_eq!(store.read_body(OTHER_BODY, 0, 10).unwrap()[..], [3; 10]);
+    }
+    disk.set_full(false);
+    upkeep(&mut store, 100);
+    upkeep(&mut store, 200);
+    assert!(!store.bodies.get_mut().lacks_room());
+    let mut there = [0; 40];
+    assert_eq!(body.read_at(&mut there, 60).unwrap(), 40);
+    assert_eq!(there, [2; 40]);
+    assert_eq!(store.read_body(OTHER_BODY, 0, 10).unwrap()[..], [3; 10]);
 }
 
 #[test]
