@@ -51,6 +51,11 @@ impl Running {
     pub fn new(end: impl FnOnce() + Send + 'static) -> Self {
         Self(Some(Box::new(end)))
     }
+
+    /// Lets the task run to its end.
+    pub fn leave(mut self) {
+        self.0 = None;
+    }
 }
 
 impl Drop for Running {

@@ -230,3 +230,44 @@ fn writes_at_the_borders_of_stripes_are_whole() {
         assert_eq!(contents(&client, file).await, bytes_at(0, 5 * UNIT));
     });
 }
+
+/// A gateway has written, and its caller has not heard of it; another client has written meanwhile, and then another gateway gets the call again.
+#[test]
+fn a_call_that_comes_again_is_not_done_again() {
+    let (network, runtime) = (Network::striped(1, SLICES, "64K"), runtime());
+    runtime.block_on(async {
+        let (gateway, other) = (network.client().await, network.client().await);
+        let file = create(&gateway, "called").await;
+        let offset = 3 * UNIT - 10;
+        for (call, length) in [(1, 1000), (2, 300_000), (3, UNIT)] {
+            let at = WriteAt::Offset(offset);
+            let context = Context { call: Some(call), ..context() };
+            let op = Write { handle: file, at, opened: true };
+            let first: Bytes = vec![call as u8; length as usize].into();
+            gateway.write(&context, op.clone(), first.clone()).await.unwrap();
+            write(&other, file, at, bytes_at(offset, length)).await;
+            for client in [&other, &gateway] {
+                let reply = client.write(&context, op.clone(), first.clone()).await.unwrap();
+                assert_eq!(reply.offset, offset);
+            }
+            let there = contents(&other, file).await;
+            let range = offset as usize..(offset + length) as usize;
+            assert!(there[range] == bytes_at(offset, length), "call {call}");
+        }
+    });
+}
+
+#[test]
+fn a_long_append_is_whole() {
+    let (network, runtime) = (Network::striped(1, SLICES, "64K"), runtime());
+    runtime.block_on(async {
+        let client = network.client().await;
+        let file = create(&client, "long").await;
+        let mut end = 0;
+        for length in [UNIT - 7, 1 << 20, 100, 5 * UNIT] {
+            assert_eq!(write(&client, file, WriteAt::End, bytes_at(end, length)).await, end);
+            end += length;
+        }
+        assert!(contents(&client, file).await == bytes_at(0, end));
+    });
+}

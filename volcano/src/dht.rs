@@ -398,6 +398,7 @@ fn subjects(request: &Request) -> (Subject<'_>, Subject<'_>) {
         Request::WriteDone(op) => (&op.handle, None),
         Request::CommitPart(op) => (&op.part, None),
         Request::Shed(op) => (&op.handle, None),
+        Request::MakeStripes(op) => (&op.handle, None),
         Request::GetXattr(op) => (&op.handle, None),
         Request::SetXattr(op) => (&op.handle, None),
         Request::ListXattr(op) => (&op.handle, None),

@@ -47,7 +47,19 @@ pub enum Striping {
     Stripe {
         /// The cut number that it was told last.
         cut: u64,
+        /// How many bytes it can have.
+        unit: StripeUnit,
     },
+}
+
+impl Striping {
+    /// How many bytes of a file of this size are in the flare itself, or may be.
+    pub fn own_bytes(&self, size: u64) -> u64 {
+        match self {
+            Self::Head(head) => size.min(head.unit.bytes()),
+            Self::Whole | Self::Stripe { .. } => size,
+        }
+    }
 }
 
 /// What the head of a striped file knows of its stripes. Each of them has an entry there, under its number, which is also the entry's cookie.
@@ -162,11 +174,7 @@ impl FlareRow {
 
     /// Bytes of a regular file that are in this flare, or may be.
     pub fn own_bytes(&self) -> u64 {
-        match &self.striping {
-            _ if self.kind != Kind::File => 0,
-            Striping::Head(head) => self.size.min(head.unit.bytes()),
-            Striping::Whole | Striping::Stripe { .. } => self.size,
-        }
+        if self.kind == Kind::File { self.striping.own_bytes(self.size) } else { 0 }
     }
 
     /// Bytes that its stripes have, if each of them is full.

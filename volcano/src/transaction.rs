@@ -11,7 +11,7 @@ use magma_common::time::Timestamp;
 use magma_common::topology::{Epoch, Position};
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{BodyId, EntryRow, FlareRow, Life, ReferenceRow, Trim};
+use crate::rows::{BodyId, EntryRow, FlareRow, Life, ReferenceRow, Striping, Trim};
 
 /// One try to do an operation across slices. No two tries bear the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,6 +50,26 @@ impl Transaction {
         let Self { attempt, op, time, committed, .. } = *self;
         let participants = vec![participant.clone()];
         Self { attempt, op, time, own: Vec::new(), participants, outcome: None, committed }
+    }
+
+    /// How many bytes of files it carries.
+    pub fn bytes(&self) -> usize {
+        let parts = self.participants.iter().chain(&self.own);
+        let bytes = |step: &Step| match step {
+            Step::Fill { data, .. } | Step::Extend { data, .. } => data.len(),
+            Step::Birth { newborn, .. } => newborn.inline.len(),
+            _ => 0,
+        };
+        parts.flat_map(|part| &part.steps).map(bytes).sum()
+    }
+
+    /// Whether it gives a stripe something, or takes it away.
+    pub fn concerns_stripes(&self) -> bool {
+        self.participants.iter().flat_map(|part| &part.steps).any(|step| match step {
+            Step::Fill { .. } | Step::ClearEnd { .. } | Step::DropStripe { .. } => true,
+            Step::Birth { newborn, .. } => matches!(newborn.row.striping, Striping::Stripe { .. }),
+            _ => false,
+        })
     }
 
     /// Whether it destroys bytes because of something that happened before it: that must be on disk first.

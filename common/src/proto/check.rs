@@ -1,6 +1,8 @@
 //! The limits of a request that its encoding alone does not keep.
 
-use super::limits::{MAX_IO, MAX_OPENS_PER_MESSAGE, MAX_READDIR_ENTRIES, MAX_STAT_MANY, MAX_XATTR_VALUE};
+use super::limits::{
+    MAX_IO, MAX_OPENS_PER_MESSAGE, MAX_READDIR_ENTRIES, MAX_SHED, MAX_STAT_MANY, MAX_XATTR_VALUE,
+};
 use super::operation::{Request, WriteAt};
 use crate::error::FlareError;
 use crate::name::PATH_MAX;
@@ -19,6 +21,7 @@ impl Request {
             Self::StatMany(op) => ensure(op.handles.len() <= MAX_STAT_MANY),
             Self::Readdir(op) => ensure((1..=MAX_READDIR_ENTRIES).contains(&op.limit)),
             Self::Read(op) => ensure(op.length <= MAX_IO),
+            Self::Shed(op) => ensure(op.numbers.len() <= MAX_SHED),
             Self::ReadStripe(op) => ensure(op.length <= MAX_IO),
             Self::WriteStripe(op) => {
                 ensure(payload_len <= MAX_IO as usize)?;

@@ -10,6 +10,12 @@ pub const MAX_GROUPS: usize = 1024;
 pub const MAX_STAT_MANY: usize = 1024;
 /// Most stripes in one layout.
 pub const MAX_LAYOUT: usize = 1024;
+/// Most bytes of a write into stripes that goes through their head.
+pub const MAX_THROUGH_HEAD: usize = 64 << 10;
+/// Most stripes that are removed, or cleared at their ends, by one request.
+pub const MAX_SHED: usize = 64;
+/// Most stripes that are made by one request.
+pub const MAX_STRIPES_MADE: usize = 32;
 /// Most entries in one reply to a readdir.
 pub const MAX_READDIR_ENTRIES: u32 = 4096;
 /// Largest value of an extended attribute, in bytes (`XATTR_SIZE_MAX`).

@@ -47,7 +47,8 @@ pub use session::{
     EndSession, FetchTopology, KeepAlive, KeepAliveReply, OpenSession, ReclaimOpens, SessionReply,
 };
 pub use stripes::{
-    CommitPart, Layout, LayoutReply, ReadStripe, Shed, StripeAt, WriteDone, WriteStripe, WriteStripeReply,
+    CommitPart, Layout, LayoutPurpose, LayoutReply, MakeStripes, ReadStripe, Shed, StripeAt, WriteDone,
+    WriteStripe, WriteStripeReply,
 };
 pub use xattr::{GetXattr, ListXattr, RemoveXattr, SetXattr, XattrHow, XattrValue};
 
@@ -212,6 +213,7 @@ operations! {
     43 mutates WriteDone => WriteReply;
     44 reads   CommitPart => CommitReply;
     45 mutates Shed => ();
+    46 mutates MakeStripes => ();
 }
 
 /// The record of an operation's outcome that a retry is answered from.

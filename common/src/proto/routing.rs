@@ -57,6 +57,7 @@ impl Request {
             Self::WriteDone(op) => op.handle,
             Self::CommitPart(op) => op.part,
             Self::Shed(op) => op.handle,
+            Self::MakeStripes(op) => op.handle,
         };
         Some(handle)
     }

@@ -7,7 +7,9 @@ use magma_common::attr::Kind;
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::proto::frame::{RequestHeader, Tag};
-use magma_common::proto::operation::{EndSession, FetchTopology, KeepAlive, OpenSession, ReclaimOpens};
+use magma_common::proto::operation::{
+    EndSession, FetchTopology, KeepAlive, LayoutPurpose, OpenSession, ReclaimOpens,
+};
 use magma_common::proto::{Credentials, Durability, OpId, Reply, Request, SessionId};
 use magma_common::topology::{Epoch, Slice, SliceId, Topology, VolcanoId};
 
@@ -489,7 +491,7 @@ impl Client {
             _ => return,
         };
         if let Some(to_read) = &mut self.to_read {
-            to_read.push(striping::layout(head, false));
+            to_read.push(striping::layout(head, LayoutPurpose::Read));
         }
     }
 

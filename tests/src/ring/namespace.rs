@@ -16,6 +16,7 @@ use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::key::KeyRange;
 use magma_common::name::Name;
+use magma_common::proto::limits::{MAX_STRIPES_MADE, MAX_THROUGH_HEAD};
 use magma_common::proto::operation::{CreateHow, LockKind, LockOwner, Rename, RenameHow, WriteAt};
 use magma_common::proto::{Reply, Request, SessionId};
 use magma_common::stripes::StripeUnit;
@@ -233,15 +234,19 @@ impl Namespace {
                 let is_beyond = end > op.offset && file.unit_beyond(end).is_some();
                 if is_beyond { Err(FlareError::Striped) } else { Ok(()) }
             }
-            Request::Write(op) => self.file(op.handle).map(drop),
-            Request::Layout(op) => self.file(op.handle).map(drop),
-            Request::WriteDone(op) => {
-                if self.file(op.handle)?.is_striped() {
-                    Ok(())
-                } else {
-                    Err(FlareError::Invalid)
-                }
+            Request::Write(op) => {
+                let file = self.file(op.handle)?;
+                let end = start(file, op.at) + asked.payload.len() as u64;
+                let is_too_much = asked.payload.len() > MAX_THROUGH_HEAD && file.unit_beyond(end).is_some();
+                if is_too_much { Err(FlareError::Striped) } else { Ok(()) }
             }
+            Request::MakeStripes(op) => {
+                let unit = self.file(op.handle)?.unit().ok_or(FlareError::Invalid)?;
+                let stripes = unit.parts(op.offset, op.length).filter(|part| part.number > 0).count();
+                if stripes > MAX_STRIPES_MADE { Err(FlareError::Invalid) } else { Ok(()) }
+            }
+            Request::Layout(op) => self.file(op.handle).map(drop),
+            Request::WriteDone(op) => self.file(op.handle)?.unit().map(drop).ok_or(FlareError::Invalid),
             Request::CommitPart(op) if op.part == op.head => self.node(op.head).map(drop),
             Request::CommitPart(op) => self.stripe(op.head, op.part, u64::MAX).map(drop),
             Request::ReadStripe(op) => self.stripe(op.head, op.stripe, op.cut).map(drop),
@@ -462,11 +467,7 @@ impl Namespace {
                 Ok(Effect::Changed)
             }
             (Request::Write(op), Reply::Write(written)) => {
-                let size = self.file(op.handle).map_or(0, File::size);
-                let offset = match op.at {
-                    WriteAt::Offset(offset) => offset,
-                    WriteAt::End => size,
-                };
+                let offset = self.file(op.handle).map_or(0, |file| start(file, op.at));
                 if written.offset != offset {
                     return Err(format!("it is written at {}, which has to be {offset}", written.offset));
                 }
@@ -476,6 +477,11 @@ impl Namespace {
                     return Err(format!("it says unit {:?}, which has to be {unit:?}", written.unit));
                 }
                 file.write(asked.id, offset, &asked.payload);
+                Ok(Effect::Changed)
+            }
+            (Request::MakeStripes(op), Reply::MakeStripes(())) => {
+                let Some(file) = self.change_file(op.handle) else { return Err("it is no file".into()) };
+                file.make(op.offset, op.length);
                 Ok(Effect::Changed)
             }
             (Request::WriteStripe(op), Reply::WriteStripe(_)) => {
@@ -618,6 +624,14 @@ impl Namespace {
         if let Some(stripe) = file.and_then(|file| file.change_stripe(handle)) {
             stripe.content.doubt(range.clone());
         }
+    }
+}
+
+/// Where a write begins.
+fn start(file: &File, at: WriteAt) -> u64 {
+    match at {
+        WriteAt::Offset(offset) => offset,
+        WriteAt::End => file.size(),
     }
 }
 

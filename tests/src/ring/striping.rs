@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use magma_common::handle::Handle;
-use magma_common::proto::operation::{CommitPart, Layout, LayoutReply, ReadStripe, WriteDone, WriteStripe};
+use magma_common::proto::operation::{
+    CommitPart, Layout, LayoutPurpose, LayoutReply, MakeStripes, ReadStripe, Write, WriteAt, WriteDone,
+    WriteStripe,
+};
 use magma_common::proto::{Reply, Request};
 use magma_common::stripes::StripeUnit;
 
@@ -14,6 +17,8 @@ use super::workload;
 
 /// Striped files that are remembered.
 const FILES: usize = 4;
+/// Stripes are made up to about there, in bytes.
+const LARGE: u64 = 160 << 10;
 /// Requests that are to follow others.
 const NEXT: usize = 8;
 
@@ -36,11 +41,11 @@ impl Striped {
                 }
             }
             (Request::Write(write), Reply::Write(written)) if written.unit.is_some() => {
-                self.follow(layout(write.handle, true));
+                self.follow(layout(write.handle, LayoutPurpose::Write));
             }
             // What is to be cleared is cleared soon.
             (Request::Setattr(set), _) if self.files.iter().any(|(head, _)| *head == set.handle) => {
-                self.next.push_front(layout(set.handle, true));
+                self.next.push_front(layout(set.handle, LayoutPurpose::Write));
                 self.next.truncate(NEXT);
             }
             (Request::WriteStripe(write), Reply::WriteStripe(_)) => {
@@ -54,7 +59,11 @@ impl Striped {
 
     /// A file turned out to be striped.
     pub fn is_striped(&mut self, request: &Request) {
-        self.follow_all(request.handle().map(|handle| layout(handle, false)));
+        if let Request::Write(Write { handle, at: WriteAt::Offset(offset), .. }) = request {
+            let length = 2 * StripeUnit::SMALLEST.bytes();
+            self.follow(MakeStripes { handle: *handle, offset: *offset, length, opened: true }.into());
+        }
+        self.follow_all(request.handle().map(|handle| layout(handle, LayoutPurpose::Read)));
     }
 
     /// A stripe turned out to be another one.
@@ -69,7 +78,7 @@ impl Striped {
             }
             _ => None,
         };
-        self.follow_all(head.map(|head| layout(head, true)));
+        self.follow_all(head.map(|head| layout(head, LayoutPurpose::Write)));
     }
 
     fn forget(&mut self, head: Handle) {
@@ -103,8 +112,13 @@ impl Striped {
         }
         let files: Vec<_> = self.files.iter().collect();
         let (head, known) = *dice.pick(&files);
+        if dice.one_in(8) {
+            let (offset, length) = (dice.below(LARGE), dice.below(LARGE));
+            return Some((MakeStripes { handle: *head, offset, length, opened: true }.into(), Bytes::new()));
+        }
         if known.stripes.is_empty() || dice.one_in(6) {
-            return Some((layout(*head, dice.one_in(2)), Bytes::new()));
+            let purposes = [LayoutPurpose::Read, LayoutPurpose::Write, LayoutPurpose::Commit];
+            return Some((layout(*head, *dice.pick(&purposes)), Bytes::new()));
         }
         let (stripe, unit) = (dice.pick(&known.stripes), known.unit?.bytes());
         let (head, cut) = (*head, known.cut);
@@ -130,8 +144,8 @@ impl Striped {
 }
 
 /// Asks for the layout of a whole file.
-pub fn layout(handle: Handle, write: bool) -> Request {
-    Layout { handle, offset: 0, length: u64::from(workload::READ_LENGTH), write, opened: true }.into()
+pub fn layout(handle: Handle, purpose: LayoutPurpose) -> Request {
+    Layout { handle, offset: 0, length: u64::from(workload::READ_LENGTH), purpose, opened: true }.into()
 }
 
 /// What has to be read of a file with this layout: what the head has, and all stripes.

@@ -68,6 +68,7 @@ fn perform(
         Request::WriteDone(op) => Reply::WriteDone(stripes::done(plan, caller, op)?),
         Request::CommitPart(op) => Reply::CommitPart(stripes::part::commit(plan, op)?),
         Request::Shed(op) => Reply::Shed(stripes::shed(plan, op)?),
+        Request::MakeStripes(op) => Reply::MakeStripes(stripes::make(plan, caller, op)?),
         Request::Statfs(_) => Reply::Statfs(statfs::statfs(plan)),
         Request::GetXattr(op) => Reply::GetXattr(xattr::get(plan, caller, op)?),
         Request::SetXattr(op) => Reply::SetXattr(xattr::set(plan, caller, op)?),

@@ -55,3 +55,4 @@ pub use plan::{Append, BodyRange, Caller, Moment, Opens, Plan, Planned, Steps, S
 pub(crate) use statfs::BYTES_PER_FLARE;
 pub use steps::carry_out::{Unfit, born, carry_out, check, describe_flare, opened_by};
 pub use steps::reference::release_last;
+pub use stripes::to_shed;

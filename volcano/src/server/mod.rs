@@ -29,6 +29,8 @@ use crate::store::{BodyRead, SyncJob};
 
 /// A request that was passed on waits for its answer at most this long; then the client asks again.
 const FORWARD_LIMIT: Duration = Duration::from_secs(4);
+/// Messages about operations across slices that are longer travel among records.
+const URGENT_BYTES: usize = 16 << 10;
 
 struct Waiting {
     peer: PeerId,
@@ -186,7 +188,7 @@ impl Edge {
         let endpoint = self.endpoint.borrow();
         let Some(endpoint) = endpoint.as_ref() else { return };
         match postcard::to_stdvec(envelope) {
-            Ok(bytes) => endpoint.send(to, class_of(&envelope.message), Bytes::from(bytes)),
+            Ok(bytes) => endpoint.send(to, class_of(&envelope.message, bytes.len()), Bytes::from(bytes)),
             Err(error) => tracing::error!(target: "magma::node", %error, "a message cannot be encoded"),
         }
     }
@@ -274,9 +276,10 @@ impl Edge {
     }
 }
 
-/// Leases and consensus must not queue behind records.
-fn class_of(message: &Message) -> Class {
+/// Leases and consensus must not queue behind records, nor behind bytes.
+fn class_of(message: &Message, length: usize) -> Class {
     match message {
+        Message::Across(..) if length > URGENT_BYTES => Class::Bulk,
         Message::Slice(.., SliceMessage::Records { records, .. }) if !records.is_empty() => Class::Bulk,
         Message::Slice(.., SliceMessage::Refresh { .. } | SliceMessage::Place { .. }) => Class::Bulk,
         _ => Class::Urgent,

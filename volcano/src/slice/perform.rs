@@ -106,6 +106,8 @@ impl Slice<'_> {
         let passing = [FlareError::Unavailable, FlareError::NotOwner, FlareError::TooManyOutstanding];
         if let Some(id) = call.header.op_id().filter(|_| call.request.mutates())
             && !passing.contains(&error)
+            // It is tried again by the next layout.
+            && !(matches!(call.request, Request::WriteStripe(_)) && error == FlareError::Stale)
             && self.ledger.find(id) == Finding::New
         {
             self.ledger.refuse(now.monotonic, id, call.request.opcode(), error);

@@ -7,21 +7,26 @@ mod committing;
 mod reading;
 mod writing;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quick_cache::sync::Cache as Lru;
+use sha1::{Digest as _, Sha1};
 
 use super::retry::Backoff;
 use super::{Client, Context};
 use crate::error::FlareError;
 use crate::handle::Handle;
+use crate::proto::limits::MAX_THROUGH_HEAD;
 use crate::proto::operation::{Layout, LayoutReply, WriteAt};
-use crate::proto::{Failure, Reply, Request};
+use crate::proto::{Failure, Operation, Reply, Request};
 use crate::stripes::StripeUnit;
 
 /// Striped files that are remembered.
 const FILES: usize = 16 << 10;
+/// So often a stripe may be another one than a layout says, and the next layout say the same.
+const MOST_STALES: u32 = 8;
 
 /// What is known of files: a file that is striped is for ever, and by the same unit.
 pub(super) struct Striped(Lru<Handle, StripeUnit>);
@@ -79,11 +84,13 @@ fn goes_beyond(unit: StripeUnit, context: &Context, request: &Request, payload: 
     let reaches = |offset: u64, length: u64| offset.saturating_add(length) > unit.bytes();
     match request {
         Request::Read(read) => reaches(read.offset, read.length.into()),
-        // Under an id from outside it must be recognised wherever it comes again, and only the head can do that. It also knows where the end is.
+        // Under an id from outside it must be recognised wherever it comes again: it goes the way that it would go if nothing were known here.
         Request::Write(write) => match write.at {
             WriteAt::Offset(offset) => {
-                context.call.is_none() && payload > 0 && reaches(offset, payload as u64)
+                let is_head_asked = context.call.is_some() && payload <= MAX_THROUGH_HEAD;
+                !is_head_asked && payload > 0 && reaches(offset, payload as u64)
             }
+            // Only the head knows where the end is.
             WriteAt::End => false,
         },
         _ => true,
@@ -105,6 +112,13 @@ impl<'a> Tries<'a> {
         Self { client, context: Context { deadline, ..context.clone() }, backoff: Backoff::new() }
     }
 
+    /// Does something that need not be recognised by the id of the whole.
+    async fn call<O: Operation>(&self, operation: O) -> Result<O::Reply, Failure> {
+        let context = Context { call: None, ..self.context.clone() };
+        let (reply, _) = self.client.perform(&context, operation.into(), Bytes::new()).await?;
+        O::reply(reply).ok_or_else(|| FlareError::Io.into())
+    }
+
     /// Waits before the next try.
     async fn pause(&mut self) -> Result<(), Failure> {
         let is_over = |deadline: Instant| deadline <= self.client.now();
@@ -119,10 +133,44 @@ impl<'a> Tries<'a> {
     /// Asks the head of a striped file where the bytes of a range are.
     async fn layout(&self, layout: Layout) -> Result<(LayoutReply, StripeUnit), Failure> {
         let handle = layout.handle;
-        let reply = self.client.call(&self.context, layout).await?;
+        let reply = self.call(layout).await?;
         let Some(unit) = reply.unit else { return Err(FlareError::Io.into()) };
         let Striped(files) = &self.client.inner.striped;
         files.insert(handle, unit);
         Ok((reply, unit))
     }
+}
+
+/// How often a stripe was not what a layout said. It may be so a few times: the file was cut. If the file says the same again and again, something is damaged.
+#[derive(Default)]
+struct Stales(BTreeMap<(u64, Handle), u32>);
+
+impl Stales {
+    /// The stripe with this number is not what this layout says.
+    fn note(&mut self, layout: &LayoutReply, number: u64) -> Result<(), Failure> {
+        let stripe = layout.stripes.iter().find(|stripe| stripe.number == number);
+        let Some(stripe) = stripe else { return Ok(()) };
+        let Self(counts) = self;
+        let count = counts.entry((layout.cut, stripe.handle)).or_default();
+        *count += 1;
+        if *count < MOST_STALES {
+            return Ok(());
+        }
+        tracing::error!(target: "magma::client", stripe = ?stripe.handle, "a stripe of a file is missing");
+        Err(FlareError::Io.into())
+    }
+}
+
+impl Context {
+    /// Of the part with this number of an operation.
+    fn part(&self, number: u64) -> Self {
+        let call = self.call.map(|call| part_of_call(call, number));
+        Self { call, ..self.clone() }
+    }
+}
+
+/// Names the part with this number of a call, wherever that comes again.
+fn part_of_call(call: u128, number: u64) -> u128 {
+    let hash = Sha1::new().chain_update(call.to_le_bytes()).chain_update(number.to_le_bytes()).finalize();
+    hash.iter().take(16).fold(0, |name, byte| name << 8 | u128::from(*byte))
 }

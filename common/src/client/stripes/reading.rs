@@ -4,10 +4,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
 
 use super::super::{Client, Context};
-use super::Tries;
+use super::{Stales, Tries};
 use crate::error::FlareError;
 use crate::handle::Handle;
-use crate::proto::operation::{Layout, LayoutReply, Read, ReadReply, ReadStripe, StripeAt};
+use crate::proto::operation::{Layout, LayoutPurpose, LayoutReply, Read, ReadReply, ReadStripe, StripeAt};
 use crate::proto::{Failure, Operation as _, Reply};
 use crate::stripes::{StripePart, StripeUnit};
 
@@ -18,13 +18,15 @@ pub(super) async fn read(
     read: &Read,
 ) -> Result<(ReadReply, Bytes), Failure> {
     let Read { handle, offset, length, opened } = *read;
-    let mut tries = Tries::new(client, context);
+    let (mut tries, mut stales) = (Tries::new(client, context), Stales::default());
     loop {
-        let layout = Layout { handle, offset, length: length.into(), write: false, opened };
+        let purpose = LayoutPurpose::Read;
+        let layout = Layout { handle, offset, length: length.into(), purpose, opened };
         let (layout, unit) = tries.layout(layout).await?;
         let end = offset.saturating_add(length.into()).min(layout.attr.size);
         let eof = end >= layout.attr.size;
-        if let Some(data) = gather(&tries, read, (&layout, unit), end.saturating_sub(offset)).await? {
+        let length = end.saturating_sub(offset);
+        if let Some(data) = gather(&tries, &mut stales, read, (&layout, unit), length).await? {
             return Ok((ReadReply { eof, attr: layout.attr }, data));
         }
         tries.pause().await?;
@@ -34,6 +36,7 @@ pub(super) async fn read(
 /// All bytes of the range; none if the file was cut meanwhile, so that they have to be asked for once more.
 async fn gather(
     tries: &Tries<'_>,
+    stales: &mut Stales,
     read: &Read,
     (layout, unit): (&LayoutReply, StripeUnit),
     length: u64,
@@ -48,9 +51,11 @@ async fn gather(
             None => Ok(Some(Bytes::new())),
         }
     });
-    let Some(got) = try_join_all(asked).await?.into_iter().collect::<Option<Vec<Bytes>>>() else {
-        return Ok(None);
-    };
+    let asked = try_join_all(asked).await?;
+    for (part, _) in parts.iter().zip(&asked).filter(|(_, got)| got.is_none()) {
+        stales.note(layout, part.number)?;
+    }
+    let Some(got) = asked.into_iter().collect::<Option<Vec<Bytes>>>() else { return Ok(None) };
     if let [single] = got.as_slice()
         && single.len() as u64 == length
     {

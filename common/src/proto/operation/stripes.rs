@@ -15,10 +15,21 @@ pub struct Layout {
     pub offset: u64,
     /// Number of bytes.
     pub length: u64,
-    /// For writing; else for reading.
-    pub write: bool,
+    /// What for.
+    pub purpose: LayoutPurpose,
     /// The caller has it open: no permission check.
     pub opened: bool,
+}
+
+/// What a layout is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LayoutPurpose {
+    /// To read: that is allowed, and the file's time of last access is now.
+    Read,
+    /// To write: that is allowed, and the set-user-id bits go that a write takes away.
+    Write,
+    /// To commit what was written.
+    Commit,
 }
 
 /// One stripe of a file.
@@ -82,12 +93,12 @@ pub struct WriteStripeReply {
     pub verifier: u64,
 }
 
-/// Tells the head that stripes were written. The file is extended, unless it was cut meanwhile.
+/// Tells the head that stripes were written, or may have been. The file is extended, unless it was cut meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteDone {
     /// The file.
     pub handle: Handle,
-    /// One more than the last byte written, counted from the file's beginning.
+    /// One more than the last byte that is known to be written, counted from the file's beginning; 0 if none is.
     pub end: u64,
     /// The cut number under which they were written.
     pub cut: u64,
@@ -102,11 +113,27 @@ pub struct CommitPart {
     pub head: Handle,
 }
 
+/// Makes all stripes of a range writable for clients: those that are not there are made, and the ends of those that were cut are cleared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeStripes {
+    /// The file.
+    pub handle: Handle,
+    /// First byte of the range.
+    pub offset: u64,
+    /// Number of bytes. They are in at most [`MAX_STRIPES_MADE`](crate::proto::limits::MAX_STRIPES_MADE) stripes.
+    pub length: u64,
+    /// The caller has the file open: no permission check.
+    pub opened: bool,
+}
+
 /// Removes some of what a striped file does not need any more. Volcanos do that by themselves; it never does harm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shed {
     /// The file.
     pub handle: Handle,
+    /// The stripes that are removed if they are dying, or whose ends are cleared if that is due; at most
+    /// [`MAX_SHED`](crate::proto::limits::MAX_SHED).
+    pub numbers: Vec<u64>,
 }
 
 #[cfg(test)]
@@ -134,16 +161,18 @@ mod tests {
     proptest! {
         #[test]
         fn requests_survive_the_round_trip(
-            offset: u64, length: u64, cut: u64, flags: (bool, bool), short in 0_u32..1 << 20
+            offset: u64, length: u64, cut: u64, opened: bool, short in 0_u32..1 << 20
         ) {
             let (handle, stripe, head) = (Handle::root(), Handle::root(), Handle::root());
-            let (write, opened) = flags;
-            comes_back(Layout { handle, offset, length, write, opened });
+            for purpose in [LayoutPurpose::Read, LayoutPurpose::Write, LayoutPurpose::Commit] {
+                comes_back(Layout { handle, offset, length, purpose, opened });
+            }
             comes_back(ReadStripe { stripe, head, cut, offset, length: short });
             comes_back(WriteStripe { stripe, head, cut, offset });
             comes_back(WriteDone { handle, end: offset, cut });
             comes_back(CommitPart { part: stripe, head });
-            comes_back(Shed { handle });
+            comes_back(Shed { handle, numbers: vec![offset, length] });
+            comes_back(MakeStripes { handle, offset, length, opened });
         }
 
         #[test]
@@ -170,6 +199,7 @@ mod tests {
             (WriteStripe { stripe, head, cut: 0, offset: 0 }.into(), stripe),
             (CommitPart { part: stripe, head }.into(), stripe),
             (WriteDone { handle: head, end: 0, cut: 0 }.into(), head),
+            (MakeStripes { handle: head, offset: 0, length: 1, opened: true }.into(), head),
         ];
         for (request, to) in routes {
             assert_eq!(request.handle(), Some(to), "{}", request.name());

@@ -137,13 +137,14 @@ fn leaves_open(answer: &Result<(Reply, Bytes), FlareError>) -> bool {
 
 /// Whether a library may do it by several requests, if files are striped. Then each of them is an operation.
 fn goes_in_pieces(request: &Request) -> bool {
-    use Request::{Commit, CommitPart, Layout, Read, ReadStripe, Write, WriteDone, WriteStripe};
+    use Request::{Commit, CommitPart, Layout, MakeStripes, Read, ReadStripe, Write, WriteDone, WriteStripe};
     matches!(
         request,
         Read(_)
             | Write(_)
             | Commit(_)
             | Layout(_)
+            | MakeStripes(_)
             | ReadStripe(_)
             | WriteStripe(_)
             | WriteDone(_)
@@ -196,7 +197,8 @@ impl World {
     }
 
     fn is_answered(&mut self, done: Done) {
-        if self.traffic.pieces.remove(&done.token).is_some() {
+        if self.scenario.stripes.is_some() && goes_in_pieces(&done.request) {
+            self.traffic.pieces.remove(&done.token);
             return;
         }
         let Some(begun) = self.traffic.asked.remove(&done.token) else { return self.is_kept(done) };

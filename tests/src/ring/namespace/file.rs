@@ -139,11 +139,12 @@ impl File {
 
     /// The unit, if a range is not the head's alone.
     pub(super) fn unit_beyond(&self, end: u64) -> Option<StripeUnit> {
-        self.striping.as_ref().map(|striping| striping.unit).filter(|unit| end > unit.bytes())
+        self.unit().filter(|unit| end > unit.bytes())
     }
 
-    pub(super) fn is_striped(&self) -> bool {
-        self.striping.is_some()
+    /// By which unit it is striped.
+    pub(super) fn unit(&self) -> Option<StripeUnit> {
+        self.striping.as_ref().map(|striping| striping.unit)
     }
 
     pub(super) fn has_stripes(&self) -> bool {
@@ -169,23 +170,20 @@ impl File {
             return self.own.write(id, offset as usize, data);
         };
         let end = offset + data.len() as u64;
-        let parts: Vec<_> = striping.unit.parts(offset, data.len() as u64).collect();
-        if parts.iter().any(|part| part.number > 0 && striping.is_dying(part.number)) {
-            striping.drop_dying();
-        }
+        striping.make(offset, data.len() as u64);
         striping.size = striping.size.max(end);
-        for part in parts {
+        for part in striping.unit.parts(offset, data.len() as u64) {
             let bytes = &data[part.at as usize..(part.at + part.length) as usize];
-            let content = match part.number {
-                0 => &mut self.own,
-                number => {
-                    striping.clear_end(number);
-                    let cut = striping.cut;
-                    let new = || Stripe { cut, ..Stripe::default() };
-                    &mut striping.stripes.entry(number).or_insert_with(new).content
-                }
-            };
+            let stripe = striping.stripes.get_mut(&part.number);
+            let content = stripe.map_or(&mut self.own, |stripe| &mut stripe.content);
             content.write(id, part.offset as usize, bytes);
+        }
+    }
+
+    /// The stripes of a range are made, or made writable.
+    pub(super) fn make(&mut self, offset: u64, length: u64) {
+        if let Some(striping) = &mut self.striping {
+            striping.make(offset, length);
         }
     }
 
@@ -285,6 +283,19 @@ impl Stripe {
 impl Striping {
     fn is_dying(&self, number: u64) -> bool {
         self.dying.is_some_and(|first| first <= number)
+    }
+
+    fn make(&mut self, offset: u64, length: u64) {
+        let parts = self.unit.parts(offset, length).map(|part| part.number);
+        let numbers: Vec<u64> = parts.filter(|number| *number > 0).collect();
+        if numbers.iter().any(|number| self.is_dying(*number)) {
+            self.drop_dying();
+        }
+        for number in numbers {
+            self.clear_end(number);
+            let cut = self.cut;
+            self.stripes.entry(number).or_insert_with(|| Stripe { cut, ..Stripe::default() });
+        }
     }
 
     fn drop_dying(&mut self) {

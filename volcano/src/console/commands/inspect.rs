@@ -128,7 +128,7 @@ fn striping(striping: &Striping) -> String {
             let dying = head.dying.map_or(String::new(), |first| format!(", dying from number {first} on"));
             format!("units of {}, {} stripes, cut number {}{dying}", head.unit, head.count, head.cut)
         }
-        Striping::Stripe { cut } => format!("a stripe, cut number {cut}"),
+        Striping::Stripe { cut, .. } => format!("a stripe, cut number {cut}"),
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) fn forget_trim(plan: &mut Plan<'_>, key: &Key, trim: Trim, cut: u64) 
 fn stripe(plan: &mut Plan<'_>, handle: &Handle) -> Result<Option<(FlareRow, u64)>, Stop> {
     let row = plan.row_by_key(&handle.key)?.filter(|row| row.handle == *handle);
     Ok(row.and_then(|row| match row.striping {
-        Striping::Stripe { cut } => Some((row, cut)),
+        Striping::Stripe { cut, .. } => Some((row, cut)),
         Striping::Whole | Striping::Head(_) => None,
     }))
 }
@@ -134,7 +134,10 @@ pub(super) fn clear_end(plan: &mut Plan<'_>, handle: &Handle, from: u64, cut: u6
         content::resize(plan, &mut row, from)?;
         plan.touch_content(&mut row);
     }
-    plan.put(FlareRow { striping: Striping::Stripe { cut }, ..row });
+    if let Striping::Stripe { cut: told, .. } = &mut row.striping {
+        *told = cut;
+    }
+    plan.put(row);
     Ok(())
 }
 

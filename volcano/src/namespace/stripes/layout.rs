@@ -1,12 +1,12 @@
 //! LAYOUT: where the bytes of a range are.
 
 use magma_common::proto::limits::MAX_LAYOUT;
-use magma_common::proto::operation::{Layout, LayoutReply, StripeAt};
+use magma_common::proto::operation::{Layout, LayoutPurpose, LayoutReply, StripeAt};
 
 use super::{head_of, stripes_from};
 use crate::namespace::data::{self, content};
 use crate::namespace::plan::{Caller, Plan, Stop};
-use crate::namespace::times;
+use crate::namespace::{privileges, times};
 use crate::rows::{FlareRow, Head};
 
 pub(in crate::namespace) fn layout(
@@ -15,14 +15,24 @@ pub(in crate::namespace) fn layout(
     op: &Layout,
 ) -> Result<LayoutReply, Stop> {
     let mut row = data::file(plan, &op.handle)?;
-    if op.write {
-        data::may_write(plan, caller.credentials, &row, op.opened)?;
-        content::end_within_limit(op.offset, op.length)?;
-    } else {
-        data::may_read(plan, caller.credentials, &row, op.opened)?;
-        if op.length > 0 {
-            times::note_read(plan, &mut row);
+    match op.purpose {
+        LayoutPurpose::Read => {
+            data::may_read(plan, caller.credentials, &row, op.opened)?;
+            if op.length > 0 {
+                times::note_read(plan, &mut row);
+            }
         }
+        LayoutPurpose::Write => {
+            data::may_write(plan, caller.credentials, &row, op.opened)?;
+            content::end_within_limit(op.offset, op.length)?;
+            // Before any stripe is written: nobody keeps the privileges of what he has changed by going away before he says that he has.
+            let before = row.clone();
+            privileges::strip_by_write(plan, caller.credentials, &mut row)?;
+            if row != before {
+                plan.put(row.clone());
+            }
+        }
+        LayoutPurpose::Commit => {}
     }
     let (stripes, next) = match head_of(&row) {
         Some(head) if op.length > 0 => stripes_of(plan, &row, head, op)?,

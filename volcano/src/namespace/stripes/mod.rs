@@ -1,7 +1,7 @@
 //! Striped files: `docs/STRIPES.md` tells of them as a whole.
 //!
 //! * [`cut`] changes the size of a file, striped or not;
-//! * [`write`](mod@write) is a write that goes through the head, `done` tells the head of one that did not;
+//! * [`make`](mod@make) makes stripes, [`write`](mod@write) is a write that goes through the head, `done` tells the head of one that did not;
 //! * [`layout`](mod@layout) says where the bytes are, [`part`] reads and writes them there;
 //! * [`shed`](mod@shed) removes what is not needed any more.
 //!
@@ -10,6 +10,7 @@
 pub(super) mod cut;
 mod done;
 mod layout;
+mod make;
 pub(super) mod part;
 mod shed;
 mod write;
@@ -19,7 +20,9 @@ use magma_common::name::Name;
 
 pub(super) use self::done::done;
 pub(super) use self::layout::layout;
+pub(super) use self::make::make;
 pub(super) use self::shed::shed;
+pub use self::shed::to_shed;
 pub(super) use self::write::write;
 use super::plan::{Plan, Stop};
 use super::steps::carry_out::carry_out;
@@ -48,7 +51,8 @@ fn take(plan: &mut Plan<'_>, key: Key, step: Step) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Up to `limit` stripes of a head from this number on, ascending, as the plan leaves them; dying ones are among them.
+/// Up to `limit` stripes of a head from this number on, ascending, of those that were there before the plan and are after it; dying ones are among
+/// them.
 pub(super) fn stripes_from(
     plan: &Plan<'_>,
     head: &Key,

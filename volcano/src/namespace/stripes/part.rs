@@ -11,17 +11,17 @@ use crate::namespace::data::{self, content};
 use crate::namespace::plan::{Plan, Stop};
 use crate::rows::{FlareRow, Striping};
 
-/// The stripe with this handle, if it belongs to that file; and its cut number.
-fn stripe(plan: &mut Plan<'_>, stripe: &Handle, head: &Handle) -> Result<(FlareRow, u64), Stop> {
+/// The stripe with this handle, if it belongs to that file; its cut number, and how many bytes it can have.
+fn stripe(plan: &mut Plan<'_>, stripe: &Handle, head: &Handle) -> Result<(FlareRow, u64, u64), Stop> {
     let row = plan.row_by_key(&stripe.key)?.filter(|row| row.handle == *stripe);
     let Some(row) = row else { return Err(FlareError::Stale.into()) };
-    let Striping::Stripe { cut } = row.striping else { return Err(FlareError::Stale.into()) };
+    let Striping::Stripe { cut, unit } = row.striping else { return Err(FlareError::Stale.into()) };
     let belongs = plan.references(&stripe.key)?.iter().any(|reference| reference.parent == *head);
-    if belongs { Ok((row, cut)) } else { Err(FlareError::Stale.into()) }
+    if belongs { Ok((row, cut, unit.bytes())) } else { Err(FlareError::Stale.into()) }
 }
 
 pub(in crate::namespace) fn read(plan: &mut Plan<'_>, op: &ReadStripe) -> Result<Bytes, Stop> {
-    let (row, cut) = stripe(plan, &op.stripe, &op.head)?;
+    let (row, cut, _) = stripe(plan, &op.stripe, &op.head)?;
     if cut > op.cut {
         return Err(FlareError::Stale.into());
     }
@@ -37,7 +37,10 @@ pub(in crate::namespace) fn write(
     if payload.len() > MAX_IO as usize {
         return Err(FlareError::BadRequest.into());
     }
-    let (mut row, cut) = stripe(plan, &op.stripe, &op.head)?;
+    let (mut row, cut, unit) = stripe(plan, &op.stripe, &op.head)?;
+    if op.offset.saturating_add(payload.len() as u64) > unit {
+        return Err(FlareError::Invalid.into());
+    }
     if cut > op.cut {
         return Err(FlareError::Stale.into());
     }

@@ -4,11 +4,13 @@ use bytes::Bytes;
 use magma_common::attr::SetAttr;
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
+use magma_common::proto::limits::{MAX_SHED, MAX_STRIPES_MADE, MAX_THROUGH_HEAD};
 use magma_common::proto::operation::*;
 use magma_common::stripes::StripeUnit;
 use proptest::prelude::*;
 
 use super::world::{ALICE, World, name, root, user};
+use crate::namespace::to_shed;
 use crate::rows::{Life, Striping};
 
 const UNIT: u64 = 64 << 10;
@@ -24,14 +26,14 @@ fn pattern(length: u64, seed: u8) -> Vec<u8> {
     (0..length).map(|at| (at % 251) as u8 ^ seed | 1).collect()
 }
 
-fn layout(world: &mut World, handle: Handle, write: bool) -> LayoutReply {
-    let op = Layout { handle, offset: 0, length: u64::MAX >> 2, write: false, opened: true };
-    world.ask(&root(), Layout { write: write && op.write, ..op }).unwrap()
+fn layout(world: &mut World, handle: Handle) -> LayoutReply {
+    let purpose = LayoutPurpose::Read;
+    world.ask(&root(), Layout { handle, offset: 0, length: u64::MAX >> 2, purpose, opened: true }).unwrap()
 }
 
 /// What a client reads: the layout first, then the parts.
 fn contents(world: &mut World, handle: Handle) -> Vec<u8> {
-    let layout = layout(world, handle, false);
+    let layout = layout(world, handle);
     let size = layout.attr.size;
     let mut bytes = vec![0; size as usize];
     let (own, _) = world.read(handle, 0, size.min(UNIT) as u32);
@@ -69,7 +71,10 @@ fn write_stripe(
 }
 
 fn shed(world: &mut World, handle: Handle) {
-    world.ask(&root(), Shed { handle }).unwrap();
+    let Some(row) = world.memory.flares.get(&handle.key) else { return };
+    let stripes = to_shed(&world.memory, row, MAX_SHED).unwrap();
+    let numbers = stripes.into_iter().map(|(number, _)| number).take(MAX_SHED).collect();
+    world.ask(&root(), Shed { handle, numbers }).unwrap();
 }
 
 #[test]
@@ -92,7 +97,7 @@ fn a_write_beyond_the_unit_makes_stripes() {
 fn a_stripe_is_nobodys_business_but_its_files() {
     let (mut world, file) = striped();
     world.write(file, UNIT, b"data").unwrap();
-    let stripe = layout(&mut world, file, false).stripes[0].handle;
+    let stripe = layout(&mut world, file).stripes[0].handle;
     let other = world.create(&root(), Handle::root(), "other");
     assert_eq!(world.ask(&root(), Getattr { handle: stripe }), Err(FlareError::Stale));
     let set = SetAttr { mode: Some(0o777), ..SetAttr::default() };
@@ -111,7 +116,7 @@ fn a_file_made_before_striping_was_on_never_is() {
     world.stripes = Some(StripeUnit::new(UNIT).unwrap());
     world.write(file, 3 * UNIT, b"far").unwrap();
     assert_eq!(world.row(file).striping, Striping::Whole);
-    assert_eq!(layout(&mut world, file, false).unit, None);
+    assert_eq!(layout(&mut world, file).unit, None);
     assert_eq!(world.read(file, 3 * UNIT, 3).0, b"far");
 }
 
@@ -155,10 +160,10 @@ fn old_bytes_are_not_shown_when_a_file_grows_again() {
 fn a_write_under_an_old_cut_number_is_refused_where_bytes_were_cut() {
     let (mut world, file) = striped();
     world.write(file, 0, &pattern(3 * UNIT, 1)).unwrap();
-    let before = layout(&mut world, file, false);
+    let before = layout(&mut world, file);
     let (first, second) = (before.stripes[0].handle, before.stripes[1].handle);
     world.truncate(file, UNIT + 10).unwrap();
-    let after = layout(&mut world, file, false);
+    let after = layout(&mut world, file);
     assert_eq!((after.cut, after.stripes.len()), (before.cut + 1, 1));
     assert_eq!(after.stripes[0].trimmed, Some(10), "only the head writes there");
     // Before the stripe has heard of it, its bytes are cut when it does.
@@ -196,7 +201,7 @@ fn a_removed_file_keeps_its_key_until_its_last_stripe_is_gone() {
     for stripe in 1..=70 {
         world.write(file, stripe * UNIT, b"data").unwrap();
     }
-    let stripe = layout(&mut world, file, false).stripes[0].handle;
+    let stripe = layout(&mut world, file).stripes[0].handle;
     let flares = world.memory.flares.len();
     world.unlink(&root(), Handle::root(), "big").unwrap();
     assert_eq!(world.row(file).life, Life::Dying);
@@ -252,11 +257,82 @@ fn stripes_are_not_made_in_place_of_many_dying_ones() {
 fn layouts_ask_for_permission_and_tell_no_more_than_was_asked() {
     let (mut world, file) = striped();
     world.write(file, 0, &pattern(5 * UNIT, 1)).unwrap();
-    let op = Layout { handle: file, offset: 2 * UNIT + 1, length: UNIT, write: true, opened: false };
+    let op = Layout {
+        handle: file,
+        offset: 2 * UNIT + 1,
+        length: UNIT,
+        purpose: LayoutPurpose::Write,
+        opened: false,
+    };
     assert_eq!(world.ask(&user(ALICE), op.clone()), Err(FlareError::AccessDenied));
     let numbers = |reply: LayoutReply| reply.stripes.iter().map(|stripe| stripe.number).collect::<Vec<_>>();
-    assert_eq!(world.ask(&user(ALICE), Layout { write: false, ..op.clone() }).map(numbers), Ok(vec![2, 3]));
+    assert_eq!(
+        world.ask(&user(ALICE), Layout { purpose: LayoutPurpose::Read, ..op.clone() }).map(numbers),
+        Ok(vec![2, 3])
+    );
     assert_eq!(world.ask(&user(ALICE), Layout { opened: true, ..op }).map(numbers), Ok(vec![2, 3]));
+}
+
+#[test]
+fn the_head_takes_few_bytes_at_a_time() {
+    let (mut world, file) = striped();
+    let write = |at| Write { handle: file, at, opened: true };
+    let mut ask = |op: Write, length: usize| {
+        let done = world.exchange(&root(), op, &Bytes::from(vec![7; length]));
+        done.map(|(reply, _)| reply.offset).map_err(|failure| failure.error)
+    };
+    assert_eq!(ask(write(WriteAt::Offset(0)), UNIT as usize), Ok(0), "they are the head's own");
+    assert_eq!(ask(write(WriteAt::Offset(9)), MAX_THROUGH_HEAD), Ok(9));
+    assert_eq!(ask(write(WriteAt::Offset(9)), MAX_THROUGH_HEAD + 1), Err(FlareError::Striped));
+    assert_eq!(ask(write(WriteAt::End), MAX_THROUGH_HEAD + 1), Err(FlareError::Striped));
+}
+
+#[test]
+fn stripes_are_made_where_they_are_wanted() {
+    let (mut world, file) = striped();
+    let make = |offset, length| MakeStripes { handle: file, offset, length, opened: false };
+    assert_eq!(world.ask(&user(ALICE), make(UNIT, 1)), Err(FlareError::AccessDenied));
+    let most = MAX_STRIPES_MADE as u64 * UNIT;
+    assert_eq!(world.ask(&root(), make(UNIT, most + 1)), Err(FlareError::Invalid));
+    world.ask(&root(), make(0, UNIT)).unwrap();
+    assert_eq!(layout(&mut world, file).stripes.len(), 0);
+    world.ask(&root(), make(UNIT, most)).unwrap();
+    assert_eq!(layout(&mut world, file).stripes.len(), MAX_STRIPES_MADE);
+    assert_eq!(world.attr(file).size, 0);
+    // Those that are there stay, and one that was cut is cleared.
+    world.write(file, 3 * UNIT, b"data").unwrap();
+    world.truncate(file, 3 * UNIT + 2).unwrap();
+    assert_eq!(layout(&mut world, file).stripes[2].trimmed, Some(2));
+    world.ask(&root(), make(3 * UNIT, 2 * UNIT)).unwrap();
+    let after = layout(&mut world, file);
+    assert_eq!((after.stripes.len(), after.stripes[2].trimmed), (4, None));
+    assert_eq!(contents(&mut world, file)[3 * UNIT as usize..], *b"da");
+}
+
+#[test]
+fn a_stripe_has_no_more_than_a_unit() {
+    let (mut world, file) = striped();
+    world.write(file, UNIT, b"data").unwrap();
+    let stripe = layout(&mut world, file).stripes[0].handle;
+    assert_eq!(write_stripe(&mut world, file, stripe, (0, UNIT - 1), b"x"), Ok(()));
+    assert_eq!(write_stripe(&mut world, file, stripe, (0, UNIT - 1), b"xx"), Err(FlareError::Invalid));
+    assert_eq!(write_stripe(&mut world, file, stripe, (0, u64::MAX - 9), b"x"), Err(FlareError::Invalid));
+}
+
+/// Who goes away after he has written stripes, and before he says so, leaves no set-user-id program with other bytes.
+#[test]
+fn privileges_go_before_stripes_are_written() {
+    let (mut world, file) = striped();
+    world.write(file, UNIT, b"data").unwrap();
+    let mode = Some(0o6777);
+    world.set(&root(), file, SetAttr { mode, ..SetAttr::default() }).unwrap();
+    let ask = |world: &mut World, purpose| {
+        let op = Layout { handle: file, offset: UNIT, length: 4, purpose, opened: false };
+        world.ask(&user(ALICE), op).unwrap().attr.mode
+    };
+    assert_eq!(ask(&mut world, LayoutPurpose::Read), 0o6777);
+    assert_eq!(ask(&mut world, LayoutPurpose::Commit), 0o6777);
+    assert_eq!(ask(&mut world, LayoutPurpose::Write), 0o777);
 }
 
 #[test]
@@ -296,21 +372,29 @@ fn acts() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What a client does with a write: stripes that exist directly, the rest through the head.
+/// What a client does with a write: the head has its own bytes, and stripes, which are made if they are not there, have theirs.
 fn write_as_clients_do(world: &mut World, file: Handle, at: u64, data: &[u8]) {
-    let op = Layout { handle: file, offset: at, length: data.len() as u64, write: true, opened: true };
+    let make = MakeStripes { handle: file, offset: at, length: data.len() as u64, opened: true };
+    world.ask(&root(), make).unwrap();
+    let op = Layout {
+        handle: file,
+        offset: at,
+        length: data.len() as u64,
+        purpose: LayoutPurpose::Write,
+        opened: true,
+    };
     let layout = world.ask(&root(), op).unwrap();
     let mut end = None;
     for part in layout.unit.unwrap().parts(at, data.len() as u64) {
         let bytes = &data[part.at as usize..(part.at + part.length) as usize];
-        let stripe = layout.stripes.iter().find(|stripe| stripe.number == part.number);
-        match stripe.filter(|stripe| stripe.trimmed.is_none()) {
-            Some(stripe) => {
-                write_stripe(world, file, stripe.handle, (layout.cut, part.offset), bytes).unwrap();
-                end = Some(at + part.at + part.length);
-            }
-            None => drop(world.write(file, at + part.at, bytes).unwrap()),
+        if part.number == 0 {
+            world.write(file, at, bytes).unwrap();
+            continue;
         }
+        let stripe = layout.stripes.iter().find(|stripe| stripe.number == part.number).unwrap();
+        assert_eq!(stripe.trimmed, None);
+        write_stripe(world, file, stripe.handle, (layout.cut, part.offset), bytes).unwrap();
+        end = Some(at + part.at + part.length);
     }
     if let Some(end) = end {
         world.ask(&root(), WriteDone { handle: file, end, cut: layout.cut }).unwrap();

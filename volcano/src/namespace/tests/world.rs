@@ -7,6 +7,7 @@ use magma_common::attr::{Attr, Kind, SetAttr};
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
 use magma_common::name::Name;
+use magma_common::proto::limits::MAX_THROUGH_HEAD;
 use magma_common::proto::operation::*;
 use magma_common::proto::{Credentials, Failure, OpId, Operation, SessionId};
 use magma_common::stripes::StripeUnit;
@@ -258,9 +259,35 @@ impl World {
         at: WriteAt,
         data: &[u8],
     ) -> Result<u64, FlareError> {
-        self.exchange(who, Write { handle, at, opened: false }, &Bytes::copy_from_slice(data))
-            .map(|(reply, _)| reply.offset)
-            .map_err(|failure| failure.error)
+        let op = Write { handle, at, opened: false };
+        match self.exchange(who, op, &Bytes::copy_from_slice(data)) {
+            Ok((reply, _)) => Ok(reply.offset),
+            Err(failure) if failure.error == FlareError::Striped => {
+                self.write_in_pieces(who, handle, at, data)
+            }
+            Err(failure) => Err(failure.error),
+        }
+    }
+
+    /// Writes more than goes through the head of a striped file at a time.
+    fn write_in_pieces(
+        &mut self,
+        who: &Credentials,
+        handle: Handle,
+        at: WriteAt,
+        data: &[u8],
+    ) -> Result<u64, FlareError> {
+        let mut offsets = Vec::new();
+        for (number, piece) in (0..).zip(data.chunks(MAX_THROUGH_HEAD)) {
+            let at = match at {
+                WriteAt::Offset(offset) => WriteAt::Offset(offset + number * MAX_THROUGH_HEAD as u64),
+                WriteAt::End => WriteAt::End,
+            };
+            let op = Write { handle, at, opened: false };
+            let done = self.exchange(who, op, &Bytes::copy_from_slice(piece));
+            offsets.push(done.map(|(reply, _)| reply.offset).map_err(|failure| failure.error)?);
+        }
+        Ok(offsets[0])
     }
 
     pub(super) fn read(&mut self, handle: Handle, offset: u64, length: u32) -> (Vec<u8>, bool) {
@@ -317,7 +344,7 @@ fn check_stripes(memory: &Memory, row: &FlareRow, head: &Head, entries: &BTreeMa
         assert!(entry.cookie > 0 && entry.name == name(&entry.cookie.to_string()));
         let stripe = memory.flares.get(&entry.child.key).expect("stripes are there");
         assert_eq!(stripe.handle, entry.child);
-        let Striping::Stripe { cut } = stripe.striping else { panic!("{stripe:?} is a stripe") };
+        let Striping::Stripe { cut, .. } = stripe.striping else { panic!("{stripe:?} is a stripe") };
         assert!(cut <= head.cut, "a stripe knows no more than its head");
         assert!(stripe.size <= head.unit.bytes(), "a stripe has a unit's bytes");
         let reference = &memory.references[&stripe.key()][0];

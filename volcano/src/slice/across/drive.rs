@@ -416,6 +416,9 @@ impl Slice<'_> {
         let committed = self.next_position(now);
         let transaction =
             Transaction { attempt, op, time, own, participants, outcome: outcome.clone(), committed };
+        if self.is_overtaken(&transaction) {
+            return self.begin_again(now, number, false);
+        }
         let row =
             TransactionRow { key: attempt.driver, part: Part::Driven, transaction: transaction.clone() };
         let mut planned = planned;
@@ -446,6 +449,17 @@ impl Slice<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether another operation on one of the same stripes, one that was begun later, has happened meanwhile: if they are done again after a
+    /// loss of power, it is in the order of their times. Other flares tell those times with their facts.
+    fn is_overtaken(&self, transaction: &Transaction) -> bool {
+        let has = |key: Key| transaction.participants.iter().any(|part| part.key == key);
+        let mut driven = self.across.driven.values().map(|driven| &driven.transaction);
+        transaction.concerns_stripes()
+            && driven.any(|other| {
+                other.time >= transaction.time && other.participants.iter().any(|part| has(part.key))
+            })
     }
 
     /// It needs no steps elsewhere after all, or is a read.

@@ -109,6 +109,8 @@ pub enum AcrossMessage {
         range: KeyRange,
         /// Its epoch.
         epoch: Epoch,
+        /// So many parts of the answer it has, from the first one on.
+        have: u32,
     },
     /// A part of the answer to [`Recall`](Self::Recall).
     Recalled {

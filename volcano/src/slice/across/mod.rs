@@ -27,6 +27,7 @@ pub(crate) mod view;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use magma_common::handle::Handle;
 use magma_common::key::{Ino, Key, KeyRange};
 use magma_common::proto::{OpId, Request};
 use magma_common::topology::Seq;
@@ -172,12 +173,14 @@ impl Across {
         self.running.values().any(Running::is_pausing)
     }
 
-    /// The striped files that are shedding something.
-    pub(super) fn shedding(&self) -> impl Iterator<Item = Key> + '_ {
-        self.running.values().filter_map(|running| match &running.call.request {
-            Request::Shed(shed) => Some(shed.handle.key),
+    /// The stripes of a file that it is shedding, or clearing at their ends.
+    pub(super) fn shedding(&self, file: &Handle) -> impl Iterator<Item = u64> + '_ {
+        let file = *file;
+        let sheds = self.running.values().filter_map(move |running| match &running.call.request {
+            Request::Shed(shed) if shed.handle == file => Some(&shed.numbers),
             _ => None,
-        })
+        });
+        sheds.flatten().copied()
     }
 
     fn unsettled(&self) -> usize {
@@ -224,7 +227,9 @@ impl Slice<'_> {
     /// Another slice says something. Call [`batch_end`](Self::batch_end) after the last message that was there to be read.
     pub fn across(&mut self, now: Now, message: AcrossMessage) {
         let done = match message {
-            AcrossMessage::Recall { back, range, epoch } => self.answer_recall(now, back, range, epoch),
+            AcrossMessage::Recall { back, range, epoch, have } => {
+                self.answer_recall(now, back, (range, epoch), have)
+            }
             AcrossMessage::Recalled { range, epoch, from, transactions, history, part, parts } => {
                 self.hear_recalled((range, epoch), from, (transactions, history), (part, parts));
                 Ok(())

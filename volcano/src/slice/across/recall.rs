@@ -18,8 +18,11 @@ use crate::slice::gate::Need;
 use crate::slice::{Now, Slice, Trouble};
 use crate::transaction::{Attempt, Part, Transaction, TransactionRow};
 
-/// Transactions in one message.
+/// Transactions in one message, and bytes of files among them, about.
 const PER_MESSAGE: usize = 128;
+const BYTES_PER_MESSAGE: usize = 1 << 20;
+/// Parts of an answer that are sent at a time.
+const PARTS_AT_A_TIME: usize = 8;
 
 /// What has been heard so far.
 #[derive(Default)]
@@ -32,6 +35,14 @@ pub(super) struct Recall {
     unsettled: BTreeSet<Attempt>,
     /// Which records each slice has.
     histories: BTreeMap<SliceId, Vec<Position>>,
+}
+
+impl Recall {
+    /// How many parts of a slice's answer have come, from the first one on.
+    fn have(&self, slice: SliceId) -> u32 {
+        let parts = self.heard.get(&slice).map(|(parts, _)| parts);
+        parts.map_or(0, |parts| (0..).take_while(|part| parts.contains(part)).count() as u32)
+    }
 }
 
 impl Slice<'_> {
@@ -47,8 +58,9 @@ impl Slice<'_> {
         if recall.asked.is_none_or(|asked| now.monotonic.saturating_sub(asked) >= SAY_AGAIN) {
             recall.asked = Some(now.monotonic);
             let (range, epoch) = (self.range(), *self.reign);
-            for (_, to) in unheard {
-                self.say(to, AcrossMessage::Recall { back: range.first_key(), range, epoch });
+            for (slice, to) in unheard {
+                let have = self.across.recall.as_ref().map_or(0, |recall| recall.have(slice));
+                self.say(to, AcrossMessage::Recall { back: range.first_key(), range, epoch, have });
             }
         }
         Ok(false)
@@ -69,8 +81,8 @@ impl Slice<'_> {
         &mut self,
         now: Now,
         back: Key,
-        range: KeyRange,
-        epoch: Epoch,
+        (range, epoch): (KeyRange, Epoch),
+        have: u32,
     ) -> Result<(), Trouble> {
         if !self.is_level() {
             return Ok(());
@@ -83,17 +95,17 @@ impl Slice<'_> {
         };
         let known: Vec<Transaction> = applied.chain(driven).filter(concerns).cloned().collect();
         let from = self.range().first_key();
-        let chunks: Vec<Vec<Transaction>> = if known.is_empty() {
-            vec![Vec::new()]
-        } else {
-            known.chunks(PER_MESSAGE).map(<[_]>::to_vec).collect()
-        };
+        // Whoever hears of one that destroys something does that.
+        let destroys = known.iter().any(Transaction::destroys);
+        let chunks = in_chunks(known);
         let history = self.own_history();
         let parts = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-        for (part, transactions) in (0..).zip(chunks) {
+        let wanted = (0..).zip(chunks).skip(have as usize).take(PARTS_AT_A_TIME);
+        for (part, transactions) in wanted {
             let history = history.clone();
             let recalled = AcrossMessage::Recalled { range, epoch, from, transactions, history, part, parts };
-            self.say_safely(back, recalled, Need::Logged);
+            let need = if destroys { Need::OnDisk(Vec::new()) } else { Need::Logged };
+            self.say_safely(back, recalled, need);
         }
         Ok(())
     }
@@ -201,6 +213,24 @@ impl Slice<'_> {
     }
 }
 
+/// Cuts what is to be told into parts, of which there is at least one.
+fn in_chunks(known: Vec<Transaction>) -> Vec<Vec<Transaction>> {
+    let (mut chunks, mut bytes) = (vec![Vec::new()], 0);
+    for transaction in known {
+        let more = transaction.bytes();
+        let is_full = |chunk: &Vec<_>| {
+            !chunk.is_empty() && (chunk.len() >= PER_MESSAGE || bytes + more > BYTES_PER_MESSAGE)
+        };
+        if chunks.last().is_none_or(is_full) {
+            chunks.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += more;
+        chunks.last_mut().into_iter().for_each(|chunk| chunk.push(transaction.clone()));
+    }
+    chunks
+}
+
 /// Whether a record is part of a history that consists of the first record of each epoch, and the last one. What is older than it tells is.
 fn has(history: &[Position], record: Position) -> bool {
     let Some(last) = history.last() else { return false };
@@ -212,10 +242,47 @@ fn has(history: &[Position], record: Position) -> bool {
 mod tests {
     use super::*;
 
+    use magma_common::handle::{BirthNumber, Handle};
+    use magma_common::proto::OpId;
+    use magma_common::time::Timestamp;
     use magma_common::topology::Seq;
+
+    use crate::transaction::{Participant, Step};
 
     fn at(epoch: u64, seq: u64) -> Position {
         Position { epoch: Epoch(epoch), seq: Seq(seq) }
+    }
+
+    /// A transaction with so many bytes.
+    fn transaction(number: u64, bytes: usize) -> Transaction {
+        let key = Key::from_bytes([7; 20]);
+        let stripe = Handle { key, birth: BirthNumber(number) };
+        let (data, body) = (vec![0; bytes].into(), crate::rows::BodyId(1));
+        let fill = Step::Fill { stripe, offset: 0, data, body, stable: false };
+        let participant = Participant { key, seen: None, steps: vec![fill] };
+        Transaction {
+            attempt: Attempt { driver: key, reign: Epoch(1), number },
+            op: OpId::Call(number.into()),
+            time: Timestamp::default(),
+            own: Vec::new(),
+            participants: vec![participant],
+            outcome: None,
+            committed: Position::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_told_comes_in_parts_that_are_not_too_long() {
+        assert_eq!(in_chunks(Vec::new()), [[]]);
+        let lengths = |bytes: usize, count: u64| -> Vec<usize> {
+            in_chunks((0..count).map(|number| transaction(number, bytes)).collect())
+                .iter()
+                .map(Vec::len)
+                .collect()
+        };
+        assert_eq!(lengths(0, 300), [128, 128, 44]);
+        assert_eq!(lengths(BYTES_PER_MESSAGE / 2, 5), [2, 2, 1]);
+        assert_eq!(lengths(BYTES_PER_MESSAGE * 2, 2), [1, 1]);
     }
 
     #[test]

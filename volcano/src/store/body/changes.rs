@@ -1,6 +1,5 @@
 //! Changes that the log tells of: whether a body may be changed so, and how its file and its row come to say the same.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use magma_common::handle::Handle;

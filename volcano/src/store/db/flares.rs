@@ -10,7 +10,7 @@ use rusqlite::{Row, params};
 
 use super::Db;
 use super::columns::{self, damaged, signed, time, unsigned};
-use crate::rows::{BodyId, Content, FlareRow, Striping};
+use crate::rows::{BodyId, Content, FlareRow};
 use crate::view::ReadError;
 
 const SELECT: &str = "SELECT id, key, birth_number, birth, kind, life, mode, nlink, uid, gid, rdev, size,
@@ -147,11 +147,7 @@ impl Db {
                 keys += 1;
                 if columns::kind(row, 1)? == Kind::File {
                     let size = unsigned(row, 2)?;
-                    let own = match columns::striping(row, 3)? {
-                        Striping::Head(head) => size.min(head.unit.bytes()),
-                        Striping::Whole | Striping::Stripe { .. } => size,
-                    };
-                    bytes = bytes.saturating_add(own);
+                    bytes = bytes.saturating_add(columns::striping(row, 3)?.own_bytes(size));
                 }
                 last = Some(unsigned(row, 0)?);
             }
