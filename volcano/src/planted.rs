@@ -61,12 +61,8 @@ pub enum Bug {
     ForgetLedgerAtDivision,
     /// What a truncation cuts off a stripe stays there and is shown again when the file grows.
     KeepTrimmedBytes,
-    /// Stripes are removed before the truncation because of which they are is on disk.
-    ShedBeforeDisk,
     /// A file is extended by what clients wrote before it was cut.
     ExtendAfterCut,
-    /// Bytes that a stripe gets through its head are not on disk when that says so.
-    FillOutsideLog,
 }
 
 impl Bug {
@@ -101,9 +97,7 @@ impl Bug {
         Self::DivideBeforeDisk,
         Self::ForgetLedgerAtDivision,
         Self::KeepTrimmedBytes,
-        Self::ShedBeforeDisk,
         Self::ExtendAfterCut,
-        Self::FillOutsideLog,
     ];
 }
 
@@ -115,10 +109,7 @@ impl Bug {
 
     /// Whether only striped files show it.
     pub fn is_of_stripes(self) -> bool {
-        matches!(
-            self,
-            Self::KeepTrimmedBytes | Self::ShedBeforeDisk | Self::ExtendAfterCut | Self::FillOutsideLog
-        )
+        matches!(self, Self::KeepTrimmedBytes | Self::ExtendAfterCut)
     }
 
     /// Whether only several slices show it.
@@ -130,7 +121,6 @@ impl Bug {
                 | Self::ShowPrepared
                 | Self::ForgetPreparedAtFailover
                 | Self::DoSettledAgain
-                | Self::ShedBeforeDisk
         )
     }
 }

@@ -157,7 +157,7 @@ pub(crate) const ALL: &[Suite] = &[
     },
     Suite {
         name: "ring-spread",
-        about: "a ring of one slice is divided and spread over its volcanos under load",
+        about: "a ring of one slice is divided and spread over its volcanos under load, with striped files",
         limit: minutes(10),
         run: ring::spread::run,
     },

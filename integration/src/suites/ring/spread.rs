@@ -1,4 +1,5 @@
-//! A network of one slice is spread over all its volcanos, under load, and goes on being spread while volcanos come, go and are lost.
+//! A network of one slice is spread over all its volcanos, under load, and goes on being spread while volcanos come, go and are lost. Its files
+//! are striped as finely as can be.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ use crate::testing::wait;
 const RING: (usize, usize) = (3, 2);
 /// Files of the tree that must not change.
 const FILES: u64 = 40;
+/// What the administrator says of the files that are to be made.
+const STRIPES: &str = "lava stripes 64K";
 /// How long dividing and moving may take until all volcanos serve their share.
 const SPREADS: Duration = Duration::from_secs(240);
 /// The applications work at least so long after each step.
@@ -42,6 +45,7 @@ pub(in crate::suites) fn run(context: &Context) -> Result<Tally> {
     let mut random = random::announced();
     let (volcanos, copies) = RING;
     let mut field = Field::new(context, volcanos, copies)?;
+    field.lava.ring().console(0, STRIPES)?;
     let mut tally = Tally::default();
     let load = step_by_step(context, &mut field, (FILES, &mut random), (STEPS, take), &mut tally)?;
     look_at_all_copies(context, &mut field, &load, &mut tally)?;

@@ -103,13 +103,12 @@ fn check_step(plan: &mut Plan<'_>, key: &Key, step: &Step) -> Result<Result<(), 
         }
         Step::TakeExisting { .. } => plan.row_by_key(key)?.is_some_and(|row| row.kind == Kind::File),
         Step::Fill { stripe, .. } => stripe::is_there(plan, stripe)?,
-        // Of one that is not there nothing is left to be taken away.
-        Step::ClearEnd { .. } | Step::DropStripe { .. } => true,
         // These are steps of a driver's own flare, and are never prepared.
         Step::Extend { .. } | Step::GainStripe { .. } | Step::LoseStripe(_) | Step::ForgetTrim { .. } => {
             false
         }
-        Step::MoveDirectory => true,
+        // Of a stripe that is not there nothing is left to be taken away.
+        Step::ClearEnd { .. } | Step::DropStripe { .. } | Step::MoveDirectory => true,
     };
     Ok(if holds { Ok(()) } else { Err(Unfit::Changed) })
 }

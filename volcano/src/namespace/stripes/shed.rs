@@ -32,8 +32,8 @@ pub(in crate::namespace) fn shed(plan: &mut Plan<'_>, op: &Shed) -> Result<(), S
     for number in &op.numbers {
         let entry = plan.entry(&row.key(), &name_of(*number)?)?;
         match (head.trimmed(*number), entry) {
-            (Some(from), entry) => clear_end(plan, &row, head, (*number, from), entry)?,
-            (None, Some(entry)) if head.is_dying(*number) => drop_stripe(plan, &row, entry)?,
+            (Some(from), entry) => clear_end(plan, &row, head, (*number, from), entry.as_ref())?,
+            (None, Some(entry)) if head.is_dying(*number) => drop_stripe(plan, &row, &entry)?,
             _ => {}
         }
     }
@@ -49,15 +49,15 @@ fn clear_end(
     row: &FlareRow,
     head: &Head,
     (number, from): (u64, u64),
-    entry: Option<EntryRow>,
+    entry: Option<&EntryRow>,
 ) -> Result<(), Stop> {
     if let Some(EntryRow { child: stripe, .. }) = entry {
-        take(plan, stripe.key, Step::ClearEnd { stripe, from, cut: head.cut })?;
+        take(plan, stripe.key, Step::ClearEnd { stripe: *stripe, from, cut: head.cut })?;
     }
     take(plan, row.key(), Step::ForgetTrim { trim: Trim { number, from }, cut: head.cut })
 }
 
-fn drop_stripe(plan: &mut Plan<'_>, row: &FlareRow, entry: EntryRow) -> Result<(), Stop> {
+fn drop_stripe(plan: &mut Plan<'_>, row: &FlareRow, entry: &EntryRow) -> Result<(), Stop> {
     let stripe = entry.child;
     take(plan, stripe.key, Step::DropStripe { stripe })?;
     let link = StripeLink { number: entry.cookie, child: stripe, made_by: entry.made_by };
@@ -75,7 +75,7 @@ pub(super) fn drop_dying(
     let mut dying = stripes_from(plan, &row.key(), first, limit + 1)?;
     let are_all = dying.len() <= limit;
     dying.truncate(limit);
-    dying.into_iter().try_for_each(|entry| drop_stripe(plan, row, entry))?;
+    dying.iter().try_for_each(|entry| drop_stripe(plan, row, entry))?;
     Ok(are_all)
 }
 

@@ -9,7 +9,6 @@ use super::make::{make_room, writable};
 use super::take;
 use crate::namespace::data::content;
 use crate::namespace::plan::{Caller, Plan, Stop};
-use crate::planted::{Bug, planted};
 use crate::rows::{BodyId, FlareRow, Head};
 use crate::transaction::Step;
 
@@ -40,7 +39,7 @@ pub(in crate::namespace) fn write(
             offset: part.offset,
             data: bytes_of(part, data),
             body,
-            stable: caller.stable && !planted(Bug::FillOutsideLog),
+            stable: caller.stable,
         };
         take(plan, stripe.key, fill)?;
     }

@@ -109,8 +109,8 @@ pub enum AcrossMessage {
         range: KeyRange,
         /// Its epoch.
         epoch: Epoch,
-        /// So many parts of the answer it has, from the first one on.
-        have: u32,
+        /// It has heard of all up to this attempt.
+        after: Option<Attempt>,
     },
     /// A part of the answer to [`Recall`](Self::Recall).
     Recalled {
@@ -120,14 +120,14 @@ pub enum AcrossMessage {
         epoch: Epoch,
         /// A key of the slice that answers.
         from: Key,
-        /// Transactions that have happened.
+        /// As in the question.
+        after: Option<Attempt>,
+        /// Transactions that have happened, of the next attempts.
         transactions: Vec<Transaction>,
         /// Which records the slice that answers has: the first one of each epoch, and the last one.
         history: Vec<Position>,
-        /// Which part this is, from 0.
-        part: u32,
-        /// How many there are.
-        parts: u32,
+        /// There are more.
+        more: bool,
     },
     /// A slice asks the home slice whether there is a session.
     AskSession {

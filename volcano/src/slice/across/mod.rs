@@ -227,11 +227,11 @@ impl Slice<'_> {
     /// Another slice says something. Call [`batch_end`](Self::batch_end) after the last message that was there to be read.
     pub fn across(&mut self, now: Now, message: AcrossMessage) {
         let done = match message {
-            AcrossMessage::Recall { back, range, epoch, have } => {
-                self.answer_recall(now, back, (range, epoch), have)
+            AcrossMessage::Recall { back, range, epoch, after } => {
+                self.answer_recall(now, back, (range, epoch), after)
             }
-            AcrossMessage::Recalled { range, epoch, from, transactions, history, part, parts } => {
-                self.hear_recalled((range, epoch), from, (transactions, history), (part, parts));
+            AcrossMessage::Recalled { range, epoch, from, after, transactions, history, more } => {
+                self.hear_recalled((range, epoch), (from, after), (transactions, history), more);
                 Ok(())
             }
             _ if !self.is_serving() => Ok(()),

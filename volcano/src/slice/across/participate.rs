@@ -174,13 +174,16 @@ impl Slice<'_> {
         if !self.range().contains(&key) {
             return Ok(());
         }
-        // A driver that lost its record has another one now, and whoever tells it of the transaction must be able to say which.
         let is_outdated = |applied: &Applied| applied.transaction.committed != transaction.committed;
-        if self.across.prepared.contains_key(&(key, attempt))
-            || self.across.applied.get(&(key, attempt)).is_some_and(is_outdated)
-        {
+        if self.across.prepared.contains_key(&(key, attempt)) {
             self.carry_out(now, transaction, key, Part::Applied)?;
             self.wake_parked(now, &key);
+        } else if self.across.applied.get(&(key, attempt)).is_some_and(is_outdated) {
+            // A driver that lost its record has another one now, and whoever tells it of the transaction must be able to say which. The steps are
+            // not carried out again: what others have written since would be gone.
+            let row = TransactionRow { key, part: Part::Applied, transaction: transaction.clone() };
+            self.record(now, vec![Change::PutTransaction(Box::new(row.clone()))], None)?;
+            self.across.take_row(row, now.monotonic);
         }
         // What is neither prepared nor applied here any more has been settled, and the driver has lost that.
         let is_there = self.across.applied.contains_key(&(key, attempt));

@@ -18,18 +18,16 @@ use crate::slice::gate::Need;
 use crate::slice::{Now, Slice, Trouble};
 use crate::transaction::{Attempt, Part, Transaction, TransactionRow};
 
-/// Transactions in one message, and bytes of files among them, about.
+/// Transactions in one message, and bytes of files in them, about.
 const PER_MESSAGE: usize = 128;
 const BYTES_PER_MESSAGE: usize = 1 << 20;
-/// Parts of an answer that are sent at a time.
-const PARTS_AT_A_TIME: usize = 8;
 
 /// What has been heard so far.
 #[derive(Default)]
 pub(super) struct Recall {
     asked: Option<Duration>,
-    /// Which parts of each slice's answer have come, and how many there are.
-    heard: BTreeMap<SliceId, (BTreeSet<u32>, u32)>,
+    /// Up to which attempt each slice has told what it knows.
+    heard: BTreeMap<SliceId, Heard>,
     transactions: BTreeMap<Attempt, Transaction>,
     /// What the driver itself has told, of which it has not settled anything.
     unsettled: BTreeSet<Attempt>,
@@ -37,12 +35,11 @@ pub(super) struct Recall {
     histories: BTreeMap<SliceId, Vec<Position>>,
 }
 
-impl Recall {
-    /// How many parts of a slice's answer have come, from the first one on.
-    fn have(&self, slice: SliceId) -> u32 {
-        let parts = self.heard.get(&slice).map(|(parts, _)| parts);
-        parts.map_or(0, |parts| (0..).take_while(|part| parts.contains(part)).count() as u32)
-    }
+/// How far another slice has told what it knows.
+#[derive(Clone, Copy, Default)]
+struct Heard {
+    after: Option<Attempt>,
+    is_all: bool,
 }
 
 impl Slice<'_> {
@@ -59,8 +56,9 @@ impl Slice<'_> {
             recall.asked = Some(now.monotonic);
             let (range, epoch) = (self.range(), *self.reign);
             for (slice, to) in unheard {
-                let have = self.across.recall.as_ref().map_or(0, |recall| recall.have(slice));
-                self.say(to, AcrossMessage::Recall { back: range.first_key(), range, epoch, have });
+                let heard = self.across.recall.as_ref().and_then(|recall| recall.heard.get(&slice));
+                let after = heard.and_then(|heard| heard.after);
+                self.say(to, AcrossMessage::Recall { back: range.first_key(), range, epoch, after });
             }
         }
         Ok(false)
@@ -69,9 +67,7 @@ impl Slice<'_> {
     /// The slices that have not told everything yet.
     pub(in crate::slice) fn unheard(&self) -> Vec<(SliceId, Key)> {
         let heard = self.across.recall.as_ref().map(|recall| &recall.heard);
-        let is_heard = |id: &SliceId| {
-            heard.and_then(|heard| heard.get(id)).is_some_and(|(parts, count)| parts.len() == *count as usize)
-        };
+        let is_heard = |id: &SliceId| heard.and_then(|heard| heard.get(id)).is_some_and(|heard| heard.is_all);
         let others = self.topology.slices.iter().filter(|slice| slice.id != self.identity.slice);
         others.filter(|slice| !is_heard(&slice.id)).map(|slice| (slice.id, slice.range.first_key())).collect()
     }
@@ -82,7 +78,7 @@ impl Slice<'_> {
         now: Now,
         back: Key,
         (range, epoch): (KeyRange, Epoch),
-        have: u32,
+        after: Option<Attempt>,
     ) -> Result<(), Trouble> {
         if !self.is_level() {
             return Ok(());
@@ -93,20 +89,16 @@ impl Slice<'_> {
         let concerns = |transaction: &&Transaction| {
             transaction.participants.iter().chain(&transaction.own).any(|part| range.contains(&part.key))
         };
-        let known: Vec<Transaction> = applied.chain(driven).filter(concerns).cloned().collect();
-        let from = self.range().first_key();
+        let is_next = |transaction: &&Transaction| after.is_none_or(|after| transaction.attempt > after);
+        let known = applied.chain(driven).filter(concerns).filter(is_next);
+        let known = known.map(|transaction| (transaction.attempt, transaction)).collect();
+        let (transactions, more) = some_of(known);
         // Whoever hears of one that destroys something does that.
-        let destroys = known.iter().any(Transaction::destroys);
-        let chunks = in_chunks(known);
-        let history = self.own_history();
-        let parts = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-        let wanted = (0..).zip(chunks).skip(have as usize).take(PARTS_AT_A_TIME);
-        for (part, transactions) in wanted {
-            let history = history.clone();
-            let recalled = AcrossMessage::Recalled { range, epoch, from, transactions, history, part, parts };
-            let need = if destroys { Need::OnDisk(Vec::new()) } else { Need::Logged };
-            self.say_safely(back, recalled, need);
-        }
+        let destroys = transactions.iter().any(Transaction::destroys);
+        let need = if destroys { Need::OnDisk(Vec::new()) } else { Need::Logged };
+        let (from, history) = (self.range().first_key(), self.own_history());
+        let recalled = AcrossMessage::Recalled { range, epoch, from, after, transactions, history, more };
+        self.say_safely(back, recalled, need);
         Ok(())
     }
 
@@ -114,9 +106,9 @@ impl Slice<'_> {
     pub(super) fn hear_recalled(
         &mut self,
         asked: (KeyRange, Epoch),
-        from: Key,
+        (from, after): (Key, Option<Attempt>),
         (transactions, history): (Vec<Transaction>, Vec<Position>),
-        (part, parts): (u32, u32),
+        more: bool,
     ) {
         if asked != (self.range(), *self.reign) {
             return;
@@ -124,10 +116,15 @@ impl Slice<'_> {
         let Some(slice) = self.topology.slice_of(&from).map(|slice| slice.id) else { return };
         let Some(recall) = &mut self.across.recall else { return };
         let heard = recall.heard.entry(slice).or_default();
-        if heard.1 != parts {
-            *heard = (BTreeSet::new(), parts);
+        if heard.is_all || heard.after != after {
+            return;
         }
-        heard.0.insert(part);
+        let last = transactions.last().map(|transaction| transaction.attempt);
+        *heard = Heard { after: last.or(after), is_all: !more };
+        if more {
+            // It is asked for the rest at once.
+            recall.asked = None;
+        }
         recall.histories.insert(slice, history);
         for transaction in transactions {
             let driver = self.topology.slice_of(&transaction.attempt.driver).map(|slice| slice.id);
@@ -213,22 +210,17 @@ impl Slice<'_> {
     }
 }
 
-/// Cuts what is to be told into parts, of which there is at least one.
-fn in_chunks(known: Vec<Transaction>) -> Vec<Vec<Transaction>> {
-    let (mut chunks, mut bytes) = (vec![Vec::new()], 0);
-    for transaction in known {
-        let more = transaction.bytes();
-        let is_full = |chunk: &Vec<_>| {
-            !chunk.is_empty() && (chunk.len() >= PER_MESSAGE || bytes + more > BYTES_PER_MESSAGE)
-        };
-        if chunks.last().is_none_or(is_full) {
-            chunks.push(Vec::new());
-            bytes = 0;
+/// The first of what is to be told, as much as goes into one message; and whether there is more.
+fn some_of(known: BTreeMap<Attempt, &Transaction>) -> (Vec<Transaction>, bool) {
+    let (mut some, mut bytes) = (Vec::new(), 0);
+    for transaction in known.into_values() {
+        bytes += transaction.bytes();
+        if some.len() >= PER_MESSAGE || (!some.is_empty() && bytes > BYTES_PER_MESSAGE) {
+            return (some, true);
         }
-        bytes += more;
-        chunks.last_mut().into_iter().for_each(|chunk| chunk.push(transaction.clone()));
+        some.push(transaction.clone());
     }
-    chunks
+    (some, false)
 }
 
 /// Whether a record is part of a history that consists of the first record of each epoch, and the last one. What is older than it tells is.
@@ -272,17 +264,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_comes_in_parts_that_are_not_too_long() {
-        assert_eq!(in_chunks(Vec::new()), [[]]);
-        let lengths = |bytes: usize, count: u64| -> Vec<usize> {
-            in_chunks((0..count).map(|number| transaction(number, bytes)).collect())
-                .iter()
-                .map(Vec::len)
-                .collect()
+    fn one_message_does_not_tell_too_much() {
+        let told = |bytes: usize, count: u64| {
+            let all: Vec<Transaction> = (0..count).map(|number| transaction(number, bytes)).collect();
+            let (some, more) = some_of(all.iter().map(|one| (one.attempt, one)).collect());
+            assert!(some.iter().eq(all.iter().take(some.len())), "in the order of attempts");
+            (some.len(), more)
         };
-        assert_eq!(lengths(0, 300), [128, 128, 44]);
-        assert_eq!(lengths(BYTES_PER_MESSAGE / 2, 5), [2, 2, 1]);
-        assert_eq!(lengths(BYTES_PER_MESSAGE * 2, 2), [1, 1]);
+        assert_eq!(told(0, 0), (0, false));
+        assert_eq!(told(0, 128), (128, false));
+        assert_eq!(told(0, 129), (128, true));
+        assert_eq!(told(BYTES_PER_MESSAGE / 2, 5), (2, true));
+        assert_eq!(told(BYTES_PER_MESSAGE * 2, 1), (1, false));
+        assert_eq!(told(BYTES_PER_MESSAGE * 2, 2), (1, true));
     }
 
     #[test]

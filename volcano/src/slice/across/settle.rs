@@ -95,8 +95,7 @@ impl Slice<'_> {
     /// Tells a participant that the transaction has happened. One that destroys something because of an earlier record, a truncation, must
     /// not do that before both are on disk: after a loss of power the bytes would be gone, and the truncation, too.
     pub(super) fn say_commit(&mut self, transaction: Transaction, key: Key, secure: bool) {
-        let waits = transaction.destroys() && !planted(Bug::ShedBeforeDisk);
-        let need = if waits { Need::OnDisk(Vec::new()) } else { Need::Logged };
+        let need = if transaction.destroys() { Need::OnDisk(Vec::new()) } else { Need::Logged };
         let transaction = Box::new(transaction);
         self.say_safely(key, AcrossMessage::Commit { transaction, key, secure }, need);
     }

@@ -1,10 +1,15 @@
 //! An operation that changes nothing elsewhere, and rests on what was told of flares there, is answered with what was true at one moment.
 //!
-//! Nothing is held for it. What was told was true at some moment between the question and the answer to it. If the driver's own flare is still what it was
-//! when it was asked, all of it was true together then. If not, the outcome is kept and the question asked once more: if it is answered as
+//! Nothing is held for it. What a slice told was true at some moment between the question and the answer to it. If the driver's own flare is still what it was
+//! when it was asked, all of it was true together then. If not, or if several slices were asked, which may have answered at different moments, the outcome is kept and the question asked once more: if it is answered as
 //! before, all was true together when the outcome was planned. Otherwise the operation is planned anew on the new answer.
+//!
+//! A listing with the attributes of what it lists is not asked for twice: nobody takes these for attributes of one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use magma_common::key::Key;
+use magma_common::proto::Request;
 
 use super::facts::Wanted;
 use crate::namespace::Planned;
@@ -53,7 +58,12 @@ impl Slice<'_> {
     pub(super) fn answer_snapshot(&mut self, now: Now, number: u64, outcome: Answer) -> Result<(), Trouble> {
         let own = self.own_flare(number)?;
         let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
-        let is_certain = running.known.is_empty() || !running.asked.is_empty() || running.snapshot.own == own;
+        let slice_of = |key: &Key| self.topology.slice_of(key).map(|slice| slice.id);
+        let slices: BTreeSet<_> = running.known.wants().map(|(key, _)| slice_of(&key)).collect();
+        let is_of_one_moment = slices.len() <= 1 || matches!(running.call.request, Request::Readdir(_));
+        let is_certain = running.known.is_empty()
+            || !running.asked.is_empty()
+            || (is_of_one_moment && running.snapshot.own == own);
         if is_certain {
             return self.answer_outcome(now, number, outcome);
         }
