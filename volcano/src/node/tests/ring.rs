@@ -226,7 +226,11 @@ impl Ring {
                 Effect::Stop(reason) => panic!("volcano {number} stops: {reason}"),
                 Effect::Answer(ticket, answer) => drop(self.answers.insert(ticket, answer)),
                 Effect::Forward(ticket, to, _) => drop(self.forwards.insert(ticket, to)),
-                Effect::Read(..) => {}
+                Effect::Read(ticket, read) => {
+                    if let Some(node) = self.running.get_mut(&number) {
+                        node.read_done(self.now, ticket, read.run());
+                    }
+                }
             }
         }
         any
