@@ -289,6 +289,23 @@ fn a_loss_of_power_leaves_no_stripe_without_its_file() {
     }
 }
 
+/// The truncation may still be lost: then the bytes are wanted again.
+#[test]
+fn nothing_is_removed_before_the_truncation_is_on_disk() {
+    let (mut ring, mut caller, file) = striped_ring();
+    fill(&mut ring, &mut caller, file, 1..=NUMBERS);
+    ring.until(is_settled);
+    let before = layout(&mut ring, &mut caller, file);
+    let home = served_by(&ring, &file.key);
+    let elsewhere = |stripe: &&Handle| served_by(&ring, &stripe.key) != home;
+    let there: Vec<Handle> = handles(&before).iter().filter(elsewhere).copied().collect();
+    assert!(!there.is_empty());
+    ring.stalled = Some(home);
+    cut(&mut ring, &mut caller, file, 10);
+    steps(&mut ring, 100);
+    assert!(there.iter().all(|stripe| is_somewhere(&ring, *stripe)));
+}
+
 /// Stripes elsewhere and stripes beside their head, of a write that was answered as on disk just now.
 #[test]
 fn a_stable_write_through_the_head_survives_a_loss_of_power() {
