@@ -9,8 +9,9 @@ use magma_common::proto::operation::*;
 use magma_common::stripes::StripeUnit;
 use proptest::prelude::*;
 
-use super::world::{ALICE, World, name, root, user};
-use crate::namespace::to_shed;
+use super::world::{ALICE, SESSION, World, name, root, user};
+use crate::namespace::{Caller, execute, to_shed};
+use crate::record::{BodyChange, Change};
 use crate::rows::{Life, Striping};
 
 const UNIT: u64 = 64 << 10;
@@ -285,6 +286,28 @@ fn the_head_takes_few_bytes_at_a_time() {
     assert_eq!(ask(write(WriteAt::Offset(9)), MAX_THROUGH_HEAD), Ok(9));
     assert_eq!(ask(write(WriteAt::Offset(9)), MAX_THROUGH_HEAD + 1), Err(FlareError::Striped));
     assert_eq!(ask(write(WriteAt::End), MAX_THROUGH_HEAD + 1), Err(FlareError::Striped));
+}
+
+/// Whoever is told that a write is on disk does not commit it: nobody syncs the stripes' bodies, so the records have the bytes.
+#[test]
+fn what_has_to_be_on_disk_is_in_the_records() {
+    let (mut world, file) = striped();
+    let data = Bytes::from(vec![7; UNIT as usize]);
+    let request = Write { handle: file, at: WriteAt::Offset(UNIT + UNIT / 2), opened: true }.into();
+    let mut logged = |stable| -> usize {
+        let caller = Caller { credentials: &root(), session: SESSION, stable };
+        let changes = world.plan(|plan| {
+            execute(plan, &caller, &request, &data)?;
+            Ok(plan.planned().to_vec())
+        });
+        let bytes = |change: &Change| match change {
+            Change::Body { change: BodyChange::Overwrite { data, .. }, .. } => data.len(),
+            _ => 0,
+        };
+        changes.unwrap().iter().map(bytes).sum()
+    };
+    assert_eq!(logged(false), 0);
+    assert_eq!(logged(true), UNIT as usize);
 }
 
 #[test]

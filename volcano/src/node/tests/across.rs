@@ -2,11 +2,10 @@
 
 use magma_common::attr::SetAttr;
 use magma_common::name::Name;
-use magma_common::proto::frame::RequestHeader;
+use magma_common::proto::Operation;
 use magma_common::proto::operation::{
     Create, CreateHow, Link, Lookup, Mkdir, Readdir, Rename, RenameHow, Rmdir, Unlink,
 };
-use magma_common::proto::{Durability, Operation};
 
 use super::ring::header;
 use super::*;
@@ -20,8 +19,6 @@ const SLICES: u32 = 6;
 pub(super) struct Caller {
     pub(super) session: SessionId,
     pub(super) sequence: u64,
-    /// How safe it wants everything to be.
-    pub(super) durability: Durability,
 }
 
 /// Three volcanos, each of which serves two of six slices, and a client.
@@ -79,7 +76,7 @@ impl Caller {
         let opened = ring.ask(home, OpenSession { client: "a test".into() }, false);
         ring.until(|ring| ring.answers.contains_key(&opened));
         let Ok((Reply::OpenSession(opened), _)) = &ring.answers[&opened] else { panic!("it is opened") };
-        Self { session: opened.session, sequence: 0, durability: Durability::Replicated }
+        Self { session: opened.session, sequence: 0 }
     }
 
     /// Sends a request under this operation id, and does not wait.
@@ -99,7 +96,7 @@ impl Caller {
         let number = served_by(ring, &request.key().unwrap_or(Handle::root().key));
         let ticket = Ticket(ring.seed);
         ring.seed += 1;
-        let header = RequestHeader { durability: self.durability, ..header(self.session, sequence) };
+        let header = header(self.session, sequence);
         let call = Call { header, deadline: None, request, payload };
         let now = ring.now;
         let node = ring.running.get_mut(&number).unwrap();

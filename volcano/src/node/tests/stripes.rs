@@ -1,10 +1,10 @@
 //! Striped files over several volcanos, and what becomes of them when one of these is lost.
 
+use magma_common::proto::Operation;
 use magma_common::proto::operation::{
     Layout, LayoutPurpose, LayoutReply, Read, ReadStripe, Setattr, Shed, Unlink, Write, WriteAt, WriteDone,
     WriteStripe,
 };
-use magma_common::proto::{Durability, Operation};
 use magma_common::stripes::StripeUnit;
 
 use super::across::{Caller, create, is_settled, name, served_by, shared_ring};
@@ -304,24 +304,6 @@ fn nothing_is_removed_before_the_truncation_is_on_disk() {
     cut(&mut ring, &mut caller, file, 10);
     steps(&mut ring, 100);
     assert!(there.iter().all(|stripe| is_somewhere(&ring, *stripe)));
-}
-
-/// Stripes elsewhere and stripes beside their head, of a write that was answered as on disk just now.
-#[test]
-fn a_stable_write_through_the_head_survives_a_loss_of_power() {
-    let (mut ring, mut caller, file) = striped_ring();
-    caller.durability = Durability::Stable;
-    let data: Bytes = (0..NUMBERS * UNIT).map(|at| (at % 251) as u8).collect();
-    for part in data.chunks(UNIT as usize - 1000) {
-        caller.ask_with(&mut ring, write_through(file, WriteAt::End), data.slice_ref(part)).unwrap();
-    }
-    ring.cut_power();
-    let after = layout(&mut ring, &mut caller, file);
-    for number in 1..NUMBERS {
-        let start = (number * UNIT) as usize;
-        let stripe = read_stripe(&mut ring, &mut caller, file, (&after, number)).unwrap();
-        assert!(stripe == data[start..start + UNIT as usize], "stripe {number}");
-    }
 }
 
 /// A removed file was made again while its stripes were being removed.
