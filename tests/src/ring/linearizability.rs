@@ -562,7 +562,7 @@ impl<'a> Search<'a> {
 fn redo(state: &mut Namespace, item: &Item) -> Result<(), Mismatch> {
     match &item.what {
         What::Answered(Ok((reply, _))) => {
-            state.step_unheard(&item.asked, reply)?;
+            state.redo(&item.asked, reply)?;
             if let Some((head, stripes)) = &item.gained {
                 state.gain(*head, stripes);
             }
