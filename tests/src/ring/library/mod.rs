@@ -26,7 +26,7 @@ use magma_common::client::cache::LIFETIME;
 use magma_common::client::{Client, Context, HostPort};
 use magma_common::error::FlareError;
 use magma_common::handle::Handle;
-use magma_common::proto::operation::Getattr;
+use magma_common::proto::operation::{Getattr, LockKind};
 use magma_common::proto::{Credentials, Durability, Failure, Reply, Request};
 
 use self::executor::Executor;
@@ -339,7 +339,7 @@ impl LibraryClient {
 
     fn hear(&mut self, done: &Done) {
         let Some(running) = self.running.remove(&done.token) else { return };
-        if let Some(handle) = running.request.handle().filter(|_| running.request.mutates()) {
+        if let Some(handle) = running.request.handle().filter(|_| changes(&running.request)) {
             self.changed.insert(handle, self.libraries.executor.time());
         }
         match &done.answer {
@@ -365,4 +365,10 @@ impl LibraryClient {
         };
         self.libraries.executor.spawn(self.index, Box::pin(closing));
     }
+}
+
+/// Whether what was kept of the flare is not shown any more when the request has been done.
+fn changes(request: &Request) -> bool {
+    let gives_up = matches!(request, Request::Lock(lock) if lock.kind == LockKind::Unlock);
+    request.mutates() && !gives_up
 }
