@@ -115,6 +115,7 @@ impl Slice<'_> {
         let Some(number) = self.number_of(attempt) else { return Ok(()) };
         let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
         let Some(because) = running.questions.answer(round) else { return Ok(()) };
+        running.snapshot.note_answer();
         for (key, facts) in facts {
             let because = because.get(&key).cloned().unwrap_or_default();
             if !running.known.learn(key, facts, because) {

@@ -1,14 +1,13 @@
 //! An operation that changes nothing elsewhere, and rests on what was told of flares there, is answered with what was true at one moment.
 //!
 //! Nothing is held for it. What a slice told was true at some moment between the question and the answer to it. If the driver's own flare is still what it was
-//! when it was asked, all of it was true together then. If not, or if several slices were asked, which may have answered at different moments, the outcome is kept and the question asked once more: if it is answered as
+//! when it was asked, all of it was true together then. If not, or if there were several questions, which were answered at different moments, the outcome is kept and the question asked once more: if it is answered as
 //! before, all was true together when the outcome was planned. Otherwise the operation is planned anew on the new answer.
 //!
 //! A listing with the attributes of what it lists is not asked for twice: nobody takes these for attributes of one moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use magma_common::key::Key;
 use magma_common::proto::Request;
 
 use super::facts::Wanted;
@@ -23,11 +22,18 @@ use crate::view::View;
 pub(super) struct Snapshot {
     /// The driver's own flare when facts were asked for: none if none were, or if there was no such flare.
     own: Option<FlareRow>,
+    /// How many questions were answered since then, each at a moment of its own.
+    answers: u32,
     /// The outcome, if it is to be confirmed by the same facts.
     outcome: Option<Answer>,
 }
 
 impl Snapshot {
+    /// A question was answered.
+    pub(super) fn note_answer(&mut self) {
+        self.answers += 1;
+    }
+
     /// Facts have come that are not what they were.
     pub(super) fn is_outdated(&mut self) {
         self.outcome = None;
@@ -49,7 +55,7 @@ impl Slice<'_> {
         if let Some(running) = self.across.running.get_mut(&number)
             && running.known.is_empty()
         {
-            running.snapshot = Snapshot { own, outcome: None };
+            running.snapshot = Snapshot { own, answers: 0, outcome: None };
         }
         Ok(())
     }
@@ -58,9 +64,8 @@ impl Slice<'_> {
     pub(super) fn answer_snapshot(&mut self, now: Now, number: u64, outcome: Answer) -> Result<(), Trouble> {
         let own = self.own_flare(number)?;
         let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
-        let slice_of = |key: &Key| self.topology.slice_of(key).map(|slice| slice.id);
-        let slices: BTreeSet<_> = running.known.wants().map(|(key, _)| slice_of(&key)).collect();
-        let is_of_one_moment = slices.len() <= 1 || matches!(running.call.request, Request::Readdir(_));
+        let is_of_one_moment =
+            running.snapshot.answers <= 1 || matches!(running.call.request, Request::Readdir(_));
         let is_certain = running.known.is_empty()
             || !running.asked.is_empty()
             || (is_of_one_moment && running.snapshot.own == own);
@@ -68,7 +73,7 @@ impl Slice<'_> {
             return self.answer_outcome(now, number, outcome);
         }
         let flares: BTreeMap<_, _> = running.known.wants().collect();
-        running.snapshot = Snapshot { own, outcome: Some(outcome) };
+        running.snapshot = Snapshot { own, answers: 0, outcome: Some(outcome) };
         self.ask_facts(now, number, Wanted { flares, held: None });
         Ok(())
     }
