@@ -171,6 +171,7 @@ impl World {
             network: 7,
             lineage: 1,
             loss_counter: 0,
+            departed: Vec::new(),
             members: self.members.iter().map(member).collect(),
             slices: self.slices.clone(),
             ancestors: Vec::new(),

@@ -22,6 +22,8 @@ pub const MAX_COPIES: u8 = 5;
 pub const MAX_SLICES: u32 = 128;
 /// Most former lines of history that are remembered.
 pub const MAX_ANCESTORS: usize = 16;
+/// Most volcanos that are remembered as having left.
+pub const MAX_DEPARTED: usize = 64;
 /// Copies of a slice unless told otherwise.
 pub const DEFAULT_COPIES: u8 = 2;
 /// The flare protocol's port unless told otherwise.
@@ -176,6 +178,9 @@ pub struct Topology {
     pub loss_counter: u64,
     /// The volcanos, in the order of the ring; the first one follows the last. Witnesses are among them, and do not count.
     pub members: Vec<Member>,
+    /// Who has left or was evicted, the last one first; at most [`MAX_DEPARTED`], the last ones. They do not come in again: a
+    /// message that once asked for it may be on its way for long.
+    pub departed: Vec<VolcanoId>,
     /// The slices, by their ranges; together they cover the keyspace once.
     pub slices: Vec<Slice>,
     /// The secret that NFS handles are signed with.
@@ -201,6 +206,18 @@ impl Topology {
     /// Who keeps this key.
     pub fn slice_of(&self, key: &Key) -> Option<&Slice> {
         self.slices.iter().find(|slice| slice.range.contains(key))
+    }
+
+    /// Takes a volcano off the list of members. Returns whether it was there.
+    pub fn dismiss(&mut self, volcano: VolcanoId) -> bool {
+        let before = self.members.len();
+        self.members.retain(|member| member.id != volcano);
+        let was_there = self.members.len() != before;
+        if was_there {
+            self.departed.insert(0, volcano);
+            self.departed.truncate(MAX_DEPARTED);
+        }
+        was_there
     }
 
     /// The member with this id.

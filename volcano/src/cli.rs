@@ -217,7 +217,7 @@ impl Launch {
     /// The start succeeded: makes the configuration that of every later start.
     pub fn commit(&self) -> Result<(), FolderError> {
         match &self.stored {
-            None => self.folder.finish_bootstrap(),
+            None => self.folder.finish_bootstrap(matches!(self.beginning, Beginning::Join(_))),
             Some(stored) if *stored == self.config => Ok(()),
             Some(_) => self.folder.save(&self.config),
         }

@@ -3,7 +3,8 @@
 //! It is kept beside the data, in `config.toml` of the volcano's folder, so that a restart needs
 //! nothing but the folder. Founding a network writes `bootstrap.toml` first and renames it when
 //! everything else is on disk: a folder with only that file has never served anybody, and the
-//! attempt can be made again.
+//! attempt can be made again. Joining writes `joining.toml`: the network may have taken the volcano
+//! in before the volcano heard of it, so the next attempt goes on as the same volcano.
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -24,10 +25,12 @@ use crate::store::FILES;
 const CONFIG: &str = "config.toml";
 /// The configuration of a network that is being founded.
 const BOOTSTRAP: &str = "bootstrap.toml";
+/// The configuration of a volcano that asks to be taken in.
+const JOINING: &str = "joining.toml";
 /// The configuration of a volcano that the network has forgotten.
 const LEFT: &str = "left.toml";
-/// What a folder may contain and still count as empty: a file system's own.
-const IGNORED: &[&str] = &["lost+found"];
+/// What a folder may contain and still count as empty: a file system's own, and an attempt that ended as it began.
+const IGNORED: &[&str] = &["lost+found", "bootstrap.toml.new", "joining.toml.new"];
 /// The version of the file's format that is written and understood.
 const FORMAT: u32 = 1;
 /// Largest configuration in bytes.
@@ -112,9 +115,12 @@ pub enum FolderError {
     /// It holds nothing to start.
     #[error("{} holds no network yet; found one with -b or join one with -r", .0.display())]
     NoNetwork(PathBuf),
-    /// An attempt to found a network, or to join one, did not end.
-    #[error("the network in {} was not founded or joined to the end; start again with -b or -r", .0.display())]
+    /// An attempt to found a network did not end.
+    #[error("the network in {} was not founded to the end; start again with -b or -r", .0.display())]
     Unfinished(PathBuf),
+    /// An attempt to join a network did not end.
+    #[error("the volcano in {} does not know yet that a network has taken it in; start again with -r, or choose an empty folder", .0.display())]
+    Joining(PathBuf),
     /// The volcano is no member of its network any more.
     #[error("the volcano in {} has left its network, which has all that it had; join again with -r (that empties the folder first), or remove it", .0.display())]
     Left(PathBuf),
@@ -153,6 +159,8 @@ pub enum Contents {
     Network(Box<VolcanoConfig>),
     /// A network that was being founded when the process ended. It never served anybody.
     Unfinished,
+    /// A volcano that has asked to be taken in when the process ended.
+    Joining,
     /// A store without its configuration.
     Orphaned,
     /// What is left of a volcano that the network has forgotten.
@@ -198,14 +206,16 @@ impl Folder {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(FolderError::Io { path: config, error }),
         }
+        let marks = [(BOOTSTRAP, Contents::Unfinished), (JOINING, Contents::Joining), (LEFT, Contents::Left)];
+        for (name, found) in marks {
+            if self.path.join(name).try_exists().map_err(|error| self.io(error))? {
+                return Ok(found);
+            }
+        }
         let mut found = Contents::Empty;
         for entry in std::fs::read_dir(&self.path).map_err(|error| self.io(error))? {
             let name = entry.map_err(|error| self.io(error))?.file_name().to_string_lossy().into_owned();
-            if name == BOOTSTRAP {
-                return Ok(Contents::Unfinished);
-            } else if name == LEFT {
-                found = Contents::Left;
-            } else if found != Contents::Left && FILES.contains(&name.as_str()) {
+            if FILES.contains(&name.as_str()) {
                 found = Contents::Orphaned;
             } else if found == Contents::Empty && !IGNORED.contains(&name.as_str()) {
                 found = Contents::Foreign(name);
@@ -232,6 +242,7 @@ impl Folder {
         match self.contents()? {
             Contents::Network(config) => Ok(*config),
             Contents::Unfinished => Err(FolderError::Unfinished(path)),
+            Contents::Joining => Err(FolderError::Joining(path)),
             Contents::Orphaned => Err(FolderError::Orphaned(path)),
             Contents::Left => Err(FolderError::Left(path)),
             Contents::Empty | Contents::Foreign(_) => Err(FolderError::NoNetwork(path)),
@@ -244,6 +255,8 @@ impl Folder {
         match self.contents()? {
             Contents::Empty => Ok(false),
             Contents::Unfinished => Ok(true),
+            Contents::Joining if join => Ok(false),
+            Contents::Joining => Err(FolderError::Joining(path)),
             // The network has all that is here, and who says -r was told that the folder is emptied.
             Contents::Left if join => Ok(true),
             Contents::Left => Err(FolderError::Left(path)),
@@ -253,8 +266,8 @@ impl Folder {
         }
     }
 
-    /// Before the store is made: removes what an unfinished attempt, or with `join` a volcano that has left, left behind, and
-    /// notes that this is an attempt.
+    /// Before the store is made: removes what an unfinished founding, or with `join` a volcano that has left, left behind, and
+    /// notes that this is an attempt. A joining that was not finished is gone on with.
     pub fn begin_bootstrap(&self, config: &VolcanoConfig, join: bool) -> Result<(), FolderError> {
         // Only a folder that says of itself that nobody depends on it is cleared.
         if self.check_free(join)? {
@@ -269,16 +282,20 @@ impl Folder {
                 gone.map_err(|error| FolderError::Io { path, error })?;
             }
         }
-        self.write(BOOTSTRAP, config)
+        if !join {
+            return self.write(BOOTSTRAP, config);
+        }
+        self.write(JOINING, config)?;
+        self.remove(BOOTSTRAP)?;
+        self.directory.sync_all().map_err(|error| self.io(error))
     }
 
-    /// After the store is on disk: from now on the folder holds a network.
-    pub fn finish_bootstrap(&self) -> Result<(), FolderError> {
-        std::fs::rename(self.path.join(BOOTSTRAP), self.path.join(CONFIG)).map_err(|error| self.io(error))?;
-        match std::fs::remove_file(self.path.join(LEFT)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(self.io(error)),
-            _ => {}
-        }
+    /// After the store is on disk, or with `join` once it says that the network has taken the volcano in: from now on the
+    /// folder holds a network.
+    pub fn finish_bootstrap(&self, join: bool) -> Result<(), FolderError> {
+        let attempt = if join { JOINING } else { BOOTSTRAP };
+        std::fs::rename(self.path.join(attempt), self.path.join(CONFIG)).map_err(|error| self.io(error))?;
+        self.remove(LEFT)?;
         self.directory.sync_all().map_err(|error| self.io(error))
     }
 
@@ -297,14 +314,22 @@ impl Folder {
         let path = self.path.join(format!("{name}.new"));
         let at = |error| FolderError::Io { path: path.clone(), error };
         let text = config.to_text().map_err(|reason| FolderError::Damaged { path: path.clone(), reason })?;
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(error)),
-            _ => {}
-        }
+        self.remove(&format!("{name}.new"))?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at)?;
         std::fs::rename(&path, self.path.join(name)).map_err(at)?;
         self.directory.sync_all().map_err(at)
+    }
+
+    /// Removes a file of that name, if there is one.
+    fn remove(&self, name: &str) -> Result<(), FolderError> {
+        let path = self.path.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(FolderError::Io { path, error })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn io(&self, error: std::io::Error) -> FolderError {

@@ -33,7 +33,8 @@ pub enum Origin {
         /// The unit of its files, if they are striped.
         stripes: Option<StripeUnit>,
     },
-    /// The folder is empty: it asks at these node ports to be taken in.
+    /// It asks at these node ports to be taken in. The folder is empty, or is that of an attempt that was not finished: then it
+    /// goes on as the same volcano, which may have been taken in without knowing it.
     Join(Vec<SocketAddr>),
     /// It goes on as what the folder says.
     Resume,
@@ -85,7 +86,12 @@ pub fn begin(
     mut random: impl FnMut() -> Box<dyn FnMut() -> u64>,
     now: Now,
 ) -> Result<Node, LifeError> {
-    let options = OpenOptions { create: origin != Origin::Resume, ..options };
+    let create = match origin {
+        Origin::Found { .. } => true,
+        Origin::Join(_) => !Store::is_in(folder, &disk)?,
+        Origin::Resume => false,
+    };
+    let options = OpenOptions { create, ..options };
     let (mut store, opened) = Store::open(folder, Arc::clone(&disk), options)?;
     let own = profile.member(begin_life(&mut store, &mut random())?);
     let vault = Box::new(FileVault::new(disk, folder.to_path_buf()));
@@ -98,7 +104,7 @@ pub fn begin(
         }
         Origin::Join(contacts) => {
             let coordinator = Coordinator::open(own.id, vault, random(), now.monotonic)?;
-            (Topology::default(), coordinator, contacts)
+            (known_topology(&store, &coordinator)?, coordinator, contacts)
         }
         Origin::Resume => {
             let coordinator = Coordinator::open(own.id, vault, random(), now.monotonic)?;
@@ -170,6 +176,7 @@ fn new_network(own: &Member, slices: u32, random: &mut dyn FnMut() -> u64) -> To
         network: random().max(1),
         lineage: random(),
         loss_counter: 0,
+        departed: Vec::new(),
         members: vec![own.clone()],
         slices: (FIRST_SLICE.0..).map(SliceId).zip(cut_evenly(slices)).map(slice).collect(),
         ancestors: Vec::new(),

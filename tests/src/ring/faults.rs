@@ -153,18 +153,7 @@ impl World {
         self.note_fault();
         let contacts: Vec<usize> = (0..self.volcanos.len()).filter(|other| *other != place).collect();
         let was_failing = std::mem::take(&mut self.volcanos[place].is_failing);
-        let started = self.volcanos[place].start(self.now, &contacts).or_else(|error| {
-            let volcano = &mut self.volcanos[place];
-            match volcano.beginning {
-                // Stopped in the middle of its making: begun once more from nothing.
-                Beginning::Join => {
-                    volcano.lose_disk();
-                    volcano.start(self.now, &contacts)
-                }
-                _ => Err(error),
-            }
-        });
-        let life = match started {
+        let life = match self.volcanos[place].start(self.now, &contacts) {
             Ok(life) => life,
             // Whoever keeps it running tries again.
             Err(_) if was_failing || self.volcanos[place].is_full => {

@@ -247,9 +247,10 @@ impl Volcano {
         );
         let node = node.map_err(|error| error.to_string())?;
         if matches!(self.beginning, Beginning::Resume) && node.topology().network == 0 {
-            // It had heard that it was taken in, and its disk failed when that was written.
+            // It had heard that it was taken in, and its disk failed when that was written: a process asks again then.
+            drop(node);
             self.beginning = Beginning::Join;
-            return Err("the network was not joined to the end".to_owned());
+            return self.start(now, contacts);
         }
         let life = node.replica();
         self.node = Some(node);

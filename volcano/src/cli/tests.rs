@@ -125,9 +125,7 @@ fn options_of_a_successful_restart_are_kept() {
 fn an_interrupted_founding_is_done_again() {
     let home = Home::new();
     home.magmad("-n wallace -b -d @").unwrap().begin().unwrap();
-    assert!(
-        home.refusal("-d @").ends_with("was not founded or joined to the end; start again with -b or -r")
-    );
+    assert!(home.refusal("-d @").ends_with("was not founded to the end; start again with -b or -r"));
     let launch = home.magmad("-n wallace -b -d @").unwrap();
     launch.begin().unwrap();
     launch.commit().unwrap();
@@ -204,7 +202,8 @@ fn a_join_that_was_interrupted_is_done_again() {
     let home = Home::new();
     let join = "-r 10.0.0.1 -n gromit -d @ -k m4gm4 -i 10.0.0.2";
     home.magmad(join).unwrap().begin().unwrap();
-    assert!(home.refusal("-d @").ends_with("start again with -b or -r"));
+    assert!(home.refusal("-d @").ends_with("start again with -r, or choose an empty folder"));
+    assert!(home.refusal("-b -d @").ends_with("start again with -r, or choose an empty folder"));
     let launch = home.magmad(join).unwrap();
     assert!(matches!(launch.beginning, Beginning::Join(_)));
     launch.begin().unwrap();

@@ -24,7 +24,7 @@ fn a_founded_network_comes_back_from_the_folder_alone() {
     let folder = Folder::claim(&path, true).unwrap();
     assert_eq!(folder.contents().unwrap(), Contents::Empty);
     folder.begin_bootstrap(&config(), false).unwrap();
-    folder.finish_bootstrap().unwrap();
+    folder.finish_bootstrap(false).unwrap();
     drop(folder);
 
     let folder = Folder::claim(&path, false).unwrap();
@@ -67,11 +67,31 @@ fn an_unfinished_bootstrap_is_cleared_by_the_next_one() {
 }
 
 #[test]
+fn an_unfinished_joining_is_gone_on_with_and_never_cleared() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::claim(dir.path(), true).unwrap();
+    let path = dir.path().join("magma.db");
+    // What a founding left behind is not the volcano's.
+    folder.begin_bootstrap(&config(), false).unwrap();
+    std::fs::write(&path, "founded").unwrap();
+    folder.begin_bootstrap(&config(), true).unwrap();
+    assert!(!path.exists());
+    std::fs::write(&path, "copies").unwrap();
+    assert_eq!(folder.contents().unwrap(), Contents::Joining);
+    assert!(matches!(folder.begin_bootstrap(&config(), false), Err(FolderError::Joining(_))));
+    assert!(matches!(folder.network(), Err(FolderError::Joining(_))));
+    folder.begin_bootstrap(&config(), true).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"copies");
+    folder.finish_bootstrap(true).unwrap();
+    assert_eq!(folder.contents().unwrap(), Contents::Network(Box::new(config())));
+}
+
+#[test]
 fn a_folder_that_has_left_its_network_can_only_join_again_and_is_cleared_then() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::claim(dir.path(), true).unwrap();
     folder.begin_bootstrap(&config(), false).unwrap();
-    folder.finish_bootstrap().unwrap();
+    folder.finish_bootstrap(false).unwrap();
     std::fs::write(dir.path().join("magma.db"), "given away").unwrap();
     folder.retire().unwrap();
     assert!(matches!(folder.network(), Err(FolderError::Left(_))));
@@ -79,8 +99,8 @@ fn a_folder_that_has_left_its_network_can_only_join_again_and_is_cleared_then() 
     assert!(dir.path().join("magma.db").exists());
     folder.begin_bootstrap(&config(), true).unwrap();
     assert!(!dir.path().join("magma.db").exists());
-    assert_eq!(folder.contents().unwrap(), Contents::Unfinished);
-    folder.finish_bootstrap().unwrap();
+    assert_eq!(folder.contents().unwrap(), Contents::Joining);
+    folder.finish_bootstrap(true).unwrap();
     assert_eq!(folder.contents().unwrap(), Contents::Network(Box::new(config())));
     folder.retire().unwrap();
     assert_eq!(
@@ -95,7 +115,7 @@ fn a_folder_with_a_network_is_never_cleared() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::claim(dir.path(), true).unwrap();
     folder.begin_bootstrap(&config(), false).unwrap();
-    folder.finish_bootstrap().unwrap();
+    folder.finish_bootstrap(false).unwrap();
     std::fs::write(dir.path().join("magma.db"), "precious").unwrap();
     assert!(matches!(folder.begin_bootstrap(&config(), false), Err(FolderError::HoldsNetwork(_))));
     std::fs::remove_file(dir.path().join("config.toml")).unwrap();
@@ -108,6 +128,7 @@ fn other_contents_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::claim(dir.path(), false).unwrap();
     std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+    std::fs::write(dir.path().join("bootstrap.toml.new"), "# Writ").unwrap();
     assert_eq!(folder.contents().unwrap(), Contents::Empty);
     std::fs::write(dir.path().join("letter.txt"), "").unwrap();
     assert_eq!(folder.contents().unwrap(), Contents::Foreign("letter.txt".to_owned()));

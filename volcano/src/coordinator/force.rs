@@ -40,7 +40,7 @@ impl Force<'_> {
         topology.ancestors.truncate(MAX_ANCESTORS);
         topology.lineage = lineage;
         disown(&mut topology, evicted);
-        topology.members.retain(|member| member.id != evicted);
+        topology.dismiss(evicted);
         let Some(own) = topology.members.iter_mut().find(|member| member.id == self.own.volcano) else {
             return unfit("this volcano is no member of the network any more");
         };

@@ -17,7 +17,7 @@ const KEPT: usize = 16;
 /// Longest state that is read back, in bytes.
 const MAX_STATE: usize = 64 << 20;
 const MAGIC: &[u8; 8] = b"MAGMACON";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Magic, version, checksum.
 const HEADER_LEN: usize = 16;
 

@@ -70,6 +70,7 @@ impl World {
                 network: 0xabc,
                 lineage: 1,
                 loss_counter: 0,
+                departed: Vec::new(),
                 members: vec![member(1, "wallace"), member(2, "gromit")],
                 slices: vec![slice],
                 ancestors: Vec::new(),

@@ -50,6 +50,39 @@ fn a_volcano_that_was_forgotten_while_it_was_down_learns_so_and_does_not_come_ba
 }
 
 #[test]
+fn a_volcano_that_was_taken_in_and_died_before_it_heard_so_is_the_same_one_when_it_asks_again() {
+    let mut ring = Ring::founded();
+    ring.start(2, Origin::Join(vec![address(1)]));
+    while ring.running[&1].topology().members.len() < 2 {
+        ring.now.monotonic += STEP;
+        for number in [1, 2] {
+            ring.running.get_mut(&number).unwrap().tick(ring.now);
+        }
+        while let Some((sender, envelope)) = next_message(&mut ring) {
+            if sender == 2 {
+                ring.deliver(1, envelope);
+            }
+        }
+    }
+    assert_eq!(ring.running[&2].topology().network, 0, "it has not heard anything");
+    let first = ring.running.remove(&2).unwrap().replica();
+
+    ring.start(2, Origin::Join(vec![address(1)]));
+    ring.until(|ring| ring.in_sync() == 2);
+    let second = ring.running[&2].replica();
+    assert!(second.volcano == first.volcano && second.boot > first.boot);
+    assert_eq!(ring.topology().members.len(), 2);
+
+    // It has heard it now, and died before anybody noted that down in its folder.
+    ring.running.remove(&2).unwrap();
+    ring.start(2, Origin::Join(vec![address(1)]));
+    assert_ne!(ring.running[&2].topology().network, 0, "it goes on as what it is");
+    let third = ring.running[&2].replica();
+    ring.until(|ring| ring.topology().member(third.volcano).is_some_and(|member| member.boot == third.boot));
+    ring.until(|ring| ring.in_sync() == 2);
+}
+
+#[test]
 fn an_administrator_hears_of_a_refusal_wherever_the_coordinator_is() {
     let mut ring = Ring::founded();
     ring.join(2);

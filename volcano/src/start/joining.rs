@@ -8,7 +8,7 @@ use magma_common::client::{ConnectError, HostPort, probe};
 
 use super::StartError;
 use crate::cli::{Beginning, Launch};
-use crate::server::Edge;
+use crate::server::{Edge, Stopped};
 
 /// How often a volcano that joins looks whether it was taken in.
 const LOOK: Duration = Duration::from_millis(50);
@@ -20,6 +20,11 @@ pub(super) async fn taken_in(launch: &Launch, edge: &Rc<Edge>, keys: &ClientKeys
     let Beginning::Join(host) = &launch.beginning else { return Ok(()) };
     println!("asking {host} to be taken into its network");
     tokio::select! {
+        biased;
+        // It may have heard that it is taken in and been unable to note it.
+        stopped = edge.stopped() => if let Stopped::Failed(reason) = stopped {
+            return Err(StartError::Stopped(reason));
+        },
         taken = membership(edge) => taken?,
         refused = watch_contact(host, keys) => return Err(refused.into()),
     }

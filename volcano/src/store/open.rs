@@ -132,6 +132,11 @@ impl Opened {
 }
 
 impl Store {
+    /// Whether there is a store in the folder. One that was not made to the end is none.
+    pub fn is_in(dir: &Path, disk: &Arc<dyn Disk>) -> Result<bool, OpenError> {
+        Ok(MetaFile::read(disk, dir)?.is_some())
+    }
+
     /// Opens the store in a folder, or makes one; see [`OpenOptions::create`].
     pub fn open(dir: &Path, disk: Arc<dyn Disk>, options: OpenOptions) -> Result<(Self, Opened), OpenError> {
         if options.create {

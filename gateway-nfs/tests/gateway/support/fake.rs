@@ -192,6 +192,7 @@ impl Fake {
             network: 7,
             lineage: 1,
             loss_counter: 0,
+            departed: Vec::new(),
             members: vec![member],
             slices: vec![slice],
             ancestors: Vec::new(),

@@ -105,7 +105,7 @@ pub(super) fn leaving(lava: &Lava) -> Vec<Finding> {
         let why = if keeps {
             "Its copy goes when enough others have everything."
         } else if topology.voters.contains(&member.id) {
-            "It has no copy any more; its vote goes to another one next."
+            "It has no copy any more; its vote goes as soon as another volcano can have it."
         } else {
             "It has neither copy nor vote any more and is forgotten next."
         };

@@ -16,6 +16,9 @@ pub(super) fn enter(
     after: Option<VolcanoId>,
 ) -> Result<bool, Refusal> {
     check_entry(new)?;
+    if topology.departed.contains(&new.id) {
+        return unfit(format!("{} has left the network under this id", new.nickname));
+    }
     let old = topology.member(new.id);
     if old.is_some_and(|old| old.boot >= new.boot) {
         return Ok(false);
@@ -85,9 +88,7 @@ pub(super) fn forget(topology: &mut Topology, volcano: VolcanoId) -> Result<bool
         return unfit(format!("{} still votes on changes of the topology", name(topology, volcano)));
     }
     ring::disown(topology, volcano);
-    let before = topology.members.len();
-    topology.members.retain(|member| member.id != volcano);
-    Ok(topology.members.len() != before)
+    Ok(topology.dismiss(volcano))
 }
 
 /// See [`Change::Voters`](super::Change::Voters). They are kept sorted.

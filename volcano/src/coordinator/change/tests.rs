@@ -3,7 +3,9 @@ mod dividing;
 use std::collections::BTreeSet;
 
 use magma_common::key::{Ino, KeyRange};
-use magma_common::topology::{BootId, Epoch, Member, Replica, Slice, SliceId, Topology, VolcanoId};
+use magma_common::topology::{
+    BootId, Epoch, MAX_DEPARTED, Member, Replica, Slice, SliceId, Topology, VolcanoId,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -35,6 +37,7 @@ fn topology() -> Topology {
         network: 1,
         lineage: 1,
         loss_counter: 0,
+        departed: Vec::new(),
         members: (1..=4).map(|id| member(id, 1)).collect(),
         slices: vec![Slice {
             id: SliceId(1),
@@ -168,6 +171,31 @@ fn only_who_has_no_part_is_forgotten() {
     topology.voters = vec![VolcanoId(1)];
     assert_eq!(Change::Forget(VolcanoId(4)).apply(&mut topology), Ok(true));
     assert_eq!(Change::Forget(VolcanoId(4)).apply(&mut topology), Ok(false));
+}
+
+/// A message that asked for it may come late, from whoever passed it on.
+#[test]
+fn who_was_forgotten_does_not_come_in_again() {
+    let mut topology = topology();
+    assert_eq!(Change::Forget(VolcanoId(4)).apply(&mut topology), Ok(true));
+    for boot in [1, 2] {
+        let enter = Change::Enter(Box::new(member(4, boot)), Some(VolcanoId(1)));
+        assert!(refused(&topology, &enter).contains("has left"));
+    }
+    // Another one may have its name.
+    let another = Member { nickname: "volcano4".into(), ..member(5, 1) };
+    assert_eq!(Change::Enter(Box::new(another), None).apply(&mut topology), Ok(true));
+}
+
+#[test]
+fn so_many_of_those_who_left_are_remembered() {
+    let mut topology = topology();
+    for id in 10..12 + MAX_DEPARTED as u64 {
+        assert_eq!(Change::Enter(Box::new(member(id, 1)), None).apply(&mut topology), Ok(true));
+        assert_eq!(Change::Forget(VolcanoId(id)).apply(&mut topology), Ok(true));
+    }
+    assert_eq!(topology.departed.len(), MAX_DEPARTED);
+    assert_eq!(topology.departed[0], VolcanoId(11 + MAX_DEPARTED as u64), "the last one first");
 }
 
 #[test]

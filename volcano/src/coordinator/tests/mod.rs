@@ -39,6 +39,7 @@ pub(super) fn alone() -> Topology {
         network: 7,
         lineage: 7,
         loss_counter: 0,
+        departed: Vec::new(),
         members: vec![member(1)],
         slices: vec![Slice {
             id: SliceId(1),

@@ -72,6 +72,7 @@ fn topology(range: KeyRange) -> Topology {
         network: 77,
         lineage: 1,
         loss_counter: 3,
+        departed: Vec::new(),
         members: vec![Member {
             id,
             boot: BootId(1),
