@@ -172,6 +172,9 @@ fn who_is_leaving_is_followed_to_the_end() {
         ]
     );
     let told = |lava, what: &str| lines(&leaving(lava)).iter().any(|line| line.ends_with(what));
-    assert!(told(ring(3, &[1, 3]).voters(&[1, 2, 3]), "its vote goes as soon as another volcano can have it."));
+    assert!(told(
+        ring(3, &[1, 3]).voters(&[1, 2, 3]),
+        "its vote goes as soon as another volcano can have it."
+    ));
     assert!(told(ring(3, &[1, 3]).voters(&[1]), "is forgotten next."));
 }

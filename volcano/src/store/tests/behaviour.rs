@@ -9,7 +9,7 @@ use magma_common::attr::Kind;
 use magma_common::topology::Seq;
 
 use super::super::simulated::SimDisk;
-use super::super::{Disk, Lsn, OpenError, Store, StoreError, SyncBodies};
+use super::super::{Disk, FORMAT_VERSION, Lsn, OpenError, Store, StoreError, SyncBodies};
 use super::making::{
     SLICE, body_change, create, entry, flare, name, open_sim, put, put_append, real, record, small, upkeep,
 };
@@ -86,10 +86,11 @@ fn a_newer_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     create(dir.path()).close().unwrap();
     let conn = rusqlite::Connection::open(dir.path().join("magma.db")).unwrap();
-    conn.pragma_update(None, "user_version", 5).unwrap();
+    conn.pragma_update(None, "user_version", FORMAT_VERSION + 1).unwrap();
     drop(conn);
     let error = Store::open(dir.path(), real(), small(false, "boot")).unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 5, known: 4, .. }), "{error}");
+    let OpenError::Newer { found, known, .. } = error else { panic!("{error}") };
+    assert_eq!((found, known), (FORMAT_VERSION + 1, FORMAT_VERSION));
 }
 
 #[test]
