@@ -76,6 +76,11 @@ impl Network {
         self.weather = Weather { loss: 0, twice: 0, late: 0, slow: 0, ..self.weather };
     }
 
+    /// Whether all its lines are up.
+    pub fn is_whole(&self) -> bool {
+        self.cut.is_empty()
+    }
+
     /// Whether a message gets from one to the other now.
     pub fn is_open(&self, from: Host, to: Host) -> bool {
         !self.cut.contains(&(from, to))

@@ -58,14 +58,15 @@ impl Oracle {
         Ok(())
     }
 
-    /// A topology was seen.
-    pub fn topology(&mut self, now: Time, topology: &Topology, paused: bool) -> Result<(), Violation> {
+    /// A topology was seen, perhaps while something was wrong.
+    pub fn topology(&mut self, now: Time, topology: &Topology, is_troubled: bool) -> Result<(), Violation> {
         if topology.version <= self.version {
             return Ok(());
         }
         self.version = topology.version;
         self.ranges = topology.slices.iter().map(|slice| (slice.id, slice.range)).collect();
-        let is_calm = self.is_fair && !paused && now.saturating_sub(self.last_fault) > CALM_SECONDS * SECOND;
+        let is_calm =
+            self.is_fair && !is_troubled && now.saturating_sub(self.last_fault) > CALM_SECONDS * SECOND;
         Self::check_cover(topology)?;
         self.note_divisions(topology)?;
         for config in &topology.slices {

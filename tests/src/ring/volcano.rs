@@ -25,6 +25,8 @@ use super::dice::Dice;
 
 /// What may wait for a process that does not run, in messages; the rest is lost.
 const BACKLOG: usize = 500;
+/// The longest time that a sync takes on a disk that is as it should be.
+const SYNC_TIME: Time = 3 * MILLISECOND;
 
 /// Where an answer goes.
 #[derive(Clone, Debug)]
@@ -197,7 +199,7 @@ impl Volcano {
             forwards: BTreeMap::new(),
             next_forward: 0,
             beginning,
-            sync_time: 3 * MILLISECOND,
+            sync_time: SYNC_TIME,
             is_gone: false,
             is_expected: false,
             shown: 0,
@@ -210,6 +212,11 @@ impl Volcano {
     /// Whether its process is there, stopped or not.
     pub fn is_up(&self) -> bool {
         self.node.is_some()
+    }
+
+    /// Whether it stands still, or its disk is not as it should be.
+    pub fn is_troubled(&self) -> bool {
+        self.paused.is_some() || self.is_full || self.sync_time > SYNC_TIME
     }
 
     /// Starts the process, which may ask the volcanos at `contacts` to take it in. An error is a fault of the volcano.
@@ -359,7 +366,7 @@ impl Volcano {
 
     /// The disk is as fast and as large as before.
     pub fn mend(&mut self) {
-        self.sync_time = 3 * MILLISECOND;
+        self.sync_time = SYNC_TIME;
         self.disk.set_full(false);
         self.is_full = false;
     }

@@ -32,7 +32,7 @@ type Done = Result<(), Violation>;
 impl World {
     /// What the process knows of the topology. It is looked at first: it says what the records mean that come after it.
     pub(super) fn watch_topology(&mut self, place: usize) -> Done {
-        let is_any_paused = self.volcanos.iter().any(|volcano| volcano.paused.is_some());
+        let is_troubled = !self.network.is_whole() || self.volcanos.iter().any(Volcano::is_troubled);
         let volcano = &mut self.volcanos[place];
         let version = volcano.topology().map_or(0, |topology| topology.version);
         if version > volcano.shown {
@@ -44,7 +44,7 @@ impl World {
             }
             let is_new = version > self.oracle.version();
             let before: Vec<Config> = self.oracle.configs().filter(|_| is_new).cloned().collect();
-            self.oracle.topology(self.now, &topology, is_any_paused)?;
+            self.oracle.topology(self.now, &topology, is_troubled)?;
             for before in before {
                 if let Some(config) = topology.slices.iter().find(|slice| slice.id == before.id) {
                     self.check_change(&before, config)?;

@@ -319,8 +319,9 @@ impl World {
             (None, None) if of_pieces.is_some() => pieces.and_then(|pieces| pieces.get(&piece).copied()),
             (Some(token), _) => self.traffic.asked.get(&token).copied(),
             (None, Some(id)) => {
-                let operation = self.traffic.own.get(&id);
-                operation.map(|operation| Begun { operation: *operation, id: Some(id), session })
+                let operation = self.traffic.own.get(&id).copied();
+                let operation = operation.filter(|operation| !self.is_aimed_anew(*operation, &request));
+                operation.map(|operation| Begun { operation, id: Some(id), session })
             }
             (None, None) => None,
         };
@@ -355,6 +356,18 @@ impl World {
             }
         }
         operation
+    }
+
+    /// Whether a part of a call that was refused, because the stripe that it was for is gone, goes to the one that is there now. It
+    /// keeps its id: had it been done before, it would not be done again. The refused one was not done, and is another operation.
+    fn is_aimed_anew(&mut self, former: usize, request: &Request) -> bool {
+        let former = &mut self.history.operations[former];
+        let was_refused = former.answered.as_ref().is_some_and(|answered| answered.answer.is_err());
+        let is_aimed_anew = was_refused && former.asked.request != *request;
+        if is_aimed_anew {
+            former.asked.id = None;
+        }
+        is_aimed_anew
     }
 
     fn push(&mut self, wire: WireId, way: Way, class: u8, parcel: Parcel) {
