@@ -1,4 +1,4 @@
-//! `./magma soak`: the drills of the ring in their long form, in random order, for as long as wanted.
+//! `./magma soak`: the drills of the ring in their long form, for as long as wanted: each of them once, in random order, then all once more.
 
 use std::time::{Duration, Instant};
 
@@ -46,9 +46,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let whole = Duration::from_secs(60 * options.minutes);
     let end = Instant::now() + whole;
     let mut results: Vec<Done> = Vec::new();
+    let mut left = Vec::new();
     while results.is_empty() || Instant::now() < end {
-        let choice = usize::try_from(random.below(drills.len() as u64)).unwrap_or(0);
-        let Some(drill) = drills.get(choice) else { return wrong("there is no drill") };
+        if left.is_empty() {
+            left.clone_from(&drills);
+        }
+        let choice = usize::try_from(random.below(left.len() as u64)).unwrap_or(0);
+        let drill = left.swap_remove(choice);
         let seed = random.next() >> 1;
         let name = format!("soak-{}-{}", results.len() + 1, drill.name);
         println!("\n=== {name}: {} (seed {seed})", drill.about);
