@@ -90,13 +90,16 @@ impl Slice<'_> {
             transaction.participants.iter().chain(&transaction.own).any(|part| range.contains(&part.key))
         };
         let is_next = |transaction: &&Transaction| after.is_none_or(|after| transaction.attempt > after);
-        let known = applied.chain(driven).filter(concerns).filter(is_next);
+        // A part of it may be here still, and has not heard so. Whoever were told would take it for what the driver has not settled.
+        let own = self.own_history();
+        let is_open = |transaction: &&Transaction| !self.has_settled(transaction, &own);
+        let known = applied.chain(driven).filter(concerns).filter(is_next).filter(is_open);
         let known = known.map(|transaction| (transaction.attempt, transaction)).collect();
         let (transactions, more) = some_of(known);
         // Whoever hears of one that destroys something does that.
         let destroys = transactions.iter().any(Transaction::destroys);
         let need = if destroys { Need::OnDisk(Vec::new()) } else { Need::Logged };
-        let (from, history) = (self.range().first_key(), self.own_history());
+        let (from, history) = (self.range().first_key(), own);
         let recalled = AcrossMessage::Recalled { range, epoch, from, after, transactions, history, more };
         self.say_safely(back, recalled, need);
         Ok(())
@@ -177,16 +180,23 @@ impl Slice<'_> {
         history
     }
 
-    /// Whether a transaction that a participant still knows of has been settled: the driver has the record that committed it, and
-    /// keeps it no more. What was done since then must not be undone by doing it again.
+    /// Whether this slice has driven a transaction and settled it: it has the record that committed it, and keeps it no more.
+    fn has_settled(&self, transaction: &Transaction, own_history: &[Position]) -> bool {
+        let attempt = &transaction.attempt;
+        self.range().contains(&attempt.driver)
+            && !self.across.driven.contains_key(attempt)
+            && has(own_history, transaction.committed)
+    }
+
+    /// Whether a transaction that a participant still knows of has been settled by its driver. What was done since then must not be
+    /// undone by doing it again.
     fn is_settled(&self, recall: &Recall, transaction: &Transaction) -> bool {
         let attempt = transaction.attempt;
         if planted(Bug::DoSettledAgain) {
             return false;
         }
         if self.range().contains(&attempt.driver) {
-            return !self.across.driven.contains_key(&attempt)
-                && has(&self.own_history(), transaction.committed);
+            return self.has_settled(transaction, &self.own_history());
         }
         let driver = self.topology.slice_of(&attempt.driver).map(|slice| slice.id);
         let history = driver.and_then(|driver| recall.histories.get(&driver));

@@ -114,18 +114,8 @@ impl Slice<'_> {
         let (history, last) = (self.store.history(slice), self.position());
         let own = History { epochs: &history, last };
         let common = own.common(&History { epochs: &stand.history, last: stand.position });
-        let Some(progress) = self.progress(copy) else { return Ok(()) };
-        if progress.counts() {
-            if common == Some(stand.position) || stand.position.seq == Seq(0) && last.seq == Seq(0) {
-                progress.stage = Stage::Streaming;
-                progress.missing = stand.missing;
-                progress.stands_at(stand.position.seq, last.seq, now.monotonic);
-            } else {
-                tracing::error!(target: "magma::routing", slice = slice.0, ?copy, ?stand.position, ?last,
-                    "an in-sync copy does not stand on this copy's history: it is taken out and copied anew");
-                self.propose(now, SliceChange::Remove(copy));
-            }
-            return Ok(());
+        if self.progress(copy).is_some_and(|progress| progress.counts()) {
+            return self.place_mirror(now, copy, stand, common);
         }
         let Some(common) = common.filter(|common| common.seq > Seq(0)) else {
             self.place_anew(now, copy);
@@ -140,6 +130,33 @@ impl Slice<'_> {
             return Ok(());
         }
         self.stream_from(now, copy, common.seq, stand.missing);
+        Ok(())
+    }
+
+    /// A mirror has said where it stands: it goes on from there. If it cannot, it is taken out, and joins anew.
+    fn place_mirror(
+        &mut self,
+        now: Now,
+        copy: Replica,
+        stand: Stand,
+        common: Option<Position>,
+    ) -> Result<(), Trouble> {
+        let (at, last) = (stand.position, self.position());
+        let stands_here = common == Some(at) || at.seq == Seq(0) && last.seq == Seq(0);
+        if !stands_here {
+            tracing::error!(target: "magma::routing", slice = self.identity.slice.0, ?copy, ?at, ?last,
+                "an in-sync copy does not stand on this copy's history: it is taken out and copied anew");
+            self.propose(now, SliceChange::Remove(copy));
+        } else if at.seq < last.seq && self.records_after(at.seq, 0)?.is_none() {
+            // This copy began with the state as it was after those records, and the primary of then has lost them.
+            tracing::info!(target: "magma::routing", slice = self.identity.slice.0, ?copy, ?at, ?last,
+                "a mirror lacks records that are only known by what came of them: it is taken out and copied anew");
+            self.propose(now, SliceChange::Remove(copy));
+        } else if let Some(progress) = self.progress(copy) {
+            progress.stage = Stage::Streaming;
+            progress.missing = stand.missing;
+            progress.stands_at(at.seq, last.seq, now.monotonic);
+        }
         Ok(())
     }
 
