@@ -155,14 +155,15 @@ impl Slice<'_> {
         if call.request.opens() && !self.sessions.may_open(call.header.session) {
             return Ok(refused(FlareError::TooManyOpen));
         }
-        let last_release = self.note_release(call);
+        let last_release = self.last_release(call);
         let caller = call.caller();
         let moment = self.moment(now, id);
         let (known, range) = (Known::default(), self.range());
         let store = SliceView::new(self.store, self.identity.slice, range, *self.space_elsewhere);
         let holding = self.across.holding(None);
         let view = AcrossView::new(&store, range, &holding, &known);
-        let mut plan = Plan::new(&view, &*self.sessions, moment, &mut *self.random).leaving_reads();
+        let opens = self.sessions.without(last_release);
+        let mut plan = Plan::new(&view, &opens, moment, &mut *self.random).leaving_reads();
         let executed =
             namespace::execute(&mut plan, &caller, &call.request, &call.payload).and_then(|reply| {
                 match last_release {
@@ -171,12 +172,16 @@ impl Slice<'_> {
                 }
             });
         let planned = plan.finish();
+        let held = view.into_wanted().held;
+        // What is held is performed once more, and what was opened meanwhile would be given back for it.
+        if !matches!(executed, Err(Stop::Held)) {
+            self.note_release(call);
+        }
         let (mut reply, mut payload) = match executed {
             Ok(done) => done,
             Err(Stop::Store(error)) => return Err(error.into()),
             Err(Stop::Elsewhere) => return Ok(Verdict::Across),
             Err(Stop::Held) => {
-                let held = view.into_wanted().held;
                 return held.map(Verdict::Held).ok_or(Trouble::Refused(FlareError::Unavailable));
             }
             Err(Stop::Failure(failure)) => {
@@ -382,13 +387,16 @@ impl Slice<'_> {
         }
     }
 
-    fn note_release(&mut self, call: &Call) -> Option<Handle> {
-        match &call.request {
-            Request::Release(release) => self
-                .sessions
-                .release(call.header.session, release.handle, release.count)
-                .then_some(release.handle),
-            _ => None,
+    /// The flare that nobody has open any more when this request is done.
+    fn last_release(&self, call: &Call) -> Option<Handle> {
+        let Request::Release(release) = &call.request else { return None };
+        let closes = self.sessions.would_close(call.header.session, &release.handle, release.count);
+        closes.then_some(release.handle)
+    }
+
+    fn note_release(&mut self, call: &Call) {
+        if let Request::Release(release) = &call.request {
+            self.sessions.release(call.header.session, release.handle, release.count);
         }
     }
 }

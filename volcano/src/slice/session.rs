@@ -155,6 +155,17 @@ impl Sessions {
         self.drop_holder(&handle)
     }
 
+    /// Whether nobody holds the flare open any more once this session has given so many opens back.
+    pub fn would_close(&self, id: SessionId, handle: &Handle, count: u32) -> bool {
+        let opens = self.alive.get(&id).and_then(|session| session.opens.get(handle));
+        opens.is_some_and(|opens| *opens <= count) && self.opens_of(handle) == 1
+    }
+
+    /// What is open, but for this flare.
+    pub fn without(&self, closed: Option<Handle>) -> Without<'_> {
+        Without { sessions: self, closed }
+    }
+
     /// Flares with other keys are not this slice's any more.
     pub fn keep_opens_in(&mut self, range: KeyRange) {
         for session in self.alive.values_mut() {
@@ -216,7 +227,20 @@ impl Sessions {
 
 impl Opens for Sessions {
     fn is_open(&self, handle: &Handle) -> bool {
-        self.unreported > 0 || self.holders.contains_key(handle)
+        self.without(None).is_open(handle)
+    }
+}
+
+/// See [`Sessions::without`].
+pub struct Without<'a> {
+    sessions: &'a Sessions,
+    closed: Option<Handle>,
+}
+
+impl Opens for Without<'_> {
+    fn is_open(&self, handle: &Handle) -> bool {
+        let is_held = self.closed.as_ref() != Some(handle) && self.sessions.holders.contains_key(handle);
+        self.sessions.unreported > 0 || is_held
     }
 }
 
@@ -249,6 +273,20 @@ mod tests {
         assert!(sessions.is_open(&file()));
         assert_eq!(sessions.end(SessionId(2)), vec![file()]);
         assert!(!sessions.is_open(&file()));
+    }
+
+    #[test]
+    fn what_a_session_will_have_closed_is_known_before_it_has() {
+        let mut sessions = Sessions::default();
+        for id in [1, 2] {
+            sessions.begin(row(id), Duration::ZERO);
+            assert!(sessions.open(SessionId(id), file(), 2));
+        }
+        assert!(!sessions.would_close(SessionId(1), &file(), 9), "the other one has it open");
+        sessions.end(SessionId(2));
+        assert!(!sessions.would_close(SessionId(1), &file(), 1));
+        assert!(sessions.would_close(SessionId(1), &file(), 2));
+        assert!(sessions.is_open(&file()) && !sessions.without(Some(file())).is_open(&file()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use magma_common::attr::SetAttr;
 use magma_common::name::Name;
 use magma_common::proto::Operation;
 use magma_common::proto::operation::{
-    Create, CreateHow, Link, Lookup, Mkdir, Readdir, Rename, RenameHow, Rmdir, Unlink,
+    Create, CreateHow, Link, Lookup, Mkdir, Open, Readdir, Release, Rename, RenameHow, Rmdir, Unlink,
 };
 
 use super::ring::header;
@@ -308,6 +308,34 @@ fn what_was_settled_is_not_done_again_after_a_loss_of_power() {
     let found = caller.ask(&mut ring, Lookup { dir: Handle::root(), name: name(&file) });
     assert_eq!(found.err(), Some(FlareError::NotFound));
     ring.until(is_settled);
+}
+
+/// What waits for an operation is done once more when that has happened. An open was given back the first time, and the one that the operation had made
+/// the second time: a file was removed under who had it open.
+#[test]
+fn an_open_that_is_given_back_while_another_is_under_way_is_given_back_once() {
+    let (mut ring, mut caller) = shared_ring();
+    let child = foreign_name(&ring);
+    let handle = caller.ask(&mut ring, create(Handle::root(), &child)).unwrap().attr.handle;
+    let (read, write) = (true, false);
+    caller.ask(&mut ring, Open { handle, read, write, execute: false, truncate: false }).unwrap();
+    ring.until(is_settled);
+
+    ring.is_lost = |message| matches!(message, Message::Across(_, message) if matches!(**message, AcrossMessage::Commit { .. }));
+    let again = Create { how: CreateHow::Unchecked, open: true, ..create(Handle::root(), &child) };
+    caller.sequence += 2;
+    let opened = caller.send(&mut ring, again, caller.sequence - 1);
+    ring.until(|ring| remembered(ring, Part::Driven) > 0);
+    let released = caller.send(&mut ring, Release { handle, count: 1 }, caller.sequence);
+    (0..20).for_each(|_| ring.step());
+    assert!(!ring.answers.contains_key(&released), "it waits");
+    ring.is_lost = |_| false;
+    ring.until(|ring| [opened, released].iter().all(|ticket| ring.answers.contains_key(ticket)));
+
+    caller.ask(&mut ring, Unlink { dir: Handle::root(), name: name(&child) }).unwrap();
+    assert_eq!(caller.ask(&mut ring, Getattr { handle }).unwrap().nlink, 0, "it is open still");
+    caller.ask(&mut ring, Release { handle, count: 1 }).unwrap();
+    assert_eq!(caller.ask(&mut ring, Getattr { handle }).err(), Some(FlareError::Stale));
 }
 
 /// A ring, a client, a directory below the root that another volcano serves, and that volcano: the directory was made after it had ceased to sync.
