@@ -77,7 +77,8 @@ impl Slice<'_> {
 
     /// Takes the next step of dividing, from this stage on.
     pub(super) fn go_on_dividing(&mut self, now: Now, stage: Stage) {
-        if self.division().is_none() {
+        // The topology may have gone on by two steps at once: then there is a division to come, which this is not.
+        if !self.is_divided_here() {
             return self.is_divided(now);
         }
         match stage {
