@@ -12,7 +12,8 @@
 //! 2. A statement is made of what is open while no release of that range is under way, nor another statement. A release counts as under way
 //!    from its first sending until it is answered, so nothing that a statement contains already arrives after it.
 //! 3. An open under way counts as open in statements. If one was made meanwhile, the flare is stated once more when the open has ended,
-//!    before anybody hears of its success: the primary may have counted it before the statement, after it, both, or not at all.
+//!    before anybody hears of its success: the primary may have counted it before the statement, after it, both, or not at all. So it is if
+//!    one that was made before had not been heard when the open began: the open may overtake it on another way, and is not in it.
 //! 4. Of a creation that opens, the flare is not known before its answer. A statement is ended only when all creations that had begun before it
 //!    have ended: until then nothing in that slice is buried.
 //! 5. An open whose caller has gone is not released but stated, since nobody knows which statements have counted it.
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::handle::{BirthNumber, Handle};
-use crate::key::{Key, KeyRange};
+use crate::key::{Ino, Key, KeyRange};
 use crate::proto::SessionId;
 use crate::topology::{Epoch, Slice, SliceId, Topology};
 use crate::transport::lock;
@@ -51,6 +52,20 @@ struct Begun {
     creates: bool,
 }
 
+/// A statement that was made.
+struct Stated {
+    range: KeyRange,
+    made: u64,
+    /// When the primary was known to have it. Until then opens may overtake it, also if it is not under way any more: nobody knows.
+    heard: Option<u64>,
+}
+
+impl Stated {
+    fn was_heard_before(&self, number: u64) -> bool {
+        self.heard.is_some_and(|heard| heard < number)
+    }
+}
+
 #[derive(Default)]
 struct State {
     /// The session that `told` is about.
@@ -61,8 +76,8 @@ struct State {
     releasing: BTreeSet<Handle>,
     /// By the number under which each was begun.
     opening: BTreeMap<u64, Begun>,
-    /// The last statement about each part of the keyspace, by its number; those before all opens under way are forgotten.
-    stated: Vec<(KeyRange, u64)>,
+    /// The last statement about each part of the keyspace; those heard before all opens under way are forgotten.
+    stated: Vec<Stated>,
     /// Statements under way.
     stating: Vec<KeyRange>,
     /// Flares to be stated, since the primary's number may be too high.
@@ -84,8 +99,29 @@ impl State {
         self.stating.iter().any(|range| range.contains(key))
     }
 
+    /// Whether a statement was made since.
     fn was_stated_since(&self, number: u64, key: &Key) -> bool {
-        self.stated.iter().any(|(range, stated)| *stated > number && range.contains(key))
+        self.stated.iter().any(|stated| stated.made > number && stated.range.contains(key))
+    }
+
+    /// Whether a statement may have come to the primary since.
+    fn may_have_been_stated_since(&self, number: u64, key: &Key) -> bool {
+        self.stated.iter().any(|stated| !stated.was_heard_before(number) && stated.range.contains(key))
+    }
+
+    /// The primary has this statement, and heeds none any more that was made before.
+    fn note_heard(&mut self, range: KeyRange, made: u64) {
+        let now = self.number();
+        for stated in std::mem::take(&mut self.stated) {
+            if stated.made == made {
+                self.stated.push(Stated { heard: Some(now), ..stated });
+            } else if stated.heard.is_some() || range.common(stated.range).is_none() {
+                self.stated.push(stated);
+            } else {
+                let left = beyond(stated.range, range).map(|range| Stated { range, ..stated });
+                self.stated.extend(left);
+            }
+        }
     }
 }
 
@@ -215,7 +251,7 @@ impl Opens {
                 let mut state = lock(&self.state);
                 if !state.stating.iter().any(overlaps) {
                     state.stating.push(range);
-                    break Stating { opens: self, range, closed: Vec::new() };
+                    break Stating { opens: self, range, made: 0, closed: Vec::new() };
                 }
             }
             ended.await;
@@ -243,6 +279,13 @@ impl Opens {
             ended.await;
         }
     }
+}
+
+/// What of a range is not in the other one.
+fn beyond(range: KeyRange, other: KeyRange) -> impl Iterator<Item = KeyRange> {
+    let below = other.start().0.checked_sub(1).and_then(|stop| KeyRange::new(range.start(), Ino(stop)));
+    let above = other.stop().0.checked_add(1).and_then(|start| KeyRange::new(Ino(start), range.stop()));
+    [below, above].into_iter().flatten()
 }
 
 /// All handles of flares in a range.
@@ -286,7 +329,7 @@ impl Opening<'_> {
         }
         self.flare = Some(handle);
         self.answered = true;
-        self.is_owed = state.was_stated_since(self.number, &handle.key);
+        self.is_owed = state.may_have_been_stated_since(self.number, &handle.key);
         self.is_owed
     }
 
@@ -336,6 +379,8 @@ impl Drop for Releasing {
 pub(super) struct Stating<'a> {
     opens: &'a Opens,
     range: KeyRange,
+    /// Its number, once it is made.
+    made: u64,
     /// Stated to be open no more.
     closed: Vec<Handle>,
 }
@@ -346,8 +391,9 @@ impl Stating<'_> {
         let mut state = lock(&self.opens.state);
         let number = state.number();
         let oldest = state.opening.keys().next().copied().unwrap_or(number);
-        state.stated.retain(|(range, stated)| *stated > oldest && !self.range.covers(*range));
-        state.stated.push((self.range, number));
+        state.stated.retain(|stated| !stated.was_heard_before(oldest) && !self.range.covers(stated.range));
+        state.stated.push(Stated { range: self.range, made: number, heard: None });
+        self.made = number;
         let mut counts = BTreeMap::new();
         let settled = |handle: &Handle| self.range.contains(&handle.key);
         counts.extend(state.unsent.range(handles(self.range)).map(|(handle, _)| (*handle, 0)));
@@ -366,6 +412,7 @@ impl Stating<'_> {
     /// The primary has it.
     pub(super) fn heard(mut self) {
         self.closed.clear();
+        lock(&self.opens.state).note_heard(self.range, self.made);
     }
 }
 

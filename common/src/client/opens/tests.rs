@@ -283,3 +283,38 @@ fn many_releases_to_one_slice_leave_room_for_those_to_others() {
     assert!(under_way.iter().any(|release| release.handle == low()));
     assert!(opens.take_releases().is_empty());
 }
+
+#[test]
+fn an_open_that_may_overtake_a_statement_is_stated_again() {
+    let opens = told();
+    open(&opens, high());
+    let mut stating = now(opens.state(range(1))).unwrap();
+    assert_eq!(stating.counts().0, BTreeMap::from([(high(), 1)]));
+    let mut overtakes = opens.begin(Some(high()));
+    let mut elsewhere = opens.begin(Some(low()));
+    let mut creating = opens.begin(None);
+    stating.heard();
+    assert!(overtakes.opened(high()), "the statement does not contain it, and may have come later");
+    assert!(!elsewhere.opened(low()));
+    assert!(creating.opened(high()));
+    for opening in [overtakes, elsewhere, creating] {
+        opening.delivered();
+    }
+    open(&opens, high());
+}
+
+#[test]
+fn a_statement_of_which_nobody_knows_whether_it_comes_can_be_overtaken_until_a_newer_one_is_heard() {
+    let opens = told();
+    let all = KeyRange::new(range(0).start(), range(1).stop()).unwrap();
+    let mut in_doubt = now(opens.state(all)).unwrap();
+    in_doubt.counts();
+    drop(in_doubt);
+    state(&opens, range(1));
+    open(&opens, high());
+    let mut opening = opens.begin(Some(low()));
+    assert!(opening.opened(low()));
+    opening.delivered();
+    state(&opens, range(0));
+    open(&opens, low());
+}
