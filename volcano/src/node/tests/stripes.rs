@@ -547,3 +547,28 @@ fn a_striped_file_survives_whatever_happens() {
         course.ring.until(|ring| are_gone(ring, &stripes) && !is_somewhere(ring, file) && is_quiet(ring));
     }
 }
+
+/// Bytes that are written to a stripe one after the other have times in that order, also while the clock stands still or is behind. The second
+/// one waited until the first one was on all disks, and others overtook it meanwhile.
+#[test]
+fn writes_to_one_stripe_follow_each_other_at_once() {
+    let (mut ring, mut caller, file) = striped_ring();
+    fill(&mut ring, &mut caller, file, 0..=NUMBERS);
+    let driver = served_by(&ring, &file.key);
+    let layout = layout(&mut ring, &mut caller, file);
+    let mut stripes = layout.stripes.iter();
+    let stripe = stripes.find(|stripe| served_by(&ring, &stripe.handle.key) != driver).unwrap();
+    let (holder, offset) = (served_by(&ring, &stripe.handle.key), stripe.number * UNIT);
+    ring.until(|ring| is_settled(ring) && ring.now.monotonic.subsec_millis() == 0);
+    ring.stalled = Some(holder);
+    let begun = ring.now.monotonic;
+    for number in 0..4 {
+        let write = write_through(file, WriteAt::Offset(offset + number));
+        caller.ask_with(&mut ring, write, Bytes::from_static(b"x")).unwrap();
+    }
+    let took = ring.now.monotonic.saturating_sub(begun);
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(!is_settled(&ring), "none of them is on all disks");
+    ring.stalled = None;
+    ring.until(is_settled);
+}

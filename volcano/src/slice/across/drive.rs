@@ -59,6 +59,8 @@ pub(super) struct Running {
     waits_for_disk: bool,
     /// When it happens, from the first step that is asked for.
     time: Option<Timestamp>,
+    /// It has been overtaken by one of this time, and happens later.
+    overtaken_by: Timestamp,
     /// Random numbers that it has drawn: planned again, it draws the same ones.
     draws: Vec<u64>,
     generation: u64,
@@ -78,6 +80,11 @@ impl Running {
     /// Whether this participant has not said that it is prepared.
     fn lacks(&self, part: &Participant) -> bool {
         self.asked.get(&part.key).is_none_or(|asked| !asked.is_prepared)
+    }
+
+    /// When it may happen at the earliest.
+    fn earliest(&self, now: Timestamp) -> Timestamp {
+        now.max(self.known.latest().max(self.overtaken_by).next())
     }
 
     pub(super) fn is_pausing(&self) -> bool {
@@ -124,6 +131,7 @@ impl Slice<'_> {
             parties: Vec::new(),
             waits_for_disk: false,
             time: None,
+            overtaken_by: Timestamp::default(),
             draws: Vec::new(),
             generation,
             refusals: 0,
@@ -184,7 +192,7 @@ impl Slice<'_> {
         // It is out of the table while it is planned, since the plan borrows what the table belongs to.
         let mut running = self.across.running.remove(&number)?;
         let moment = self.moment(now, running.id.unwrap_or(Self::OWN_OPERATION));
-        let time = running.time.unwrap_or_else(|| moment.now.max(running.known.latest().next()));
+        let time = running.time.unwrap_or_else(|| running.earliest(moment.now));
         let moment = Moment { now: time, generation: running.generation, ..moment };
         let range = self.range();
         let store = SliceView::new(self.store, self.identity.slice, range, *self.space_elsewhere);
@@ -259,7 +267,8 @@ impl Slice<'_> {
         let asking: Vec<Participant> = if let Some(first) = first {
             vec![first.clone()]
         } else {
-            running.time.get_or_insert(time.max(running.known.latest().next()));
+            let earliest = running.earliest(time);
+            running.time.get_or_insert(earliest);
             running.parties = parties;
             wanted
         };
@@ -416,7 +425,10 @@ impl Slice<'_> {
         let committed = self.next_position(now);
         let transaction =
             Transaction { attempt, op, time, own, participants, outcome: outcome.clone(), committed };
-        if self.is_overtaken(&transaction) {
+        if let Some(time) = self.overtaken_by(&transaction) {
+            if let Some(running) = self.across.running.get_mut(&number) {
+                running.overtaken_by = time;
+            }
             return self.begin_again(now, number, false);
         }
         let row =
@@ -451,15 +463,16 @@ impl Slice<'_> {
         Ok(())
     }
 
-    /// Whether another operation on one of the same stripes, one that was begun later, has happened meanwhile: if they are done again after a
-    /// loss of power, it is in the order of their times. Other flares tell those times with their facts.
-    fn is_overtaken(&self, transaction: &Transaction) -> bool {
+    /// The time of the latest operation on one of the same stripes, if it is later than this one's and has happened already: if they are done
+    /// again after a loss of power, it is in the order of their times. Other flares tell those times with their facts.
+    fn overtaken_by(&self, transaction: &Transaction) -> Option<Timestamp> {
+        if !transaction.concerns_stripes() {
+            return None;
+        }
         let has = |key: Key| transaction.participants.iter().any(|part| part.key == key);
-        let mut driven = self.across.driven.values().map(|driven| &driven.transaction);
-        transaction.concerns_stripes()
-            && driven.any(|other| {
-                other.time >= transaction.time && other.participants.iter().any(|part| has(part.key))
-            })
+        let driven = self.across.driven.values().map(|driven| &driven.transaction);
+        let others = driven.filter(|other| other.participants.iter().any(|part| has(part.key)));
+        others.map(|other| other.time).max().filter(|time| *time >= transaction.time)
     }
 
     /// It needs no steps elsewhere after all, or is a read.
