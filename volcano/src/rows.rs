@@ -263,4 +263,6 @@ pub struct SessionRow {
     pub client: String,
     /// When it was opened.
     pub opened: Timestamp,
+    /// It has the answers to its operations up to this sequence number: a request for one of them is a stray copy. It may have more.
+    pub acknowledged: u64,
 }

@@ -6,7 +6,6 @@
 
 use bytes::Bytes;
 use magma_common::key::{Key, KeyRange};
-use magma_common::proto::SessionId;
 use magma_common::proto::operation::Outcome;
 use magma_common::topology::{BootId, Epoch, Member, Position, Replica, Seq, SliceId, Topology, VolcanoId};
 use serde::{Deserialize, Serialize};
@@ -135,8 +134,6 @@ pub enum SliceMessage {
         /// The part.
         part: Box<Part>,
     },
-    /// The primary to a copy: clients have the outcomes of their operations up to these numbers.
-    Acknowledged(Vec<(SessionId, u64)>),
     /// The primary, which hears nobody, to a mirror: it does without the promises not to take over that were made up to a beacon. To be
     /// answered like a beacon that asks for none.
     Released {
@@ -266,7 +263,6 @@ mod tests {
             SliceMessage::Rewind { beacon: 0, to: at },
             SliceMessage::Place { beacon: 0, position: at, history: vec![], outcomes: vec![] },
             SliceMessage::Refresh { number: 0, at, part: Box::new(part) },
-            SliceMessage::Acknowledged(vec![]),
             SliceMessage::Released { upto: 0 },
         ]);
     }

@@ -4,6 +4,7 @@ mod across;
 mod dividing;
 mod lineage;
 mod moving;
+mod retries;
 mod ring;
 mod stripes;
 

@@ -5,6 +5,9 @@
 //! segments again. Operations that changed nothing durable (an open, the release
 //! of one) are kept in memory only: what they did is gone after a restart too. So are refusals: a second
 //! copy of a call that was refused, arriving late, must not be carried out after its caller has gone on.
+//!
+//! A client says up to where it has its answers. The outcomes go when a record says so, too ([`SessionRow::acknowledged`]): whoever knows them no
+//! more, after a start or as a new primary, knows that they were, and does not do again what somebody has held up for long.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -17,6 +20,8 @@ use magma_common::proto::{OpId, SessionId};
 use magma_common::topology::Seq;
 
 use super::session::Sessions;
+#[cfg(doc)]
+use crate::rows::SessionRow;
 
 /// How long the outcome of a call without a session is kept; Linux's knfsd keeps its replies as long (`RC_EXPIRE`).
 pub const CALL_RETENTION: Duration = Duration::from_secs(120);
@@ -51,8 +56,16 @@ pub enum Finding<'a> {
 
 #[derive(Clone, Default)]
 struct SessionOutcomes {
+    /// The client has all answers up to this one. Some of their outcomes may still be kept.
     acknowledged: u64,
     done: BTreeMap<u64, Done>,
+}
+
+impl SessionOutcomes {
+    fn settle(&mut self, upto: u64) {
+        self.acknowledged = self.acknowledged.max(upto);
+        self.done = self.done.split_off(&upto.saturating_add(1));
+    }
 }
 
 /// See the module's documentation.
@@ -62,7 +75,7 @@ pub struct Ledger {
     calls: HashMap<u128, Done>,
     /// When each call was kept, and its record, in this order.
     call_ages: VecDeque<(Duration, u128, Option<Seq>)>,
-    /// Sessions that have acknowledged something since [`take_marks`](Ledger::take_marks) told of them.
+    /// Sessions that have acknowledged something that no record says.
     marked: BTreeSet<SessionId>,
 }
 
@@ -77,7 +90,7 @@ impl Ledger {
                     Finding::Acknowledged
                 } else if let Some(done) = outcomes.done.get(&sequence) {
                     Finding::Done(done)
-                } else if outcomes.done.len() >= MAX_UNACKNOWLEDGED {
+                } else if sequence - outcomes.acknowledged > MAX_UNACKNOWLEDGED as u64 {
                     Finding::Full
                 } else {
                     Finding::New
@@ -110,11 +123,8 @@ impl Ledger {
                 if sequence > outcomes.acknowledged {
                     outcomes.done.insert(sequence, done);
                 }
-                // A mirror hears late what was acknowledged. The primary lets nobody have more than this outstanding, so
-                // what goes here was acknowledged.
-                while outcomes.done.len() > MAX_UNACKNOWLEDGED {
-                    outcomes.done.pop_first();
-                }
+                // Nobody was let do it before that was acknowledged.
+                outcomes.settle(sequence.saturating_sub(MAX_UNACKNOWLEDGED as u64));
             }
             OpId::Call(call) => {
                 let seq = done.seq;
@@ -128,16 +138,31 @@ impl Ledger {
         }
     }
 
-    /// The session has all outcomes up to this sequence number.
+    /// The session has all outcomes up to this sequence number, as it says.
     pub fn acknowledge(&mut self, session: SessionId, upto: u64) {
-        let Some(outcomes) = self.sessions.get_mut(&session) else {
-            self.sessions.insert(session, SessionOutcomes { acknowledged: upto, done: BTreeMap::new() });
-            return;
-        };
+        let outcomes = self.sessions.entry(session).or_default();
         if upto > outcomes.acknowledged {
             self.marked.insert(session);
             outcomes.acknowledged = upto;
-            outcomes.done = outcomes.done.split_off(&upto.saturating_add(1));
+        }
+    }
+
+    /// What a session has acknowledged.
+    pub fn acknowledged(&self, session: SessionId) -> u64 {
+        self.sessions.get(&session).map_or(0, |outcomes| outcomes.acknowledged)
+    }
+
+    /// What sessions have acknowledged, and no record says; of so many of them.
+    pub fn marks(&self, limit: usize) -> Vec<(SessionId, u64)> {
+        self.marked.iter().take(limit).map(|&session| (session, self.acknowledged(session))).collect()
+    }
+
+    /// A record says that the session has all outcomes up to this sequence number: they go.
+    pub fn settle(&mut self, session: SessionId, upto: u64) {
+        let outcomes = self.sessions.entry(session).or_default();
+        outcomes.settle(upto);
+        if outcomes.acknowledged == upto {
+            self.marked.remove(&session);
         }
     }
 
@@ -200,17 +225,6 @@ impl Ledger {
         let calls = &heir.calls;
         heir.call_ages.retain(|(_, call, _)| calls.contains_key(call));
         heir
-    }
-
-    /// What some sessions have acknowledged since they were told of last.
-    pub fn take_marks(&mut self, limit: usize) -> Vec<(SessionId, u64)> {
-        let mut marks = Vec::new();
-        while marks.len() < limit
-            && let Some(session) = self.marked.pop_first()
-        {
-            marks.extend(self.sessions.get(&session).map(|outcomes| (session, outcomes.acknowledged)));
-        }
-        marks
     }
 
     /// The volcano itself was away for so long, and nobody could repeat a call to it: that time does not count.
@@ -277,7 +291,42 @@ mod tests {
         ledger.acknowledge(SESSION, 1);
         assert_eq!(ledger.find(op(1)), Finding::Acknowledged);
         assert_eq!(ledger.find(op(2)), Finding::New);
-        assert_eq!(ledger.oldest_needed(), None);
+    }
+
+    #[test]
+    fn an_outcome_stays_until_a_record_says_that_it_is_acknowledged() {
+        let mut ledger = Ledger::default();
+        ledger.keep(Duration::ZERO, Some(Seq(10)), outcome(op(1)));
+        ledger.keep(Duration::ZERO, Some(Seq(11)), outcome(op(2)));
+        ledger.acknowledge(SESSION, 1);
+        assert_eq!((ledger.oldest_needed(), ledger.recorded().len()), (Some(Seq(10)), 2));
+        assert_eq!(ledger.marks(9), [(SESSION, 1)]);
+        ledger.settle(SESSION, 1);
+        assert_eq!((ledger.oldest_needed(), ledger.recorded().len()), (Some(Seq(11)), 1));
+        assert_eq!(ledger.marks(9), []);
+        assert_eq!(ledger.find(op(1)), Finding::Acknowledged);
+    }
+
+    #[test]
+    fn what_is_acknowledged_after_the_record_was_planned_is_for_the_next_one() {
+        let mut ledger = Ledger::default();
+        ledger.acknowledge(SESSION, 1);
+        ledger.acknowledge(SESSION, 2);
+        ledger.settle(SESSION, 1);
+        assert_eq!(ledger.marks(9), [(SESSION, 2)]);
+        assert_eq!(ledger.find(op(2)), Finding::Acknowledged);
+    }
+
+    #[test]
+    fn who_was_not_let_do_more_has_acknowledged_what_lies_further_back() {
+        let mut ledger = Ledger::default();
+        let many = MAX_UNACKNOWLEDGED as u64;
+        for sequence in 1..=many + 2 {
+            ledger.recover(Duration::ZERO, Seq(sequence), outcome(op(sequence)));
+        }
+        assert_eq!(ledger.len(), MAX_UNACKNOWLEDGED);
+        assert_eq!(ledger.find(op(2)), Finding::Acknowledged);
+        assert!(matches!(ledger.find(op(3)), Finding::Done(_)));
     }
 
     #[test]

@@ -252,7 +252,7 @@ pub struct Slice<'a> {
     replication: &'a mut Replication,
     across: &'a mut Across,
     reign: &'a mut Epoch,
-    marks_passed: &'a mut Duration,
+    marks_recorded: &'a mut Duration,
     space_elsewhere: &'a mut u64,
     // Of the volcano, from here on.
     store: &'a mut Store,
@@ -439,7 +439,12 @@ impl Slice<'_> {
                 self.keep_refusal(now, &waiter.call, FlareError::WouldBlock);
                 self.hold(waiter.ticket, Err(FlareError::WouldBlock.into()), Need::Logged);
             }
-            for done in [self.end_silent_sessions(now), self.bury_some(now), self.shed_some(now)] {
+            for done in [
+                self.record_marks(now),
+                self.end_silent_sessions(now),
+                self.bury_some(now),
+                self.shed_some(now),
+            ] {
                 if let Err(trouble) = done {
                     self.trouble(trouble);
                 }

@@ -130,7 +130,14 @@ impl Sessions {
         self.alive.get(&id).is_some_and(|session| session.opens.contains_key(handle))
     }
 
-    /// What is known of a session.
+    /// A record says what a session has acknowledged.
+    pub fn acknowledge(&mut self, id: SessionId, upto: u64) {
+        if let Some(session) = self.alive.get_mut(&id) {
+            session.row.acknowledged = upto;
+        }
+    }
+
+    /// What is known of a session, as a record said it last.
     pub fn row(&self, id: SessionId) -> Option<&SessionRow> {
         self.alive.get(&id).map(|session| &session.row)
     }
@@ -253,7 +260,7 @@ mod tests {
     use magma_common::time::Timestamp;
 
     fn row(id: u64) -> SessionRow {
-        SessionRow { id: SessionId(id), client: "test".into(), opened: Timestamp::default() }
+        SessionRow { id: SessionId(id), client: "test".into(), opened: Timestamp::default(), acknowledged: 0 }
     }
 
     fn file() -> Handle {

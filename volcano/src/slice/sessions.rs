@@ -1,5 +1,7 @@
 //! The requests that are about sessions themselves.
 
+use std::time::Duration;
+
 use magma_common::error::FlareError;
 use magma_common::handle::BirthNumber;
 use magma_common::proto::limits::MAX_OPENS_PER_MESSAGE;
@@ -18,6 +20,10 @@ use crate::rows::SessionRow;
 const MAX_CLIENT_NAME: usize = 255;
 /// Sessions that are ended in one step.
 const SESSIONS_PER_STEP: usize = 256;
+/// Sessions of which one record says what they have acknowledged.
+const MARKS_PER_RECORD: usize = 1024;
+/// How often that is recorded.
+const MARKS_INTERVAL: Duration = Duration::from_secs(5);
 /// Locks that one record may carry, so that it stays far below the largest record.
 const LOCKS_PER_RECORD: usize = 64 << 10;
 
@@ -31,7 +37,7 @@ impl Slice<'_> {
             return Ok(Err(FlareError::Unavailable.into()));
         }
         let id = self.unused_session_id();
-        let row = SessionRow { id, client: request.client.clone(), opened: now.wall };
+        let row = SessionRow { id, client: request.client.clone(), opened: now.wall, acknowledged: 0 };
         self.record(now, vec![Change::PutSession(row.clone())], None)?;
         tracing::debug!(target: "magma::volcano", session = id.0, client = %row.client, "session opened");
         self.sessions.begin(row, now.monotonic);
@@ -104,6 +110,28 @@ impl Slice<'_> {
             }
             tracing::info!(target: "magma::volcano", session = id.0, "a client has been silent for its whole lease; its session ends");
             self.end_session(now, id)?;
+        }
+        Ok(())
+    }
+
+    /// A record says which outcomes clients have, so that no copy need keep them.
+    pub(super) fn record_marks(&mut self, now: Now) -> Result<(), Trouble> {
+        if now.monotonic.saturating_sub(*self.marks_recorded) < MARKS_INTERVAL {
+            return Ok(());
+        }
+        *self.marks_recorded = now.monotonic;
+        let marks = self.ledger.marks(MARKS_PER_RECORD);
+        let row = |&(session, acknowledged): &(SessionId, u64)| {
+            Some(Change::PutSession(SessionRow { acknowledged, ..self.sessions.row(session)?.clone() }))
+        };
+        let changes: Vec<Change> = marks.iter().filter_map(row).collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.record(now, changes, None)?;
+        for (session, upto) in marks {
+            self.sessions.acknowledge(session, upto);
+            self.ledger.settle(session, upto);
         }
         Ok(())
     }

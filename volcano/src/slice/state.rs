@@ -37,7 +37,7 @@ pub(super) struct SliceState {
     /// The epoch in which this copy began to serve: what clients hold open was said to it since then.
     reign: Epoch,
     /// When the other copies heard which outcomes clients have.
-    marks_passed: Duration,
+    marks_recorded: Duration,
     /// What the other copies can still take, in bytes: no more is promised here.
     space_elsewhere: u64,
 }
@@ -61,7 +61,7 @@ impl SliceState {
             replication,
             across: Across::new(Seq(0), now.monotonic),
             reign: Epoch(0),
-            marks_passed: now.monotonic,
+            marks_recorded: now.monotonic,
             space_elsewhere: u64::MAX,
         }
     }
@@ -88,7 +88,7 @@ impl<'a> Slice<'a> {
             replication,
             across,
             reign,
-            marks_passed,
+            marks_recorded,
             space_elsewhere,
         } = state;
         Self {
@@ -105,7 +105,7 @@ impl<'a> Slice<'a> {
             replication,
             across,
             reign,
-            marks_passed,
+            marks_recorded,
             space_elsewhere,
             store: &mut host.store,
             topology: &host.topology,

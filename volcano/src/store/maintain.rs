@@ -38,16 +38,12 @@ pub struct Maintenance {
 }
 
 /// How far the database is durable.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Reached {
     applied: Lsn,
     bodies: Lsn,
-}
-
-impl From<State> for Reached {
-    fn from(state: State) -> Self {
-        Self { applied: state.applied, bodies: state.bodies }
-    }
+    /// The first record of each slice that stayed in the log then. Why those before it need not is in the database.
+    keep_from: BTreeMap<SliceId, Seq>,
 }
 
 /// The state of upkeep.
@@ -84,9 +80,9 @@ impl Upkeep {
             records: 0,
             bytes: 0,
             committed_at: Duration::ZERO,
-            committed: state.into(),
+            committed: Reached { applied: state.applied, bodies: state.bodies, keep_from: BTreeMap::new() },
             // what is there now may come from a write-ahead log that was never synced
-            durable: Reached { applied: Lsn(0), bodies: Lsn(0) },
+            durable: Reached::default(),
             copying: None,
             copied_at: Duration::ZERO,
             job: false,
@@ -168,12 +164,13 @@ impl Store {
         let bodies = self.bodies.get_mut();
         bodies.write_rows(&self.db)?;
         self.db.state.bodies = bodies.durable_through(self.log.last());
-        let reached = Reached::from(self.db.state);
+        let State { applied, bodies, .. } = self.db.state;
+        let reached = Reached { applied, bodies, keep_from: self.upkeep.keep_from.clone() };
         let is_large = self.db.wal_bytes() >= self.upkeep.options.wal_bytes * WAL_RESTART;
         // only when a job has copied most of it and none is at work: little is left to be copied here
         if is_large && !self.upkeep.job && self.upkeep.durable.applied >= self.upkeep.committed.applied {
             if self.checkpoint_here()? {
-                self.upkeep.durable = reached;
+                self.upkeep.durable = reached.clone();
                 self.upkeep.copied_at = self.upkeep.now;
             }
         } else {
@@ -197,7 +194,7 @@ impl Store {
     fn shorten_log(&mut self) -> Result<(), StoreError> {
         let Upkeep { durable, keep_from, options, .. } = &self.upkeep;
         let needed = |(slice, seq): (&SliceId, &Seq)| self.index.needed_for(*slice, *seq);
-        let wanted = keep_from.iter().filter_map(needed).min();
+        let wanted = keep_from.iter().chain(&durable.keep_from).filter_map(needed).min();
         let through = durable.applied.min(durable.bodies).min(wanted.map_or(durable.applied, Lsn::before));
         let (newest, keep) = (self.log.newest(), options.keep);
         let dropped = self.log.drop_segments(through, |time: Timestamp| newest.since(time) >= keep);
@@ -228,7 +225,7 @@ impl Store {
         }
         if copy {
             job = self.with_checkpoint(job);
-            self.upkeep.copying = Some(self.upkeep.committed);
+            self.upkeep.copying = Some(self.upkeep.committed.clone());
         }
         job.unlink = unlink;
         job.is_upkeep = true;

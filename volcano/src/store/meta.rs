@@ -13,7 +13,7 @@ use super::disk::Disk;
 use super::error::{OpenError, StoreError};
 
 /// The store's format; `docs/FORMAT.md` describes it.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 
 const MAGIC: &[u8; 8] = b"MAGMAMET";
 const HEADER_LEN: usize = 20;

@@ -96,7 +96,8 @@ impl Slice<'_> {
     /// Another slice asks whether there is a session.
     pub(super) fn answer_session(&mut self, session: SessionId, back: magma_common::key::Key) {
         if self.is_home() {
-            let row = self.sessions.row(session).cloned();
+            let acknowledged = self.ledger.acknowledged(session);
+            let row = self.sessions.row(session).map(|row| SessionRow { acknowledged, ..row.clone() });
             self.say_safely(back, AcrossMessage::SessionIs { session, row }, Need::Logged);
         }
     }
@@ -134,6 +135,7 @@ impl Slice<'_> {
         match row {
             Some(row) if !self.sessions.hear(session, now.monotonic) => {
                 self.record(now, vec![Change::PutSession(row.clone())], None)?;
+                self.ledger.settle(session, row.acknowledged);
                 self.sessions.begin(row, now.monotonic);
             }
             None if self.sessions.knows(session) => self.end_session(now, session)?,
@@ -145,7 +147,7 @@ impl Slice<'_> {
     /// A flare here was opened for a session, by an operation that another slice has driven for it.
     pub(super) fn take_over_session(&mut self, now: Now, session: SessionId) -> Result<(), Trouble> {
         if !self.sessions.knows(session) {
-            let row = SessionRow { id: session, client: String::new(), opened: now.wall };
+            let row = SessionRow { id: session, client: String::new(), opened: now.wall, acknowledged: 0 };
             self.record(now, vec![Change::PutSession(row.clone())], None)?;
             self.sessions.begin(row, now.monotonic);
         }

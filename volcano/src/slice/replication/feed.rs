@@ -1,7 +1,5 @@
 //! What the primary sends to the other copies: questions, records, parts, syncs and beacons.
 
-use std::time::Duration;
-
 use magma_common::topology::{Position, Replica, Seq};
 
 use super::history::History;
@@ -24,10 +22,6 @@ const WINDOW_BYTES: usize = 8 << 20;
 const PART_BYTES: usize = if cfg!(feature = "simulation") { 64 << 10 } else { 1 << 20 };
 /// Bodies that a sync names before it covers all instead.
 const MAX_NAMED_BODIES: usize = 4096;
-/// Progress of clients that is passed on in one message.
-const MARKS_PER_MESSAGE: usize = 4096;
-/// How often that is done.
-const MARKS_INTERVAL: Duration = Duration::from_secs(5);
 /// Outcomes of operations that a copy gets when it begins anew.
 const MAX_OUTCOMES: usize = 50_000;
 /// A joining copy may be so many records behind when it is asked to sync everything.
@@ -47,7 +41,6 @@ impl Slice<'_> {
             self.send_beacon(now, copy);
         }
         self.ask_syncs_again(now);
-        self.pass_marks_on(now);
     }
 
     /// Sends a copy what it lacks.
@@ -359,22 +352,6 @@ impl Slice<'_> {
                 after,
                 records: Vec::new(),
             });
-        }
-    }
-
-    /// The copies hear which outcomes clients have, so that they need not keep them.
-    fn pass_marks_on(&mut self, now: Now) {
-        if now.monotonic.saturating_sub(*self.marks_passed) < MARKS_INTERVAL {
-            return;
-        }
-        *self.marks_passed = now.monotonic;
-        let marks = self.ledger.take_marks(MARKS_PER_MESSAGE);
-        let Role::Primary(primary) = &self.replication.role else { return };
-        if marks.is_empty() {
-            return;
-        }
-        for copy in primary.copies.keys().copied().collect::<Vec<_>>() {
-            self.tell(copy, SliceMessage::Acknowledged(marks.clone()));
         }
     }
 }

@@ -11,6 +11,7 @@ use super::lease::{NO_PROMISE, PROMISE};
 use crate::coordinator::SliceChange;
 use crate::node::message::{Part, SentRecord, SliceMessage};
 use crate::planted::{Bug, planted};
+use crate::record::Change;
 use crate::rows::BodyId;
 use crate::slice::{Now, Slice, SyncFor, Trouble};
 use crate::store::{Imported, Rewound, StoreError, SyncBodies};
@@ -135,11 +136,6 @@ impl Slice<'_> {
             }
             SliceMessage::Released { upto } => self.released(now, upto),
             SliceMessage::Sync { number, through, bodies } => self.want_sync(number, through, bodies),
-            SliceMessage::Acknowledged(marks) => {
-                for (session, upto) in marks {
-                    self.ledger.acknowledge(session, upto);
-                }
-            }
             SliceMessage::Rewind { beacon, to } if self.may_be_cut(beacon) => self.cut_to(to)?,
             SliceMessage::Place { .. } if self.awaits_division() => {}
             SliceMessage::Place { beacon, position, history, outcomes } if self.may_be_cut(beacon) => {
@@ -256,8 +252,10 @@ impl Slice<'_> {
             self.ledger.recover(now.monotonic, record.seq, outcome);
         }
         for change in &record.changes {
-            if let crate::record::Change::EndSession(session) = change {
-                self.ledger.end(*session);
+            match change {
+                Change::PutSession(row) => self.ledger.settle(row.id, row.acknowledged),
+                Change::EndSession(session) => self.ledger.end(*session),
+                _ => {}
             }
         }
         Ok(true)

@@ -291,6 +291,7 @@ impl Slice<'_> {
         }
         *self.sessions = crate::slice::Sessions::default();
         for row in rows {
+            self.ledger.settle(row.id, row.acknowledged);
             self.sessions.recover(row, now.monotonic);
         }
         if planted(Bug::ForgetLedgerAtFailover) {

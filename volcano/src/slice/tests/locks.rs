@@ -183,12 +183,15 @@ fn too_many_waiters_for_one_file_are_refused() {
     for owner in 0..4096 {
         let mut wanted = lock(file, Flock, Exclusive, true);
         wanted.owner.owner = owner;
-        let call = world.call(other, wanted);
+        let mut call = world.call(other, wanted);
+        call.header.call = Some(owner.into());
         waiting.push(world.send(call));
     }
     let mut wanted = lock(file, Flock, Exclusive, true);
     wanted.owner.owner = 9999;
-    assert_eq!(world.error(other, wanted), FlareError::NoLocks);
+    let mut call = world.call(other, wanted);
+    call.header.call = Some(9999);
+    assert_eq!(world.ask(call).unwrap_err().error, FlareError::NoLocks);
     world.ok(one, lock(file, Flock, Unlock, false));
     assert!(granted(&mut world, waiting[0]));
     assert_eq!(world.held().2, 4095);

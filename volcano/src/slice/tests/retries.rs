@@ -128,9 +128,9 @@ fn who_acknowledges_nothing_is_stopped_but_for_retries() {
         world.send(call);
     }
     world.batch_end();
-    assert_eq!(world.error(session, create("b", false)), FlareError::TooManyOutstanding);
-    assert_eq!(world.ask(first.clone()).unwrap(), answer);
     let mut call = world.call(session, create("b", false));
+    assert_eq!(world.ask(call.clone()).unwrap_err().error, FlareError::TooManyOutstanding);
+    assert_eq!(world.ask(first.clone()).unwrap(), answer);
     call.header.acknowledged = first.header.sequence;
     world.ask(call).unwrap();
 }

@@ -39,6 +39,7 @@ pub(super) struct World {
     pub(super) topology: Topology,
     pub(super) now: Now,
     next: u64,
+    sequences: BTreeMap<SessionId, u64>,
     /// Statements of what is open.
     statements: Cell<u64>,
     /// Tickets without an answer.
@@ -145,6 +146,7 @@ impl World {
             topology,
             now,
             next: 1,
+            sequences: BTreeMap::new(),
             statements: Cell::new(0),
             asked: BTreeSet::new(),
             answers: BTreeMap::new(),
@@ -205,6 +207,13 @@ impl World {
         self.next
     }
 
+    /// The next number of a session's operations.
+    fn sequence_in(&mut self, session: SessionId) -> u64 {
+        let last = self.sequences.entry(session).or_default();
+        *last += 1;
+        *last
+    }
+
     /// A request of root's in a session, with the next number.
     pub(super) fn call(&mut self, session: SessionId, request: impl Into<Request>) -> Call {
         self.call_with(session, request, b"")
@@ -221,7 +230,7 @@ impl World {
             durability: Durability::Replicated,
             topology_version: 1,
             session,
-            sequence: self.number(),
+            sequence: self.sequence_in(session),
             acknowledged: 0,
             call: None,
             deadline_ms: None,

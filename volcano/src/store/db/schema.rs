@@ -129,6 +129,7 @@ pub(super) const TABLES: &str = "
         client TEXT NOT NULL,
         opened_s INTEGER NOT NULL,
         opened_n INTEGER NOT NULL,
+        acknowledged INTEGER NOT NULL,
         PRIMARY KEY (slice, id)
     ) STRICT, WITHOUT ROWID;
 

@@ -22,7 +22,7 @@ impl Db {
         id: SessionId,
     ) -> Result<Option<SessionRow>, ReadError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, client, opened_s, opened_n FROM sessions WHERE slice = ?1 AND id = ?2",
+            "SELECT id, client, opened_s, opened_n, acknowledged FROM sessions WHERE slice = ?1 AND id = ?2",
         )?;
         let mut rows = statement.query(params![slice.0, signed(id.0)])?;
         rows.next()?.map(read_session).transpose()
@@ -38,7 +38,8 @@ impl Db {
         let first = after.map_or(Some(i64::MIN), |after| signed(after.0).checked_add(1));
         let Some(first) = first else { return Ok(Vec::new()) };
         let mut statement = self.conn.prepare_cached(
-            "SELECT id, client, opened_s, opened_n FROM sessions WHERE slice = ?1 AND id >= ?2 ORDER BY id LIMIT ?3",
+            "SELECT id, client, opened_s, opened_n, acknowledged FROM sessions
+             WHERE slice = ?1 AND id >= ?2 ORDER BY id LIMIT ?3",
         )?;
         let mut rows = statement.query(params![slice.0, first, super::limit(limit)])?;
         let mut sessions = Vec::new();
@@ -63,10 +64,17 @@ impl Db {
         session: &SessionRow,
     ) -> Result<(), ReadError> {
         let mut statement =
-            self.conn.prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            self.conn.prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
         let opened = session.opened;
-        let (slice, id) = (slice.0, signed(session.id.0));
-        statement.execute(params![slice, id, session.client, opened.seconds(), opened.nanos()])?;
+        let (slice, id, acknowledged) = (slice.0, signed(session.id.0), signed(session.acknowledged));
+        statement.execute(params![
+            slice,
+            id,
+            session.client,
+            opened.seconds(),
+            opened.nanos(),
+            acknowledged
+        ])?;
         Ok(())
     }
 
@@ -148,7 +156,7 @@ impl Db {
         self.wipe_slice(new)?;
         self.conn
             .prepare_cached(
-                "INSERT INTO sessions SELECT ?2, id, client, opened_s, opened_n FROM sessions WHERE slice = ?1",
+                "INSERT INTO sessions SELECT ?2, id, client, opened_s, opened_n, acknowledged FROM sessions WHERE slice = ?1",
             )?
             .execute([slice.0, new.0])?;
         let (first, last) = (range.first_key(), range.last_key());
@@ -167,7 +175,8 @@ impl Db {
 }
 
 fn read_session(row: &Row<'_>) -> Result<SessionRow, ReadError> {
-    Ok(SessionRow { id: SessionId(unsigned(row, 0)?), client: row.get(1)?, opened: time(row, 2)? })
+    let id = SessionId(unsigned(row, 0)?);
+    Ok(SessionRow { id, client: row.get(1)?, opened: time(row, 2)?, acknowledged: unsigned(row, 4)? })
 }
 
 fn read_transaction(row: &Row<'_>) -> Result<TransactionRow, ReadError> {

@@ -490,6 +490,7 @@ fn the_log_keeps_a_place_whose_outcomes_are_wanted() {
     assert_eq!(store.log.first(), Lsn(1));
     // record 300 is the entry 251
     store.keep_from(SLICE, Seq(300));
+    put(&mut store, vec![put_flare(1)]);
     upkeep(&mut store, 300);
     assert!(store.log.first() > Lsn(1) && store.log.first() <= Lsn(251), "{:?}", store.log.first());
 }
@@ -513,6 +514,7 @@ fn the_log_keeps_what_each_slice_needs_by_its_own_numbers() {
     upkeep(&mut store, 200);
     assert!(store.log.first() > Lsn(1) && store.log.first() <= Lsn(401), "{:?}", store.log.first());
     store.keep_from(SliceId(2), Seq(u64::MAX));
+    put(&mut store, vec![put_flare(1)]);
     upkeep(&mut store, 300);
     assert!(store.log.first() > Lsn(401), "{:?}", store.log.first());
 }

@@ -166,7 +166,7 @@ pub(super) fn found(store: &mut Store, slice: SliceId, range: KeyRange) {
 }
 
 pub(super) fn session(id: u64) -> SessionRow {
-    SessionRow { id: SessionId(id), client: "client".into(), opened: time(1) }
+    SessionRow { id: SessionId(id), client: "client".into(), opened: time(1), acknowledged: id / 2 }
 }
 
 /// What flare `number` keeps of a transaction that makes a file with a small body of `size` bytes. Different numbers have

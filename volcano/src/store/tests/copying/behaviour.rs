@@ -184,7 +184,7 @@ fn a_large_directory_that_is_in_the_way_goes_piece_by_piece() {
 #[test]
 fn sessions_that_the_source_does_not_have_end() {
     let mut pair = Pair::new();
-    let session = |id| SessionRow { id: SessionId(id), client: "c".into(), opened: time(1) };
+    let session = |id| SessionRow { id: SessionId(id), client: "c".into(), opened: time(1), acknowledged: 7 };
     put(&mut pair.source, vec![Change::PutSession(session(5))]);
     pair.place();
     let record = super::super::making::record(&pair.copy, vec![Change::PutSession(session(6))]);
