@@ -87,6 +87,8 @@ pub struct Cut {
     pub range: KeyRange,
     /// When its history goes on.
     pub time: Time,
+    /// Since when nobody could serve it.
+    pub dark: Time,
     /// How many records had been made, of all slices.
     pub before: usize,
     /// What was written last and was not on disk.
@@ -166,8 +168,13 @@ impl Chronicle {
     }
 
     /// A slice has lost what was not on disk; the number of the cut.
-    pub fn cut(&mut self, range: KeyRange, time: Time, unsynced: Vec<(Handle, Range<usize>)>) -> usize {
-        self.cuts.push(Cut { range, time, before: self.made.len(), unsynced });
+    pub fn cut(
+        &mut self,
+        range: KeyRange,
+        (dark, time): (Time, Time),
+        unsynced: Vec<(Handle, Range<usize>)>,
+    ) -> usize {
+        self.cuts.push(Cut { range, time, dark, before: self.made.len(), unsynced });
         self.cuts.len() - 1
     }
 

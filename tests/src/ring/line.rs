@@ -62,6 +62,15 @@ pub struct Line {
     first_answers: BTreeMap<OpId, Reply>,
 }
 
+/// All members of a slice had ended, and some had lost something; then it began anew.
+#[derive(Clone, Copy, Debug)]
+struct Cold {
+    /// In this epoch.
+    epoch: Epoch,
+    /// When the last member had ended.
+    dark: Time,
+}
+
 /// What happens to a slice happens among all this.
 pub struct Around<'a> {
     /// The time.
@@ -161,9 +170,8 @@ impl Line {
             ));
         }
         let cold = self.cold(around.lives, epoch);
-        let may_lose = cold.is_some();
-        let epoch = cold.unwrap_or(epoch);
-        if seq <= self.acknowledged && !may_lose {
+        let epoch = cold.map_or(epoch, |cold| cold.epoch);
+        if seq <= self.acknowledged && cold.is_none() {
             return violation(format!(
                 "no loss: {}, and all up to {} were acknowledged",
                 what(),
@@ -172,11 +180,11 @@ impl Line {
         }
         let mut fate = Fate::Unheard;
         // Even if no record is lost: bytes may be that were not on disk.
-        if may_lose {
+        if let Some(cold) = cold {
             if seq <= self.acknowledged {
                 self.losing = Some(epoch);
             }
-            fate = Fate::Cut(self.cut(around, chronicle, seq - 1));
+            fate = Fate::Cut(self.cut(around, chronicle, cold.dark, seq - 1));
         }
         // A primary may get through several epochs before it makes the first record of its reign.
         let reign = self.configs.get(&epoch).map_or(epoch, |config| config.reign);
@@ -190,23 +198,26 @@ impl Line {
         Ok(())
     }
 
-    /// Since which epoch up to this one the slice may have lost what was not on disk, if it may: then all members had ended, and it began
-    /// anew. No record need have been made since then, if its members changed again before it had begun.
-    fn cold(&self, lives: &Lives, epoch: Epoch) -> Option<Epoch> {
+    /// Since when the slice may have lost what was not on disk, up to this epoch, if it may: then all members had ended, and it began
+    /// anew. If its members changed again before it served anybody, what one of them had and was about to copy to the others is lost, too.
+    fn cold(&self, lives: &Lives, epoch: Epoch) -> Option<Cold> {
+        let lost =
+            |before: &Config, epoch| lives.lost_together(before.in_sync()).map(|dark| Cold { epoch, dark });
         let mut before: Option<&Config> = None;
         for config in self.configs.range(..epoch).map(|(_, config)| config) {
-            let is_since = |before: &&Config| config.epoch > self.epoch && is_anew(before, config);
-            if before.filter(is_since).is_some_and(|before| lives.may_have_lost(before.in_sync())) {
-                return Some(config.epoch);
+            let is_since = |before: &&Config| config.epoch > self.reign.0 && is_anew(before, config);
+            if let Some(cold) = before.filter(is_since).and_then(|before| lost(before, config.epoch)) {
+                return Some(cold);
             }
             before = Some(config);
         }
-        before.is_some_and(|before| lives.may_have_lost(before.in_sync())).then_some(epoch)
+        before.and_then(|before| lost(before, epoch))
     }
 
-    fn cut(&mut self, around: &Around<'_>, chronicle: &mut Chronicle, survived: u64) -> usize {
+    fn cut(&mut self, around: &Around<'_>, chronicle: &mut Chronicle, dark: Time, survived: u64) -> usize {
         self.spend(around, chronicle, survived);
-        let cut = chronicle.cut(self.present_range(), around.now, self.unsynced(around.history, chronicle));
+        let unsynced = self.unsynced(around.history, chronicle);
+        let cut = chronicle.cut(self.present_range(), (dark, around.now), unsynced);
         self.cuts.push((around.now, survived));
         self.acknowledged = self.acknowledged.min(survived);
         self.stable = self.stable.min(survived);

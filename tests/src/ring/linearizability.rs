@@ -497,8 +497,8 @@ impl<'a> Search<'a> {
                         self.mark(place, record);
                     }
                 }
-                // Another slice went on without it in the same instant.
-                Some(lost) if self.losses[lost].time == self.losses[cut].time => {}
+                // It was lost by then: its slice goes on a moment later.
+                Some(lost) if self.losses[lost].dark <= self.losses[cut].time => {}
                 _ if is_done || is_before => {
                     if let Err(mismatch) = redo(&mut state, item) {
                         let what = describe(&item.asked);

@@ -38,9 +38,12 @@ impl Lives {
         }
     }
 
-    /// Whether all of them have ended, and one at least has lost something.
-    pub fn may_have_lost(&self, all: impl Iterator<Item = Replica>) -> bool {
+    /// When the last of them ended, if all have, and one at least has lost something.
+    pub fn lost_together(&self, all: impl Iterator<Item = Replica>) -> Option<Time> {
         let lives: Vec<_> = all.filter_map(|copy| self.0.get(&copy)).collect();
-        lives.iter().all(|life| life.ended.is_some()) && lives.iter().any(|life| life.lost)
+        if !lives.iter().any(|life| life.lost) {
+            return None;
+        }
+        lives.iter().map(|life| life.ended).max_by_key(|ended| ended.unwrap_or(Time::MAX)).flatten()
     }
 }

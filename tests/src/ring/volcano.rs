@@ -302,9 +302,13 @@ impl Volcano {
         self.disks += 1;
     }
 
-    /// Something for the process; lost if too much waits already.
+    /// Something for the process; lost if too much waits already. What a library sends is held up by its connection instead.
     pub fn put(&mut self, input: Input) {
-        let may_be_lost = matches!(input, Input::Message(..) | Input::Request(..));
+        let may_be_lost = match &input {
+            Input::Message(..) => true,
+            Input::Request(route, _) => !route.is_of_library(),
+            _ => false,
+        };
         if !may_be_lost || self.inbox.len() < BACKLOG {
             self.inbox.push(input);
         }

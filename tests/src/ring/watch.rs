@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use magma_common::topology::{Epoch, Replica, Seq, Slice as Config, SliceId, Topology};
 use magma_volcano::coordinator::{Change, SliceChange};
 use magma_volcano::node::message::{Message, SliceMessage};
-use magma_volcano::slice::SliceRef;
 use magma_volcano::slice::across::message::AcrossMessage;
 
 use super::clock::{MILLISECOND, Time};
@@ -59,7 +58,8 @@ impl World {
     pub(super) fn watch_reigns(&mut self, place: usize) -> Done {
         let volcano = &mut self.volcanos[place];
         let (Some(node), Some(life)) = (&volcano.node, volcano.life) else { return Ok(()) };
-        let serving = node.slices().iter().filter(SliceRef::is_serving);
+        let now = volcano.clock.now(self.now);
+        let serving = node.slices().iter().filter(|slice| slice.may_answer(now));
         let serves: BTreeMap<SliceId, Epoch> =
             serving.map(|slice| (slice.identity().slice, slice.reign())).collect();
         let before = std::mem::replace(&mut volcano.serves, serves.clone());

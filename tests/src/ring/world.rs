@@ -560,7 +560,10 @@ impl World {
         let request = &self.history.operations[route.operation].asked.request;
         // Its slice may have been divided since it came.
         let known = volcano.topology().and_then(|topology| slice_known(topology, request));
-        route.slice = known.unwrap_or(route.slice);
+        if let Some(slice) = known.filter(|slice| *slice != route.slice) {
+            let divided = self.oracle.division(slice).map(|(_, at)| at);
+            (route.slice, route.at) = (slice, divided.map_or(route.at, |at| route.at.min(at)));
+        }
         let reign = volcano.slice(route.slice).map(|slice| slice.reign()).unwrap_or_default();
         let version = volcano.node.as_ref().map_or(0, |node| node.topology().version);
         self.trace.say(self.now, || {

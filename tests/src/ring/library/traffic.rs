@@ -314,7 +314,8 @@ impl World {
         let piece = (frame.opcode, frame.body.clone());
         let of_pieces = token.filter(|_| self.scenario.stripes.is_some() && goes_in_pieces(&request));
         let pieces = of_pieces.map(|token| self.traffic.pieces.entry(token).or_default());
-        let token = token.filter(|_| of_pieces.is_none());
+        // What a library states before it tells its user of an open is not what the user asked for.
+        let token = token.filter(|_| of_pieces.is_none() && !matches!(request, Request::ReclaimOpens(_)));
         let known = match (token, id) {
             (None, None) if of_pieces.is_some() => pieces.and_then(|pieces| pieces.get(&piece).copied()),
             (Some(token), _) => self.traffic.asked.get(&token).copied(),
