@@ -59,12 +59,33 @@ struct SessionOutcomes {
     /// The client has all answers up to this one. Some of their outcomes may still be kept.
     acknowledged: u64,
     done: BTreeMap<u64, Done>,
+    /// The records of those that have one, in this order, with their numbers; the first one is kept, of the others some may have gone.
+    records: VecDeque<(Seq, u64)>,
 }
 
 impl SessionOutcomes {
+    fn keep(&mut self, sequence: u64, done: Done) {
+        self.records.extend(done.seq.map(|seq| (seq, sequence)));
+        self.done.insert(sequence, done);
+    }
+
     fn settle(&mut self, upto: u64) {
         self.acknowledged = self.acknowledged.max(upto);
-        self.done = self.done.split_off(&upto.saturating_add(1));
+        while let Some(first) = self.done.first_entry().filter(|first| *first.key() <= upto) {
+            first.remove();
+        }
+        self.forget_records();
+    }
+
+    fn retain(&mut self, stays: impl Fn(&mut Done) -> bool) {
+        self.done.retain(|_, done| stays(done));
+        self.forget_records();
+    }
+
+    fn forget_records(&mut self) {
+        while self.records.front().is_some_and(|(_, sequence)| !self.done.contains_key(sequence)) {
+            self.records.pop_front();
+        }
     }
 }
 
@@ -121,7 +142,7 @@ impl Ledger {
             OpId::Session { session, sequence } => {
                 let outcomes = self.sessions.entry(session).or_default();
                 if sequence > outcomes.acknowledged {
-                    outcomes.done.insert(sequence, done);
+                    outcomes.keep(sequence, done);
                 }
                 // Nobody was let do it before that was acknowledged.
                 outcomes.settle(sequence.saturating_sub(MAX_UNACKNOWLEDGED as u64));
@@ -181,7 +202,8 @@ impl Ledger {
     pub fn cut(&mut self, to: Seq) {
         let stays = |done: &Done| done.seq.is_none_or(|seq| seq <= to);
         for outcomes in self.sessions.values_mut() {
-            outcomes.done.retain(|_, done| stays(done));
+            outcomes.records.retain(|(seq, _)| *seq <= to);
+            outcomes.retain(|done| stays(done));
         }
         self.calls.retain(|_, done| stays(done));
         let calls = &self.calls;
@@ -191,6 +213,7 @@ impl Ledger {
     /// Nobody asks for an ended session, and nobody would acknowledge either: only what living ones may ask for stays.
     pub fn keep_known(&mut self, living: &Sessions) {
         self.sessions.retain(|session, _| living.knows(*session));
+        self.marked.retain(|session| living.knows(*session));
     }
 
     /// The outcomes that are in records, in their order, for a copy that has not got those records.
@@ -219,7 +242,7 @@ impl Ledger {
             done.seq.is_some() || done.result.is_err()
         };
         for outcomes in heir.sessions.values_mut() {
-            outcomes.done.retain(|_, done| inherit(done));
+            outcomes.retain(inherit);
         }
         heir.calls.retain(|_, done| inherit(done));
         let calls = &heir.calls;
@@ -250,8 +273,8 @@ impl Ledger {
     /// The first record that a start would have to read again to know all outcomes that are kept; `None` if it need not read any.
     pub fn oldest_needed(&self) -> Option<Seq> {
         let of_sessions =
-            self.sessions.values().flat_map(|s| s.done.values()).filter_map(|done| done.seq).min();
-        // Calls are kept in the order of their records.
+            self.sessions.values().filter_map(|outcomes| Some(outcomes.records.front()?.0)).min();
+        // Calls are kept in the order of their records, too.
         let of_calls = self.call_ages.iter().find_map(|(.., seq)| *seq);
         [of_sessions, of_calls].into_iter().flatten().min()
     }
@@ -305,6 +328,29 @@ mod tests {
         assert_eq!((ledger.oldest_needed(), ledger.recorded().len()), (Some(Seq(11)), 1));
         assert_eq!(ledger.marks(9), []);
         assert_eq!(ledger.find(op(1)), Finding::Acknowledged);
+    }
+
+    #[test]
+    fn the_oldest_record_that_is_needed_is_known_whatever_order_outcomes_go_in() {
+        let mut ledger = Ledger::default();
+        let keep = |ledger: &mut Ledger, seq, sequence| {
+            ledger.keep(Duration::ZERO, Some(Seq(seq)), outcome(op(sequence)));
+        };
+        for (seq, sequence) in [(10, 1), (11, 3), (12, 2)] {
+            keep(&mut ledger, seq, sequence);
+        }
+        ledger.settle(SESSION, 2);
+        assert_eq!(ledger.oldest_needed(), Some(Seq(11)));
+        ledger.cut(Seq(10));
+        assert_eq!(ledger.oldest_needed(), None);
+        for (seq, sequence) in [(11, 4), (12, 3)] {
+            keep(&mut ledger, seq, sequence);
+        }
+        assert_eq!(ledger.oldest_needed(), Some(Seq(11)));
+        ledger.settle(SESSION, 3);
+        assert_eq!(ledger.oldest_needed(), Some(Seq(11)));
+        ledger.settle(SESSION, 4);
+        assert_eq!(ledger.oldest_needed(), None);
     }
 
     #[test]
