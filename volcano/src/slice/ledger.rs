@@ -198,9 +198,10 @@ impl Ledger {
         *self = Self::default();
     }
 
-    /// The records after this one are no part of the history any more, and neither is what they did.
+    /// The records after this one are no part of the history any more, and neither is what they did. Why something was refused may have been
+    /// in one of them: what has no record is forgotten.
     pub fn cut(&mut self, to: Seq) {
-        let stays = |done: &Done| done.seq.is_none_or(|seq| seq <= to);
+        let stays = |done: &Done| done.seq.is_some_and(|seq| seq <= to);
         for outcomes in self.sessions.values_mut() {
             outcomes.records.retain(|(seq, _)| *seq <= to);
             outcomes.retain(|done| stays(done));
@@ -391,6 +392,19 @@ mod tests {
         }
         assert_eq!(ledger.find(op(MAX_UNACKNOWLEDGED as u64 + 1)), Finding::Full);
         assert!(matches!(ledger.find(op(1)), Finding::Done(_)), "retries are still answered");
+    }
+
+    #[test]
+    fn what_was_refused_because_of_a_record_that_is_lost_may_be_done() {
+        let mut ledger = Ledger::default();
+        ledger.keep(Duration::ZERO, Some(Seq(1)), outcome(op(1)));
+        ledger.keep(Duration::ZERO, Some(Seq(2)), outcome(op(2)));
+        ledger.refuse(Duration::ZERO, op(3), 21, FlareError::Exists);
+        ledger.refuse(Duration::ZERO, OpId::Call(4), 21, FlareError::Exists);
+        ledger.cut(Seq(1));
+        assert!(matches!(ledger.find(op(1)), Finding::Done(_)));
+        let (there, called) = (ledger.find(op(3)), ledger.find(OpId::Call(4)));
+        assert_eq!((ledger.find(op(2)), there, called), (Finding::New, Finding::New, Finding::New));
     }
 
     #[test]

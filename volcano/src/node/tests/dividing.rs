@@ -6,7 +6,7 @@ use magma_common::proto::operation::{
 };
 use magma_common::topology::{Division, Position};
 
-use super::across::{Caller, create, is_settled, name, served_by};
+use super::across::{Caller, create, is_settled, name, served_by, settled};
 use super::*;
 use crate::coordinator::SliceChange;
 use crate::record::Record;
@@ -169,6 +169,33 @@ fn slices_that_came_of_a_division_are_divided_again() {
         for (number, (dir, _)) in dirs.iter().enumerate() {
             caller.ask(&mut ring, create(*dir, &format!("{at}.{number}"))).unwrap();
         }
+    }
+    ring.until(|ring| is_settled(ring) && are_alike(ring));
+}
+
+/// It took the second division for the first one, which it had made, and the new slice was there with nothing in it.
+#[test]
+fn who_hears_of_the_end_of_a_division_together_with_the_next_one_divides_twice() {
+    let mut ring = three_with(1);
+    let mut caller = Caller::new(&mut ring);
+    let dirs = two_dirs(&mut ring, &mut caller);
+    let slice = ring.topology().slices[0].clone();
+    let owner = ring.id(2);
+    ring.propose(1, &Change::Slice(slice.id, slice.epoch, SliceChange::Assign(owner)));
+    ring.until(|ring| serving(ring, &Handle::root().key) == 2 && settled(ring));
+    ring.is_lost = |message| matches!(message, Message::Propose(Change::Slice(_, _, SliceChange::Divided)));
+    ask_to_divide(&mut ring);
+    ring.until(|ring| has_divided(ring, 2));
+    ring.deaf = Some(2);
+    ring.is_lost = |_| false;
+    ring.until(|ring| ring.topology().slices.len() == 2);
+    divide_at(&mut ring, FIRST_SLICE, Ino(1 << 62));
+    ring.until(|ring| ring.topology().slices[0].dividing.is_some());
+    assert_eq!(ring.running[&2].topology().slices.len(), 1, "it has heard of neither");
+    ring.deaf = None;
+    ring.until(|ring| ring.topology().slices.len() == 3 && ring.all_served());
+    for (dir, _) in dirs {
+        caller.ask(&mut ring, create(dir, "after")).unwrap();
     }
     ring.until(|ring| is_settled(ring) && are_alike(ring));
 }
