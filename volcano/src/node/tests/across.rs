@@ -222,6 +222,30 @@ fn a_tree_over_all_slices_is_one_tree() {
     ring.until(is_settled);
 }
 
+/// A directory that is moved is looked for among the ancestors of its new place, one question after the other, and once more when nobody else can move
+/// one: all of them at once then.
+#[test]
+fn the_way_up_is_gone_once_for_a_move_that_nobody_disturbs() {
+    const DEPTH: u32 = 40;
+    const WAY: Duration = Duration::from_millis(5);
+    let (mut ring, mut caller) = shared_ring();
+    let mut deep = Handle::root();
+    for _ in 0..DEPTH {
+        deep = caller.mkdir(&mut ring, deep, "d");
+    }
+    caller.mkdir(&mut ring, Handle::root(), "moved");
+    ring.until(is_settled);
+    ring.pace = Some(WAY);
+    let (from_name, to_name, how) = (name("moved"), name("there"), RenameHow::Replace);
+    let begun = ring.now.monotonic;
+    caller
+        .ask(&mut ring, Rename { from_dir: Handle::root(), from_name, to_dir: deep, to_name, how })
+        .unwrap();
+    let took = ring.now.monotonic.saturating_sub(begun);
+    // A question and its answer for each ancestor, and ten for the rest.
+    assert!(took < 2 * WAY * (DEPTH + 10), "{took:?}");
+}
+
 fn lies_below(ring: &mut Ring, caller: &mut Caller, mut dir: Handle, ancestor: Handle) -> bool {
     while dir != Handle::root() {
         if dir == ancestor {

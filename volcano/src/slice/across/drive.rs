@@ -335,14 +335,27 @@ impl Slice<'_> {
             return Ok(());
         }
         if asked.part.moves_directory() {
-            // What was told before somebody else may have moved a directory.
-            running.known.forget_flares();
-        } else if let Some(facts) = facts {
+            return self.look_again(now, number);
+        }
+        if let Some(facts) = facts {
             // It may have changed since its facts were told, in what the operation does not depend on but its answer shows.
             running.known.learn_held(key, *facts);
         }
         let is_ready = running.questions.is_empty() && running.asked.values().all(|asked| asked.is_prepared);
         if is_ready { self.drive(now, number) } else { Ok(()) }
+    }
+
+    /// What an attempt was told may have changed: it asks for all of that once more, at once.
+    fn look_again(&mut self, now: Now, number: u64) -> Result<(), Trouble> {
+        let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
+        let flares: BTreeMap<_, _> = running.known.wants().collect();
+        running.known.forget_flares();
+        if flares.is_empty() {
+            return self.drive(now, number);
+        }
+        self.note_own_flare(number)?;
+        self.ask_facts(now, number, Wanted { flares, held: None });
+        Ok(())
     }
 
     /// A participant cannot be prepared.
