@@ -90,6 +90,19 @@ impl Slice<'_> {
         self.say_questions(number);
     }
 
+    /// What an attempt was told may have changed: it asks for all of that once more, at once.
+    pub(super) fn look_again(&mut self, now: Now, number: u64) -> Result<(), Trouble> {
+        let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
+        let flares: BTreeMap<_, _> = running.known.wants().collect();
+        running.known.forget_flares();
+        if flares.is_empty() {
+            return self.drive(now, number);
+        }
+        self.note_own_flare(number)?;
+        self.ask_facts(now, number, Wanted { flares, held: None });
+        Ok(())
+    }
+
     /// Says what an attempt has asked and was not answered, to whoever has the flares now.
     pub(super) fn say_questions(&mut self, number: u64) {
         let attempt = self.name(number);

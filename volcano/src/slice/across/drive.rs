@@ -345,19 +345,6 @@ impl Slice<'_> {
         if is_ready { self.drive(now, number) } else { Ok(()) }
     }
 
-    /// What an attempt was told may have changed: it asks for all of that once more, at once.
-    fn look_again(&mut self, now: Now, number: u64) -> Result<(), Trouble> {
-        let Some(running) = self.across.running.get_mut(&number) else { return Ok(()) };
-        let flares: BTreeMap<_, _> = running.known.wants().collect();
-        running.known.forget_flares();
-        if flares.is_empty() {
-            return self.drive(now, number);
-        }
-        self.note_own_flare(number)?;
-        self.ask_facts(now, number, Wanted { flares, held: None });
-        Ok(())
-    }
-
     /// A participant cannot be prepared.
     pub(super) fn hear_unfit(
         &mut self,
